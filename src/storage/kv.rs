@@ -1,0 +1,76 @@
+//! Ordered bytes: all that the chat state machine sees of a disk.
+//!
+//! One keyspace, in which snapshot, backup and digest are one scan. The traits are small and object-safe, so that the
+//! store behind them can change (an in-memory map in tests, redb, a write-behind layer) without a command noticing.
+
+use std::{collections::BTreeMap, ops::ControlFlow};
+
+use super::Result;
+
+/// Called with each key and value; breaks to end the scan.
+pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
+
+/// A consistent view.
+pub trait Read {
+    /// The value at `key`.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>>;
+
+    /// Visits the keys in `start..end`, ascending.
+    fn scan(&self, start: &[u8], end: &[u8], visit: Visit<'_>) -> Result<()>;
+
+    /// Visits the keys in `start..end`, descending.
+    fn scan_back(&self, start: &[u8], end: &[u8], visit: Visit<'_>) -> Result<()>;
+}
+
+/// One batch of changes, which the reads of the same batch see.
+pub trait Write: Read {
+    /// Sets `key` to `value`.
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()>;
+
+    /// Removes `key`; no error if it is not there.
+    fn delete(&mut self, key: &[u8]) -> Result<()>;
+}
+
+/// A map in memory, for golden scripts, models and property tests.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MemoryKv(BTreeMap<Vec<u8>, Vec<u8>>);
+
+impl Read for MemoryKv {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(self.0.get(key).cloned())
+    }
+
+    fn scan(&self, start: &[u8], end: &[u8], visit: Visit<'_>) -> Result<()> {
+        if start < end {
+            for (key, value) in self.0.range(start.to_vec()..end.to_vec()) {
+                if visit(key, value).is_break() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn scan_back(&self, start: &[u8], end: &[u8], visit: Visit<'_>) -> Result<()> {
+        if start < end {
+            for (key, value) in self.0.range(start.to_vec()..end.to_vec()).rev() {
+                if visit(key, value).is_break() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Write for MemoryKv {
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.0.insert(key.to_vec(), value.to_vec());
+        Ok(())
+    }
+
+    fn delete(&mut self, key: &[u8]) -> Result<()> {
+        self.0.remove(key);
+        Ok(())
+    }
+}

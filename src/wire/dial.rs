@@ -1,0 +1,88 @@
+//! How a connection is made: one seam for peers, clients and tests.
+
+use std::{fmt, future::Future, io, pin::Pin, sync::Arc, time::Duration};
+
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tonic::transport::{Channel, Endpoint, Uri};
+
+use super::Address;
+
+/// A byte stream both ways.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
+
+/// Any byte stream.
+pub type BoxedIo = Box<dyn Io>;
+
+type Connecting = Pin<Box<dyn Future<Output = io::Result<BoxedIo>> + Send>>;
+
+/// What a connection is for, which decides its buffers and its patience.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// A user's or operator's calls.
+    Client,
+    /// Log entries, votes and heartbeats between replicas.
+    Peer,
+    /// Snapshots between replicas, on a connection of their own so that bulk never delays a heartbeat.
+    Bulk,
+}
+
+/// Makes connections. Production dials TCP; a test puts its own network here.
+#[derive(Clone)]
+pub struct Dialer(Arc<dyn Fn(String) -> Connecting + Send + Sync>);
+
+impl Dialer {
+    /// Dials TCP with Nagle's algorithm off.
+    pub fn tcp() -> Self {
+        Self::new(|address| async move {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as BoxedIo)
+        })
+    }
+
+    /// Dials as `connect` does, which is given `host:port`.
+    pub fn new<F>(connect: impl Fn(String) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = io::Result<BoxedIo>> + Send + 'static,
+    {
+        Self(Arc::new(move |address| Box::pin(connect(address))))
+    }
+
+    /// A channel to `address` that connects when first used, and again whenever it has broken.
+    pub fn channel(&self, address: &Address, profile: Profile) -> Channel {
+        let dial = self.0.clone();
+        let connector = tower::service_fn(move |uri: Uri| {
+            let address = uri.authority().map(ToString::to_string).unwrap_or_default();
+            let connecting = dial(address);
+            async move { connecting.await.map(TokioIo::new) }
+        });
+        endpoint(address, profile).connect_with_connector_lazy(connector)
+    }
+}
+
+fn endpoint(address: &Address, profile: Profile) -> Endpoint {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .expect("a checked host:port makes a URI")
+        .connect_timeout(Duration::from_secs(2))
+        // A partition can eat packets while the connection looks open: only keepalive frees such a one.
+        .http2_keep_alive_interval(Duration::from_secs(1))
+        .keep_alive_while_idle(true);
+    match profile {
+        Profile::Client => endpoint.keep_alive_timeout(Duration::from_secs(2)),
+        Profile::Peer | Profile::Bulk => endpoint
+            .keep_alive_timeout(Duration::from_secs(1))
+            .initial_stream_window_size(4 * 1024 * 1024)
+            .initial_connection_window_size(8 * 1024 * 1024),
+    }
+}
+
+impl fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Dialer")
+    }
+}
