@@ -1,1 +1,3 @@
+//! A replica.
+
 fn main() {}

@@ -1,1 +1,3 @@
+//! The user's client.
+
 fn main() {}

@@ -18,6 +18,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
 /// Any byte stream.
 pub type BoxedIo = Box<dyn Io>;
 
+type Connect = dyn Fn(String) -> Connecting + Send + Sync;
 type Connecting = Pin<Box<dyn Future<Output = io::Result<BoxedIo>> + Send>>;
 
 /// What a connection is for, which decides its buffers and its patience.
@@ -33,7 +34,7 @@ pub enum Profile {
 
 /// Makes connections. Production dials TCP; a test puts its own network here.
 #[derive(Clone)]
-pub struct Dialer(Arc<dyn Fn(String) -> Connecting + Send + Sync>);
+pub struct Dialer(Arc<Connect>);
 
 impl Dialer {
     /// Dials TCP with Nagle's algorithm off.
