@@ -1,0 +1,1 @@
+//! Commands of chat-admin against a fake node.
