@@ -54,11 +54,13 @@ pub enum Command {
     },
     /// Add a node that waits at ADDRESS: checks, snapshot, log, promotion
     AddNode {
+        /// The node that comes.
         #[command(flatten)]
         node: NewNode,
         /// Leave it a learner: it follows, but does not vote
         #[arg(long)]
         learner: bool,
+        /// How it is guarded.
         #[command(flatten)]
         guard: Guard,
     },
@@ -67,8 +69,10 @@ pub enum Command {
         /// The node that goes
         #[arg(value_parser = node_name)]
         old: NodeName,
+        /// The node that comes.
         #[command(flatten)]
         node: NewNode,
+        /// How it is guarded.
         #[command(flatten)]
         guard: Guard,
     },
@@ -80,6 +84,7 @@ pub enum Command {
         /// Go on although fewer failures will be survived afterwards
         #[arg(long)]
         accept_lower_tolerance: bool,
+        /// How it is guarded.
         #[command(flatten)]
         guard: Guard,
     },
@@ -88,6 +93,7 @@ pub enum Command {
         /// The learner
         #[arg(value_parser = node_name)]
         name: NodeName,
+        /// How it is guarded.
         #[command(flatten)]
         guard: Guard,
     },
@@ -99,6 +105,7 @@ pub enum Command {
         /// Go on although fewer failures will be survived afterwards
         #[arg(long)]
         accept_lower_tolerance: bool,
+        /// How it is guarded.
         #[command(flatten)]
         guard: Guard,
     },

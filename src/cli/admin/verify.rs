@@ -31,7 +31,7 @@ pub(super) async fn run(context: &Context<'_>, output: &mut Output) -> Result<()
     let survey = survey(&context.cluster, &context.args.endpoints, context.args.timeout).await?;
     let mut at_least = survey.view.commit_index;
     let verdict = loop {
-        let verdict = Verdict::of(&survey, round(context, &survey, at_least, deadline).await);
+        let verdict = Verdict::of(round(context, &survey, at_least, deadline).await);
         if verdict.is_at_one_index() || Instant::now() >= deadline {
             break verdict;
         }
@@ -55,7 +55,11 @@ async fn round(
     let ask = |node: &Node| {
         let node = node.clone();
         async move {
-            let answer = timeout_at(deadline, digest(context, &node, at_least)).await.ok().flatten();
+            // A node that the survey found mute is not waited for.
+            let answer = match survey.answers_us(&node) {
+                true => timeout_at(deadline, digest(context, &node, at_least)).await.ok().flatten(),
+                false => None,
+            };
             (node, answer)
         }
     };
@@ -76,8 +80,8 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    /// A node that the survey found mute is not waited for; one that should have answered and did not is silent.
-    pub(super) fn of(_: &Survey, answers: Vec<(Node, Option<GetStateDigestResponse>)>) -> Self {
+    /// A node without an answer is silent.
+    pub(super) fn of(answers: Vec<(Node, Option<GetStateDigestResponse>)>) -> Self {
         let mut verdict = Self { digests: BTreeMap::new(), silent: Vec::new() };
         for (node, answer) in answers {
             match answer {
