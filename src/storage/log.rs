@@ -90,7 +90,7 @@ struct Queued {
 pub(super) enum Operation {
     Append(Vec<(u64, Bytes)>),
     Set(&'static str, Bytes),
-    TruncateAfter(u64),
+    TruncateFrom(u64),
     PurgeTo(u64, (&'static str, Bytes)),
 }
 
@@ -163,9 +163,9 @@ impl LogFile {
         Ok(state.values.get(name).cloned())
     }
 
-    /// Removes every record after `index`, in one transaction.
-    pub fn truncate_after(&self, index: u64, done: Done) {
-        self.queue(Operation::TruncateAfter(index), done, |state| state.truncate_after(index));
+    /// Removes every record from `index` on, in one transaction.
+    pub fn truncate_from(&self, index: u64, done: Done) {
+        self.queue(Operation::TruncateFrom(index), done, |state| state.truncate_from(index));
     }
 
     /// Removes every record up to and including `index`, which may lie beyond the last one, and sets the value
@@ -400,11 +400,14 @@ impl State {
         Ok(())
     }
 
-    fn truncate_after(&mut self, index: u64) {
-        while self.tail.back().is_some_and(|cached| cached.index > index) {
+    fn truncate_from(&mut self, index: u64) {
+        while self.tail.back().is_some_and(|cached| cached.index >= index) {
             self.tail_bytes -= self.tail.pop_back().map_or(0, |cached| cached.record.len());
         }
-        self.bounds = self.bounds.filter(|(first, _)| *first <= index).map(|(first, last)| (first, last.min(index)));
+        self.bounds = self
+            .bounds
+            .filter(|(first, _)| *first < index)
+            .map(|(first, last)| (first, last.min(index.saturating_sub(1))));
     }
 
     fn purge_to(&mut self, index: u64) {

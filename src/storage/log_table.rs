@@ -151,7 +151,7 @@ impl LogTable {
                 appended.iter().try_for_each(|(index, record)| self.insert(records, *index, record))
             }
             Operation::Set(name, value) => self.set(values, name, value),
-            Operation::TruncateAfter(index) => self.truncate_after(records, *index),
+            Operation::TruncateFrom(index) => self.truncate_from(records, *index),
             Operation::PurgeTo(index, (name, value)) => {
                 let purged = self.purged(values)?.map_or(*index, |purged| purged.max(*index));
                 self.set(values, PURGED, &purged.to_le_bytes())?;
@@ -177,8 +177,8 @@ impl LogTable {
     }
 
     /// Not in portions: a record that a crash brought back would be taken for a part of the log.
-    fn truncate_after(&self, records: &mut Table<'_, u64, &'static [u8]>, index: u64) -> Result<()> {
-        while key(records.last().map_err(|e| self.engine.err(e))?).is_some_and(|last| last > index) {
+    fn truncate_from(&self, records: &mut Table<'_, u64, &'static [u8]>, index: u64) -> Result<()> {
+        while key(records.last().map_err(|e| self.engine.err(e))?).is_some_and(|last| last >= index) {
             records.pop_last().map_err(|e| self.engine.err(e))?;
         }
         Ok(())

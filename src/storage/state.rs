@@ -150,6 +150,13 @@ impl View {
     }
 }
 
+impl StateView {
+    /// The size of the file that it views, in bytes.
+    pub fn size_bytes(&self) -> u64 {
+        self.0.engine.size_bytes()
+    }
+}
+
 impl Read for StateView {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let View { rows, engine } = &*self.0;
