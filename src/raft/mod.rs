@@ -28,6 +28,8 @@ mod log_store;
 pub mod network;
 mod peer_service;
 mod state_machine;
+#[cfg(test)]
+mod tests;
 pub mod types;
 
 pub use log_store::LogStore;

@@ -14,6 +14,7 @@
 
 use std::{io, sync::Arc};
 
+use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt};
 use openraft::{
     EntryPayload as Payload, OptionalSend, RaftSnapshotBuilder,
@@ -144,6 +145,16 @@ impl StateMachine {
     }
 }
 
+/// A view of another state, as an archive that never leaves the process.
+fn copy(slot: &StateSlot, view: StateView) -> Result<archive::Loaded, StorageError> {
+    let mut writer = archive::Writer::new(view, Bytes::new())?;
+    let mut loader = slot.loader()?;
+    while let Some(frame) = writer.next_frame()? {
+        loader.feed(&frame)?;
+    }
+    loader.finish()
+}
+
 fn apply_entry(
     batch: &mut dyn Write,
     entry: &Entry,
@@ -211,12 +222,13 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
-        let SnapshotData::Received(loaded) = snapshot else {
-            return Err(io::Error::other("a snapshot of this node's own cannot be installed on it"));
-        };
         let slot = self.slot.clone();
         let expected = meta.clone();
         let install = move || -> Result<u64, StorageError> {
+            let loaded = match snapshot {
+                SnapshotData::Received(loaded) => loaded,
+                SnapshotData::View(view) => copy(&slot, view)?,
+            };
             slot.install(loaded)?;
             let found = StateMeta::read(&slot.current().view()?)?;
             if found.applied != expected.last_log_id {
