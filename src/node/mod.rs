@@ -12,6 +12,7 @@ mod archive;
 mod change;
 mod hub;
 mod identity;
+mod inspect;
 mod join;
 mod keeper;
 mod leadership;
@@ -32,6 +33,7 @@ pub use self::{
     change::Progress,
     hub::{Doorbell, Ring},
     identity::Identity,
+    inspect::inspect,
     join::PROTOCOL,
     proposer::Proposed,
     start::{Exit, Settings, StartError},

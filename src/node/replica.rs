@@ -19,7 +19,7 @@ use crate::{
     types::NodeId,
 };
 
-const LOG: &str = "log.redb";
+pub(super) const LOG: &str = "log.redb";
 const STATE: &str = "state.redb";
 
 /// Why the stores or the consensus of a node could not start.
