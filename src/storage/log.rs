@@ -197,6 +197,11 @@ impl LogFile {
         self.0.close()
     }
 
+    #[cfg(test)]
+    pub(super) fn cached_bytes(&self) -> usize {
+        self.shared().lock().tail_bytes
+    }
+
     fn shared(&self) -> &Shared {
         &self.0.shared
     }

@@ -19,3 +19,6 @@ pub use error::{Result, StorageError};
 pub use log::{Done, LogFile};
 pub use slot::StateSlot;
 pub use state::{Durable, PAIR_BYTES, StateBatch, StateFile, StateView};
+
+#[cfg(test)]
+mod tests;
