@@ -11,6 +11,8 @@ mod log_table;
 mod record;
 mod slot;
 mod state;
+#[doc(hidden)]
+pub mod testing;
 
 pub use blocking::Blocking;
 pub use directory::DataDir;

@@ -1,6 +1,7 @@
 //! Tests of the whole room, by subject.
 
 mod archives;
+mod crashes;
 mod directories;
 mod logs;
 mod states;
