@@ -33,11 +33,17 @@ impl Engine {
     /// Opens `disk`, or makes a new database on an empty one, and verifies the checksums of all its pages: a plain
     /// open of redb trusts a file that was closed cleanly. It takes about a second per GiB.
     pub(super) fn open(disk: Disk, kind: &Kind) -> Result<Self> {
-        let backend = disk.clone();
+        let (backend, name) = (disk.clone(), disk.name().to_owned());
         let db = guard(disk.name(), || {
             Builder::new()
                 .set_cache_size(kind.cache_bytes)
                 .set_check_integrity_on_open(true)
+                .set_repair_callback(move |session| {
+                    // redb reports 0.3 between finding the last commit torn and going back to the one before it.
+                    if (0.2..0.5).contains(&session.progress()) {
+                        tracing::warn!(file = name, "rolled back the last commit, which a crash left unfinished");
+                    }
+                })
                 .create_with_backend(backend)
                 .map_err(|e| StorageError::engine(disk.name(), e.into()))
         })?;

@@ -1,12 +1,3 @@
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::SeqCst},
-    },
-    time::Instant,
-};
-
 use bytes::Bytes;
 
 use super::{append, done, record, wait};

@@ -3,7 +3,9 @@
 mod archives;
 mod crashes;
 mod directories;
+mod grouping;
 mod logs;
+mod measures;
 mod states;
 
 use std::sync::mpsc;

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, ops::ControlFlow, time::Instant};
+use std::{collections::BTreeMap, ops::ControlFlow};
 
 use proptest::prelude::*;
 
