@@ -85,7 +85,7 @@ fn all_that_queues_up_during_a_sync_shares_the_next_one() {
     let log = LogFile::open(Disk::new("log", disk.clone()), Blocking::Pool).unwrap();
     disk.shut(true);
     let (results, received) = mpsc::channel();
-    let mut report = |index: u64| {
+    let report = |index: u64| {
         let results = results.clone();
         Box::new(move |result| results.send((index, result)).unwrap())
     };

@@ -114,3 +114,21 @@ fn recent_records_stay_in_memory_only_up_to_the_limit() {
     assert!(cached <= crate::types::limits::LOG_CACHE_BYTES && cached > 16 << 20, "{cached}");
     assert!(log.read(1..41).unwrap().iter().enumerate().all(|(i, (index, r))| *index == i as u64 + 1 && *r == large));
 }
+
+#[test]
+fn a_read_stops_at_its_limit_of_bytes_but_brings_at_least_one_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = DataDir::create_or_open(folder.path()).unwrap();
+    let log = LogFile::open(dir.disk("log.redb", Open::Fresh).unwrap(), Blocking::Inline).unwrap();
+    append(&log, 1..5).unwrap();
+    log.close().unwrap();
+    let log = LogFile::open(dir.disk("log.redb", Open::Existing).unwrap(), Blocking::Inline).unwrap();
+    append(&log, 5..9).unwrap();
+    // "record n" has eight bytes; records 1 to 4 are on disk alone, the others in memory as well.
+    for (start, bytes, count) in
+        [(1, 0, 1), (1, 16, 2), (1, 23, 2), (1, 32, 4), (1, 47, 5), (4, 16, 2), (5, 1, 1), (6, 99, 3)]
+    {
+        let read = log.read_some(start..100, bytes).unwrap();
+        assert_eq!(read, (start..start + count).map(record).collect::<Vec<_>>(), "{bytes} bytes from {start}");
+    }
+}
