@@ -1,13 +1,16 @@
 //! Power loss at every step of random histories, and disks that fail (P1, P7).
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, mpsc},
+};
 
 use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::{append, record, states::all, wait};
 use crate::storage::{
-    Blocking, DataDir, Durable, LogFile, Open, Result, StateSlot, StorageError,
+    Blocking, DataDir, Disks, Durable, LogFile, Open, Result, StateSlot, StorageError,
     archive::{Writer, digest},
     kv::Write,
     testing::{Fault, SimDisks},
@@ -142,6 +145,47 @@ proptest! {
             prop_assert!(acknowledged.agrees(&found) || written.agrees(&found), "second loss after {at}");
         }
     }
+}
+
+#[test]
+fn power_loss_under_group_commit_keeps_a_run_of_operations_that_holds_all_acknowledged_ones() {
+    let votes = |upto: u64| upto / 3;
+    let mut grouped = 0;
+    for at in 1..60 {
+        let disks = SimDisks::new(at);
+        let dir = DataDir::on(Arc::new(disks.clone()));
+        let log = LogFile::open(dir.disk("log.redb", Open::Fresh).unwrap(), Blocking::Pool).unwrap();
+        disks.power_off_after(at * 2);
+        let (sender, results) = mpsc::channel();
+        // Every third operation is a vote, the others append one record each.
+        for number in 1..=600u64 {
+            let sender = sender.clone();
+            let done = Box::new(move |result: Result<()>| sender.send((number, result.is_ok())).unwrap());
+            match number % 3 {
+                0 => log.set("vote", number.to_string().into(), done),
+                _ => log.append(vec![record(number - votes(number))], done),
+            }
+        }
+        let _ = log.close();
+        drop((log, sender));
+        let mut acknowledged = 0;
+        for (expected, (number, ok)) in (1..).zip(results) {
+            assert_eq!(number, expected, "callbacks come in order, each once");
+            assert!(!ok || acknowledged == number - 1, "nothing succeeds after a failure");
+            acknowledged = if ok { number } else { acknowledged };
+        }
+        disks.power_on();
+        let log = open(&disks, Open::Existing).unwrap();
+        let last = log.bounds().map_or(0, |(_, last)| last);
+        let vote = log.get("vote").unwrap().map_or(0, |v| str::from_utf8(&v).unwrap().parse().unwrap());
+        // The last operation that is there: the vote, or the append of the last record.
+        let upto = vote.max(last + last.saturating_sub(1) / 2);
+        assert_eq!((last, vote), (upto - votes(upto), votes(upto) * 3), "a run of whole operations");
+        assert!(upto >= acknowledged, "power lost at {at}: {acknowledged} acknowledged, {upto} found");
+        assert_eq!(log.read(0..u64::MAX).unwrap(), (1..=last).map(record).collect::<Vec<_>>());
+        grouped = grouped.max(upto);
+    }
+    assert!(grouped > 3, "some of the histories got somewhere");
 }
 
 #[test]
@@ -368,6 +412,48 @@ fn power_loss_at_any_step_of_an_installation_leaves_the_old_state_or_the_new() {
         steps += 1;
     }
     assert!(old > 3 && new > 3, "both were seen: {old} old, {new} new");
+}
+
+#[test]
+fn a_disk_that_fills_up_during_a_load_leaves_the_live_state_in_use() {
+    let source = slot(&SimDisks::new(13), Open::Fresh).unwrap();
+    let mut batch = source.current().begin().unwrap();
+    for n in 0..4_000u32 {
+        batch.put(&n.to_be_bytes(), &[7; 1_000]).unwrap();
+    }
+    batch.commit(Durable::No).unwrap();
+    let mut writer = Writer::new(source.current().view().unwrap(), Bytes::new()).unwrap();
+    let disks = SimDisks::new(14);
+    let live = slot(&disks, Open::Fresh).unwrap();
+    put(&live, 1, Durable::Yes).unwrap();
+    disks.set_capacity(Some(disks.contents("state.redb").unwrap().len() as u64 + (3 << 20)));
+    let mut loader = live.loader().unwrap();
+    let mut failed = None;
+    while let (None, Some(frame)) = (&failed, writer.next_frame().unwrap()) {
+        failed = loader.feed(&frame).err();
+    }
+    let failed = failed.or_else(|| loader.finish().err());
+    assert!(matches!(failed, Some(StorageError::DiskFull { .. })), "{failed:?}");
+    assert_eq!(disks.list().unwrap(), ["state.redb"], "its space is free again");
+    put(&live, 2, Durable::Yes).unwrap();
+    assert_eq!(value(&live), 2);
+}
+
+#[test]
+fn a_full_disk_is_named_as_such_every_time() {
+    let disks = SimDisks::new(15);
+    let live = slot(&disks, Open::Fresh).unwrap();
+    disks.set_capacity(Some(disks.contents("state.redb").unwrap().len() as u64));
+    let fill = || -> Result<()> {
+        let mut batch = live.current().begin()?;
+        for n in 0..4_000u32 {
+            batch.put(&n.to_be_bytes(), &[7; 1_000])?;
+        }
+        batch.commit(Durable::Yes)
+    };
+    for _ in 0..3 {
+        assert!(matches!(fill(), Err(StorageError::DiskFull { .. })));
+    }
 }
 
 #[test]
