@@ -122,16 +122,8 @@ impl RaftLogReader<TypeConfig> for LogStore {
 
     /// Bounded by bytes, so that one message to a follower stays within its limit.
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
-        let mut entries = Vec::new();
-        let mut bytes = 0;
-        for (index, record) in self.file.read(start..end).map_err(io::Error::other)? {
-            bytes += record.len();
-            if bytes > READ_BYTES && !entries.is_empty() {
-                break;
-            }
-            entries.push(decode(index, record)?);
-        }
-        Ok(entries)
+        let records = self.file.read_some(start..end, READ_BYTES).map_err(io::Error::other)?;
+        records.into_iter().map(|(index, record)| decode(index, record)).collect()
     }
 }
 
