@@ -17,7 +17,9 @@ use crate::{
 pub(super) struct Progress<'a> {
     output: &'a mut Output,
     bar: Option<ProgressBar>,
+    /// The phase last spoken of.
     phase: Phase,
+    done: bool,
     checks: Vec<Check>,
     before: Option<FaultTolerance>,
     after: Option<FaultTolerance>,
@@ -31,10 +33,11 @@ impl<'a> Progress<'a> {
             bar.set_message("looking for the leader");
             bar
         });
-        Self { output, bar, phase: Phase::Unspecified, checks: Vec::new(), before: None, after: None }
+        Self { output, bar, phase: Phase::Unspecified, done: false, checks: Vec::new(), before: None, after: None }
     }
 
     pub(super) fn show(&mut self, message: &ChangeProgress) -> Result<()> {
+        self.done |= message.phase() == Phase::Done;
         if let Some(tolerance) = &message.tolerance {
             let slot = if message.phase() == Phase::Done { &mut self.after } else { &mut self.before };
             *slot = Some(tolerance.clone());
@@ -67,6 +70,11 @@ impl<'a> Progress<'a> {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
+    }
+
+    /// Whether the leader has said that the change is done.
+    pub(super) fn is_done(&self) -> bool {
+        self.done
     }
 
     /// The first check that failed.
