@@ -169,3 +169,26 @@ pub(super) fn summary(tolerance: &FaultTolerance) -> String {
     }
     line
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_names_what_is_survived_and_what_is_not() {
+        let tolerance = FaultTolerance {
+            voters: 5,
+            quorum: 3,
+            survives_any_nodes: 2,
+            survives_any_zones: 1,
+            ..FaultTolerance::default()
+        };
+        assert_eq!(summary(&tolerance), "5 voters, quorum 3, survives any 2 nodes and any 1 zone");
+        let fatal_zones = vec!["a".to_owned(), "b".to_owned()];
+        let tolerance = FaultTolerance { voters: 2, quorum: 2, fatal_zones, ..FaultTolerance::default() };
+        assert_eq!(
+            summary(&tolerance),
+            "2 voters, quorum 2, survives no failure; losing any of the zones a b stops writes"
+        );
+    }
+}

@@ -421,6 +421,19 @@ async fn a_backup_appears_whole_private_and_never_over_another_file() {
 }
 
 #[tokio::test]
+async fn a_backup_without_a_leader_is_made_and_said_to_be_one_nodes() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("state.backup");
+    let mut fake = fake();
+    (fake.membership.leader_id, fake.membership.has_quorum) = (0, false);
+    let address = fake.serve().await;
+    let (ended, captured) = admin(address, &format!("backup {}", file.display())).await;
+    assert_eq!(ended, Ok(()));
+    assert!(captured.talk().starts_with("warning: no leader was found"), "{}", captured.talk());
+    assert_eq!(std::fs::read(&file).unwrap(), b"archive");
+}
+
+#[tokio::test]
 async fn a_plan_needs_no_cluster_and_speaks_as_the_contract_says() {
     let plan = |zones: &'static str| async move {
         let args = Args::try_parse_from(["chat-admin", "plan", "--zones", zones]).unwrap();
