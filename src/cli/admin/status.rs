@@ -87,9 +87,21 @@ pub(super) fn screen(survey: &Survey, colour: bool) -> Vec<String> {
     lines.push(String::new());
     lines.extend(nodes(survey).render(colour));
     lines.push(String::new());
-    let words = survey.tolerance().words();
+    let words = verdict(survey);
     lines.extend(words.iter().map(|line| accent(&text::line(line), colour)));
     lines
+}
+
+fn verdict(survey: &Survey) -> Vec<String> {
+    let tolerance = survey.tolerance();
+    if !survey.is_cut_off() {
+        return tolerance.words();
+    }
+    let cut_off = format!(
+        "  the cluster has a quorum, says {}, but too few nodes answer here to tell what it survives",
+        survey.view.answered_by
+    );
+    vec![tolerance.heading(), cut_off]
 }
 
 fn heading(survey: &Survey, colour: bool) -> Vec<String> {

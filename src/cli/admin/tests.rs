@@ -239,6 +239,21 @@ async fn status_works_without_a_quorum_and_with_hung_nodes_within_a_second() {
 }
 
 #[tokio::test]
+async fn status_from_a_follower_that_alone_answers_claims_no_lost_quorum() {
+    let mut fake = fake();
+    (fake.membership.answered_by_id, fake.membership.answered_by) = (2, "n2".to_owned());
+    for node in &mut fake.membership.nodes {
+        node.reachable = false;
+    }
+    let address = fake.serve().await;
+    let (ended, captured) = admin(address, "status").await;
+    assert_eq!(ended, Ok(()));
+    let data = captured.data();
+    assert!(data.contains("leader n1") && data.contains("the cluster has a quorum, says n2, but"), "{data}");
+    assert!(!data.contains("NO QUORUM"), "{data}");
+}
+
+#[tokio::test]
 async fn status_as_json_bears_the_tolerance() {
     let address = fake().serve().await;
     let (ended, captured) = admin(address, "status --json").await;
