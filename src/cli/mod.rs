@@ -6,6 +6,7 @@
 //! No decision about the cluster or about chat is taken on this floor.
 
 mod args;
+pub mod chat;
 mod exit;
 mod failure;
 mod output;
