@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{net::TcpSocket, time::timeout};
 use tonic::Request;
 
 use super::{
@@ -39,9 +39,11 @@ fn sent(fake: &Fake) -> Vec<String> {
     fake.script(|script| script.sent.iter().map(|request| request.request_id.clone()).collect())
 }
 
-async fn nobody() -> Address {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap().to_string().parse().unwrap()
+/// An address where dialling is refused, for as long as the socket lives.
+fn nobody() -> (Address, TcpSocket) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    (socket.local_addr().unwrap().to_string().parse().unwrap(), socket)
 }
 
 #[tokio::test]
@@ -83,7 +85,7 @@ async fn nodes_that_send_a_client_round_in_circles_do_not_make_it_spin() {
 #[tokio::test]
 async fn a_dead_leader_is_replaced_through_the_membership() {
     let [n1, n2, n3] = Fake::cluster().await;
-    let dead = nobody().await;
+    let (dead, _socket) = nobody();
     for node in [&n1, &n2, &n3] {
         node.script(|script| {
             script.membership.leader_id = 9;
@@ -185,8 +187,19 @@ async fn an_unanswered_write_ends_as_unknown_and_names_its_request_id() {
 }
 
 #[tokio::test]
+async fn a_leader_that_lost_its_quorum_may_have_passed_the_write_on() {
+    let n1 = Fake::start(1).await;
+    let alone = Fault::new(Reason::NoQuorum, "no majority answers");
+    n1.script(|script| script.turns.extend(vec![Turn::Refuse(alone); 100]));
+    let session = Session::resume(&cluster(&[&n1], Duration::from_millis(300)), "token").unwrap();
+    let fault = session.send(&bob(), "hello").await.unwrap_err();
+    assert!(outcome_is_unknown(&fault) && fault.message.contains("no majority answers"), "{fault}");
+}
+
+#[tokio::test]
 async fn with_nobody_listening_a_write_ends_as_not_sent() {
-    let seeds = vec![nobody().await, nobody().await];
+    let ((first, _one), (second, _other)) = (nobody(), nobody());
+    let seeds = vec![first, second];
     let settings = Settings::new(Duration::from_millis(300));
     let session = Session::resume(&Cluster::new(seeds, Dialer::tcp(), settings), "token").unwrap();
     let fault = session.send(&bob(), "hello").await.unwrap_err();

@@ -24,9 +24,10 @@ pub(super) async fn register(mut desk: Desk, args: Named) -> Result<()> {
     let name = username(&args.name)?;
     let cluster = desk.cluster()?;
     let password = ask(&mut desk, args.password.password_file.as_deref(), "Password", true)?;
-    let account = Session::register(&cluster, &name, &password)
-        .await
-        .map_err(|fault| write_failed(fault).context(format!("cannot register {name}")))?;
+    let account = Session::register(&cluster, &name, &password).await.map_err(|fault| {
+        write_failed(fault, format!("`chat login {name}` shows whether it took effect"))
+            .context(format!("cannot register {name}"))
+    })?;
     if desk.output().is_json() {
         return desk.output().message(&account);
     }
@@ -87,10 +88,9 @@ pub(super) async fn passwd(mut desk: Desk, args: Passwd) -> Result<()> {
     let old = ask(&mut desk, args.password.password_file.as_deref(), "Present password", false)?;
     let new = desk.around.new_password.take();
     let new = password::read(args.new_password_file.as_deref(), new, "New password", true)?;
-    session
-        .change_password(&old, &new)
-        .await
-        .map_err(|fault| Failure::from(fault).context("cannot change the password"))?;
+    session.change_password(&old, &new).await.map_err(|fault| {
+        write_failed(fault, "`chat login` shows which password holds").context("cannot change the password")
+    })?;
     desk.output().talk("the password is changed; every other session has ended");
     Ok(())
 }
@@ -113,10 +113,9 @@ pub(super) async fn delete(mut desk: Desk, args: DeleteAccount) -> Result<()> {
     let (session, context) = desk.session()?;
     let prompt = format!("Password of {}, to delete the account for good", text::line(&context.account));
     let password = ask(&mut desk, args.password.password_file.as_deref(), &prompt, false)?;
-    let messages_erased = session
-        .delete_account(&password, args.erase_messages)
-        .await
-        .map_err(|fault| Failure::from(fault).context("cannot delete the account"))?;
+    let messages_erased = session.delete_account(&password, args.erase_messages).await.map_err(|fault| {
+        write_failed(fault, "`chat whoami` shows whether it took effect").context("cannot delete the account")
+    })?;
     desk.contexts.forget(&context.token)?;
     if desk.output().is_json() {
         return desk.output().message(&chat::DeleteAccountResponse { messages_erased });

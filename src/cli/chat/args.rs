@@ -157,7 +157,7 @@ pub struct Send {
     /// Whom: a username, '#room' or a conversation's id.
     pub to: String,
     /// The message; `-` reads it from standard input.
-    #[arg(required = true, num_args = 1.., trailing_var_arg = true)]
+    #[arg(required = true, num_args = 1..)]
     pub message: Vec<String>,
     /// Repeat an earlier send whose outcome is unknown: it takes effect once, whatever became of it.
     #[arg(long, value_name = "UUID")]

@@ -24,7 +24,10 @@ pub(super) async fn send(mut desk: Desk, args: Send) -> Result<()> {
     let (session, _) = desk.session()?;
     let to = recipient::resolve(&session, &args.to).await?;
     let id = args.request_id.unwrap_or_else(|| session.cluster().request_id());
-    let answer = session.send_as(id, &to, &body).await.map_err(|fault| write_failed(fault).context("not sent"))?;
+    let answer = session.send_as(id, &to, &body).await.map_err(|fault| {
+        let look = format!("repeat it with --request-id {id}: it takes effect once, whatever became of it so far");
+        write_failed(fault, look).context("not acknowledged")
+    })?;
     if desk.output().is_json() {
         return desk.output().message(&answer);
     }
@@ -86,10 +89,9 @@ pub(super) async fn read(mut desk: Desk, args: Read) -> Result<()> {
         desk.output().talk("nothing unread");
     } else if !args.peek {
         let shown: Vec<MessageRef> = messages.iter().map(reference).collect();
-        let left = session
-            .mark_read(shown)
-            .await
-            .map_err(|fault| Failure::from(fault).context("shown, but not marked as read"))?;
+        let left = session.mark_read(shown).await.map_err(|fault| {
+            write_failed(fault, "repeating it does no harm").context("shown, but perhaps not marked as read")
+        })?;
         desk.output().talk(format!("{} shown and marked as read; {left} unread left", messages.len()));
     }
     Ok(())
@@ -155,7 +157,7 @@ pub(super) async fn delete(mut desk: Desk, args: Delete) -> Result<()> {
     let deleted_count = session
         .delete(messages, args.for_everyone)
         .await
-        .map_err(|fault| Failure::from(fault).context("nothing deleted"))?;
+        .map_err(|fault| write_failed(fault, "repeating it does no harm").context("cannot delete"))?;
     if desk.output().is_json() {
         return desk.output().message(&crate::wire::chat::DeleteMessagesResponse { deleted_count });
     }

@@ -140,15 +140,9 @@ impl Desk {
     }
 }
 
-/// A write's fault; one whose outcome is unknown says how to make sure of it.
-fn write_failed(fault: Fault) -> Failure {
+/// A write's fault; where the outcome is unknown, `look` says how to find out.
+fn write_failed(fault: Fault, look: impl Into<String>) -> Failure {
     let unknown = outcome_is_unknown(&fault);
-    let id = fault.metadata.get("request_id").cloned();
     let failure = Failure::from(fault);
-    match id {
-        Some(id) if unknown => {
-            failure.next(format!("repeat it with --request-id {id}: then it takes effect once, whatever became of it"))
-        }
-        _ => failure,
-    }
+    if unknown { failure.next(look) } else { failure }
 }

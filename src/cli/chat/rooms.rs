@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Desk, args::Room, recipient};
+use super::{Desk, args::Room, recipient, write_failed};
 use crate::{
     cli::{Failure, Result, Table, text},
     client::Session,
@@ -96,5 +96,5 @@ fn show(desk: &mut Desk, done: &str, answer: std::result::Result<chat::Conversat
 }
 
 fn failed(fault: Fault) -> Failure {
-    Failure::from(fault)
+    write_failed(fault, "`chat rooms` shows whether it took effect")
 }
