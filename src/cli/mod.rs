@@ -5,6 +5,7 @@
 //! ([`Output`]), tables ([`Table`]), and text from others made harmless for a terminal ([`text`]).
 //! No decision about the cluster or about chat is taken on this floor.
 
+pub mod admin;
 mod args;
 mod exit;
 mod failure;

@@ -1,0 +1,65 @@
+//! Asking every known node, side by side, what the membership is.
+
+use std::{cmp::Reverse, time::Duration};
+
+use futures::{StreamExt, stream::FuturesUnordered};
+use tokio::time::{Instant, timeout, timeout_at};
+use tonic::{Request, transport::Channel};
+
+use super::effort::fault_of;
+use crate::wire::{
+    Address, Fault, Reason,
+    cluster::{GetMembershipRequest, GetMembershipResponse, cluster_service_client::ClusterServiceClient},
+};
+
+/// How long a node may take to say what it knows; it never waits for a quorum to do so.
+pub(super) const PATIENCE: Duration = Duration::from_millis(700);
+/// Once one answer names a leader, how much longer the others are waited for.
+const GRACE: Duration = Duration::from_millis(150);
+
+/// Asks one node, within `patience`.
+pub(super) async fn ask(
+    address: &Address,
+    channel: Channel,
+    patience: Duration,
+) -> Result<GetMembershipResponse, Fault> {
+    let mut request = Request::new(GetMembershipRequest {});
+    request.set_timeout(patience);
+    let mut client = ClusterServiceClient::new(channel);
+    match timeout(patience, client.get_membership(request)).await {
+        Ok(Ok(answer)) => Ok(answer.into_inner()),
+        Ok(Err(status)) => Err(fault_of(address, &status)),
+        Err(_) => Err(Fault::new(Reason::Timeout, format!("{address} gave no answer in time"))),
+    }
+}
+
+/// Asks all of `nodes` at once. Answers come best first: those that know a leader, in the newest term, the leader's
+/// own before others'. Ends early once a leader with a quorum has spoken for itself.
+pub(super) async fn ask_all(nodes: Vec<(Address, Channel)>, patience: Duration) -> Vec<GetMembershipResponse> {
+    let mut asking: FuturesUnordered<_> =
+        nodes.into_iter().map(|(address, channel)| async move { ask(&address, channel, patience).await }).collect();
+    let mut answers: Vec<GetMembershipResponse> = Vec::new();
+    let mut until = Instant::now() + patience;
+    while let Ok(Some(answer)) = timeout_at(until, asking.next()).await {
+        let Ok(answer) = answer else { continue };
+        let newest = answers.iter().map(|other| other.term).max().unwrap_or(0);
+        let certain = is_leaders_own(&answer) && answer.has_quorum && answer.term >= newest;
+        if answer.leader_id > 0 {
+            until = until.min(Instant::now() + GRACE);
+        }
+        answers.push(answer);
+        if certain {
+            break;
+        }
+    }
+    answers.sort_by_key(|answer| Reverse(rank(answer)));
+    answers
+}
+
+fn is_leaders_own(answer: &GetMembershipResponse) -> bool {
+    answer.leader_id > 0 && answer.leader_id == answer.answered_by_id
+}
+
+fn rank(answer: &GetMembershipResponse) -> (bool, u64, bool, u64) {
+    (answer.leader_id > 0, answer.term, is_leaders_own(answer), answer.commit_index)
+}

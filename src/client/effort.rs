@@ -1,0 +1,168 @@
+//! One operation's patience: its deadline, its attempts, and what to say when it gives up.
+
+use std::{error::Error, future::Future, time::Duration};
+
+use tokio::time::{Instant, sleep, timeout};
+use tonic::{Code, ConnectError, Status};
+
+use super::{Settings, backoff::Backoff};
+use crate::wire::{Address, Fault, Reason};
+
+/// Longest time that one attempt is given at first; doubled whenever one runs out, so that a slow but healthy cluster
+/// is not asked in vain for ever.
+pub(super) const ATTEMPT: Duration = Duration::from_millis(1500);
+
+/// The metadata key of a fault after which a write may or may not have taken effect.
+const OUTCOME: &str = "outcome";
+const UNKNOWN: &str = "unknown";
+
+/// Whether a write that ended with `fault` may have taken effect all the same. Repeating it with the same request_id
+/// is safe and tells.
+pub fn outcome_is_unknown(fault: &Fault) -> bool {
+    fault.metadata.get(OUTCOME).is_some_and(|outcome| outcome == UNKNOWN)
+}
+
+/// What an operation does to the cluster, which decides what an unanswered attempt means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Read,
+    Write,
+}
+
+/// One operation on its way to its deadline.
+pub(super) struct Effort {
+    kind: Kind,
+    whole: Duration,
+    deadline: Instant,
+    attempt: Duration,
+    backoff: Backoff,
+    last: Option<Fault>,
+    /// Some attempt may have reached a node without its answer reaching us.
+    unanswered: bool,
+}
+
+impl Effort {
+    pub(super) fn new(kind: Kind, settings: &Settings, attempt: Duration) -> Self {
+        Self {
+            kind,
+            whole: settings.timeout,
+            deadline: Instant::now() + settings.timeout,
+            attempt,
+            backoff: Backoff::new(settings.entropy.clone()),
+            last: None,
+            unanswered: false,
+        }
+    }
+
+    pub(super) fn remaining(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// How long the next attempt may take.
+    pub(super) fn patience(&self) -> Duration {
+        self.attempt.min(self.remaining())
+    }
+
+    /// Runs one attempt at `address`, with [`Effort::patience`] as its limit.
+    pub(super) async fn attempt<T>(
+        &mut self,
+        address: &Address,
+        running: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Fault> {
+        let patience = self.patience();
+        let fault = match timeout(patience, running).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(status)) => {
+                self.unanswered |= may_have_arrived(&status);
+                fault_of(address, &status)
+            }
+            Err(_) => {
+                self.unanswered = true;
+                Fault::new(Reason::Timeout, format!("{address} gave no answer within {}", seconds(patience)))
+            }
+        };
+        if fault.reason == Reason::Timeout {
+            self.attempt *= 2;
+        }
+        self.last = Some(fault.clone());
+        Err(fault)
+    }
+
+    /// Takes note of a fault that no attempt met, such as that no leader is known.
+    pub(super) fn note(&mut self, fault: Fault) {
+        self.last = Some(fault);
+    }
+
+    /// Waits before the next attempt, as long as the last fault asks. At the deadline, or when the wait would outlast
+    /// it, gives up.
+    pub(super) async fn pause(&mut self) -> Result<(), Fault> {
+        let asked = self.last.as_ref().and_then(|fault| fault.retry_after);
+        let remaining = self.remaining();
+        if remaining.is_zero() || asked.is_some_and(|asked| asked >= remaining) {
+            return Err(self.give_up());
+        }
+        sleep(self.backoff.delay().max(asked.unwrap_or_default()).min(remaining)).await;
+        if self.remaining().is_zero() { Err(self.give_up()) } else { Ok(()) }
+    }
+
+    fn give_up(&mut self) -> Fault {
+        let whole = seconds(self.whole);
+        let last = self.last.take().unwrap_or_else(|| Fault::new(Reason::Timeout, "no node was asked in time"));
+        if self.kind == Kind::Read || !self.unanswered {
+            let message = format!("gave up after {whole}: {}", last.message);
+            return Fault { message, ..last };
+        }
+        let mut fault = Fault::new(
+            Reason::Timeout,
+            format!("no acknowledgement within {whole}: the outcome is unknown ({})", last.message),
+        )
+        .next("safe to repeat: with the same request_id it takes effect at most once");
+        fault.metadata.insert(OUTCOME.into(), UNKNOWN.into());
+        fault
+    }
+}
+
+/// A duration as people say it.
+fn seconds(duration: Duration) -> String {
+    let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    humantime::format_duration(Duration::from_millis(millis)).to_string()
+}
+
+/// Reads a status; one that this side of the connection made says that the node could not be spoken with.
+pub(super) fn fault_of(address: &Address, status: &Status) -> Fault {
+    if !is_local(status) {
+        return Fault::from_status(status);
+    }
+    match status.code() {
+        Code::Cancelled | Code::DeadlineExceeded => {
+            Fault::new(Reason::Timeout, format!("{address} gave no answer in time"))
+        }
+        _ => Fault::new(Reason::Unreachable, format!("{address} cannot be reached: {}", root_cause(status))),
+    }
+}
+
+/// Whether our own side of the connection made this status: it has a cause, or no server of ours would say so.
+fn is_local(status: &Status) -> bool {
+    status.details().is_empty() && (status.source().is_some() || status.code() == Code::Unknown)
+}
+
+/// Whether a write that met this status may have been agreed on.
+fn may_have_arrived(status: &Status) -> bool {
+    if is_local(status) {
+        return !causes(status).any(|cause| cause.is::<ConnectError>());
+    }
+    matches!(Fault::from_status(status).reason, Reason::Timeout | Reason::Internal)
+}
+
+fn causes(status: &Status) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    let mut next = status.source();
+    std::iter::from_fn(move || {
+        let cause = next?;
+        next = cause.source();
+        Some(cause)
+    })
+}
+
+fn root_cause(status: &Status) -> String {
+    causes(status).last().map_or_else(|| status.message().to_owned(), ToString::to_string)
+}

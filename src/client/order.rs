@@ -1,0 +1,157 @@
+//! Checks what a subscription delivers: cursors strictly increasing, sequence numbers dense (P5). Pure.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    types::limits,
+    wire::chat::{SubscribeResponse, subscribe_response::Event},
+};
+
+/// What has been delivered so far.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    cursor: u64,
+    conversations: BTreeMap<String, Tail>,
+}
+
+/// The end of one conversation, as delivered.
+#[derive(Debug, Default)]
+struct Tail {
+    seq: u64,
+    /// How many sequence numbers may be passed over: events other than messages take one each, too.
+    others: u64,
+    /// The caller may have left and come back, and is not told what happened meanwhile.
+    rejoined: bool,
+}
+
+/// What a delivery was worth.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// New, and in order.
+    New,
+    /// Seen before: the node sent it again.
+    Repeated,
+    /// New, but something before it is missing.
+    Gap {
+        /// The conversation.
+        conversation: String,
+        /// The last sequence number before the gap.
+        after: u64,
+        /// The one that came.
+        got: u64,
+    },
+}
+
+impl Order {
+    /// Starts after `cursor`.
+    pub(super) fn after(cursor: u64) -> Self {
+        Self { cursor, conversations: BTreeMap::new() }
+    }
+
+    /// The cursor to resume from.
+    pub(super) fn cursor(&self) -> u64 {
+        self.cursor
+    }
+
+    /// Judges the next delivery, and takes note of it.
+    pub(super) fn judge(&mut self, delivered: &SubscribeResponse) -> Delivery {
+        if let Some(Event::Heartbeat(_)) = delivered.event {
+            self.cursor = self.cursor.max(delivered.cursor);
+            return Delivery::New;
+        }
+        if delivered.cursor <= self.cursor {
+            return Delivery::Repeated;
+        }
+        self.cursor = delivered.cursor;
+        match &delivered.event {
+            Some(Event::Message(message)) => self.message(&message.conversation_id, message.seq),
+            Some(Event::Deleted(deleted)) => {
+                for conversation in deleted.messages.iter().map(|message| &message.conversation_id) {
+                    self.tail(conversation).others += 1;
+                }
+                Delivery::New
+            }
+            Some(Event::Conversation(conversation)) => {
+                self.tail(&conversation.conversation_id).rejoined = true;
+                Delivery::New
+            }
+            Some(Event::Read(_) | Event::Heartbeat(_)) | None => Delivery::New,
+        }
+    }
+
+    fn message(&mut self, conversation: &str, seq: u64) -> Delivery {
+        let tail = self.tail(conversation);
+        let Tail { seq: after, others, rejoined } = std::mem::take(tail);
+        tail.seq = seq.max(after);
+        let in_order = seq > after && (after == 0 || rejoined || seq - after <= 1 + others);
+        if in_order { Delivery::New } else { Delivery::Gap { conversation: conversation.to_owned(), after, got: seq } }
+    }
+
+    fn tail(&mut self, conversation: &str) -> &mut Tail {
+        // An account is in no more conversations than this at once: older ones were left.
+        if self.conversations.len() > 2 * limits::CONVERSATIONS_PER_ACCOUNT {
+            self.conversations.clear();
+        }
+        self.conversations.entry(conversation.to_owned()).or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::chat::{Conversation, Heartbeat, Message, MessageRef, MessagesDeleted};
+
+    fn message(cursor: u64, conversation: &str, seq: u64) -> SubscribeResponse {
+        let message = Message { conversation_id: conversation.into(), seq, cursor, ..Default::default() };
+        SubscribeResponse { cursor, event: Some(Event::Message(message)) }
+    }
+
+    #[test]
+    fn a_gap_in_a_conversation_is_told() {
+        let mut order = Order::after(0);
+        assert_eq!(order.judge(&message(10, "c1", 4)), Delivery::New);
+        assert_eq!(order.judge(&message(11, "c2", 1)), Delivery::New);
+        assert_eq!(order.judge(&message(12, "c1", 5)), Delivery::New);
+        assert_eq!(order.judge(&message(13, "c1", 7)), Delivery::Gap { conversation: "c1".into(), after: 5, got: 7 });
+        assert_eq!(order.judge(&message(14, "c1", 8)), Delivery::New, "told once");
+    }
+
+    #[test]
+    fn what_was_delivered_before_is_a_repetition() {
+        let mut order = Order::after(10);
+        assert_eq!(order.judge(&message(10, "c1", 1)), Delivery::Repeated);
+        assert_eq!(order.judge(&message(11, "c1", 2)), Delivery::New);
+        assert_eq!(order.judge(&message(11, "c1", 2)), Delivery::Repeated);
+        assert_eq!(order.cursor(), 11);
+    }
+
+    #[test]
+    fn a_sequence_number_that_goes_back_is_told() {
+        let mut order = Order::after(0);
+        order.judge(&message(1, "c1", 5));
+        assert_eq!(order.judge(&message(2, "c1", 5)), Delivery::Gap { conversation: "c1".into(), after: 5, got: 5 });
+    }
+
+    #[test]
+    fn deletions_and_room_changes_account_for_sequence_numbers() {
+        let mut order = Order::after(0);
+        order.judge(&message(1, "c1", 1));
+        let messages = vec![MessageRef { conversation_id: "c1".into(), seq: 1 }];
+        let deleted = Event::Deleted(MessagesDeleted { messages, by: String::new() });
+        order.judge(&SubscribeResponse { cursor: 2, event: Some(deleted) });
+        assert_eq!(order.judge(&message(3, "c1", 3)), Delivery::New, "2 was the deletion");
+        let changed = Conversation { conversation_id: "c1".into(), ..Default::default() };
+        order.judge(&SubscribeResponse { cursor: 4, event: Some(Event::Conversation(changed)) });
+        assert_eq!(order.judge(&message(5, "c1", 9)), Delivery::New, "back after an absence");
+        assert_ne!(order.judge(&message(6, "c1", 11)), Delivery::New);
+    }
+
+    #[test]
+    fn a_heartbeat_moves_the_cursor_forwards_only() {
+        let mut order = Order::after(5);
+        let beat = |cursor| SubscribeResponse { cursor, event: Some(Event::Heartbeat(Heartbeat::default())) };
+        order.judge(&beat(9));
+        order.judge(&beat(7));
+        assert_eq!(order.cursor(), 9);
+    }
+}

@@ -1,0 +1,70 @@
+//! A session's verbs on rooms.
+
+use super::Session;
+use crate::{
+    types::ConversationId,
+    wire::{
+        Fault,
+        chat::{self, conversation_service_client::ConversationServiceClient},
+    },
+};
+
+impl Session {
+    /// Creates a room with these members besides the caller. A private one is joined by invitation only.
+    pub async fn create_room(
+        &self,
+        title: &str,
+        private: bool,
+        members: Vec<String>,
+    ) -> Result<chat::Conversation, Fault> {
+        let id = self.cluster().request_id();
+        let request = chat::CreateRoomRequest { request_id: id.to_string(), title: title.to_owned(), private, members };
+        let call = |channel, request| async move { ConversationServiceClient::new(channel).create_room(request).await };
+        Ok(self.write(id, request, call).await?.conversation.unwrap_or_default())
+    }
+
+    /// Gives a room another title.
+    pub async fn rename_room(&self, room: ConversationId, title: &str) -> Result<chat::Conversation, Fault> {
+        self.update_room(room, Some(title.to_owned()), Vec::new(), Vec::new()).await
+    }
+
+    /// Makes accounts members of a room.
+    pub async fn invite(&self, room: ConversationId, members: Vec<String>) -> Result<chat::Conversation, Fault> {
+        self.update_room(room, None, members, Vec::new()).await
+    }
+
+    /// Removes members from a room.
+    pub async fn kick(&self, room: ConversationId, members: Vec<String>) -> Result<chat::Conversation, Fault> {
+        self.update_room(room, None, Vec::new(), members).await
+    }
+
+    async fn update_room(
+        &self,
+        room: ConversationId,
+        title: Option<String>,
+        add_members: Vec<String>,
+        remove_members: Vec<String>,
+    ) -> Result<chat::Conversation, Fault> {
+        let id = self.cluster().request_id();
+        let (request_id, conversation_id) = (id.to_string(), room.to_string());
+        let request = chat::UpdateRoomRequest { request_id, conversation_id, title, add_members, remove_members };
+        let call = |channel, request| async move { ConversationServiceClient::new(channel).update_room(request).await };
+        Ok(self.write(id, request, call).await?.conversation.unwrap_or_default())
+    }
+
+    /// Joins a public room.
+    pub async fn join_room(&self, room: ConversationId) -> Result<chat::Conversation, Fault> {
+        let id = self.cluster().request_id();
+        let request = chat::JoinRoomRequest { request_id: id.to_string(), conversation_id: room.to_string() };
+        let call = |channel, request| async move { ConversationServiceClient::new(channel).join_room(request).await };
+        Ok(self.write(id, request, call).await?.conversation.unwrap_or_default())
+    }
+
+    /// Leaves a room.
+    pub async fn leave_room(&self, room: ConversationId) -> Result<(), Fault> {
+        let id = self.cluster().request_id();
+        let request = chat::LeaveRoomRequest { request_id: id.to_string(), conversation_id: room.to_string() };
+        let call = |channel, request| async move { ConversationServiceClient::new(channel).leave_room(request).await };
+        self.write(id, request, call).await.map(|_| ())
+    }
+}

@@ -1,0 +1,171 @@
+//! What a client knows of its cluster. Pure: no IO, so that each rule is tested by itself.
+
+use crate::wire::{Address, Fault, Reason, cluster::GetMembershipResponse, cluster::LeaderHint};
+
+/// The seeds, the nodes, and who leads in the newest term seen.
+#[derive(Debug)]
+pub(super) struct View {
+    seeds: Vec<Address>,
+    nodes: Vec<Address>,
+    cluster_id: String,
+    term: u64,
+    leader: Option<Address>,
+    /// A leader that failed us, and the term it led in: others' word that it leads no longer counts in that term.
+    suspect: Option<(Address, u64)>,
+}
+
+impl View {
+    pub(super) fn new(seeds: Vec<Address>) -> Self {
+        let (nodes, cluster_id) = (Vec::new(), String::new());
+        Self { seeds, nodes, cluster_id, term: 0, leader: None, suspect: None }
+    }
+
+    pub(super) fn leader(&self) -> Option<Address> {
+        self.leader.clone()
+    }
+
+    /// Every address worth asking: members first, then the seeds.
+    pub(super) fn addresses(&self) -> Vec<Address> {
+        let mut all: Vec<Address> = self.nodes.clone();
+        all.extend(self.seeds.iter().filter(|seed| !self.nodes.contains(seed)).cloned());
+        all
+    }
+
+    /// Learns from a redirect; says whether it named another leader to go to.
+    pub(super) fn learn_hint(&mut self, hint: &LeaderHint) -> bool {
+        let before = self.leader.clone();
+        if self.is_ours(&hint.cluster_id) && hint.leader_id > 0 {
+            self.learn_leader(hint.term, &hint.leader_address, false);
+        }
+        self.leader.is_some() && self.leader != before
+    }
+
+    /// Learns from one node's view of the membership.
+    pub(super) fn learn_membership(&mut self, answer: &GetMembershipResponse) {
+        if !self.is_ours(&answer.cluster_id) || answer.term < self.term {
+            return;
+        }
+        self.cluster_id.clone_from(&answer.cluster_id);
+        let nodes: Vec<Address> = answer.nodes.iter().filter_map(|node| node.address.parse().ok()).collect();
+        if !nodes.is_empty() {
+            self.nodes = nodes;
+        }
+        if answer.leader_id > 0 {
+            self.learn_leader(answer.term, &answer.leader_address, answer.leader_id == answer.answered_by_id);
+        }
+    }
+
+    /// A client belongs to the first cluster that answers it; addresses get reused by others.
+    pub(super) fn is_ours(&self, cluster_id: &str) -> bool {
+        !cluster_id.is_empty() && (self.cluster_id.is_empty() || self.cluster_id == cluster_id)
+    }
+
+    fn learn_leader(&mut self, term: u64, address: &str, witnessed: bool) {
+        let Ok(address) = address.parse::<Address>() else { return };
+        let suspected = self.suspect.as_ref().is_some_and(|(who, when)| *who == address && term <= *when);
+        // One leader per term: within a term only a leader not yet known is news.
+        let news = term > self.term || (term == self.term && self.leader.is_none());
+        if news && (witnessed || !suspected) {
+            self.leader = Some(address);
+            self.term = term;
+        }
+    }
+
+    /// Draws the consequences of a transient fault from `address`, which was taken for the leader. Says whether a new
+    /// leader is known, to go to at once.
+    pub(super) fn leader_failed(&mut self, address: &Address, fault: &Fault) -> bool {
+        if matches!(fault.reason, Reason::Overloaded | Reason::RateLimited | Reason::DiskFull) {
+            return false;
+        }
+        if self.leader.as_ref() == Some(address) {
+            self.leader = None;
+        }
+        let refused = matches!(fault.reason, Reason::NotLeader | Reason::NoLeader | Reason::NoQuorum);
+        if !refused {
+            self.suspect = Some((address.clone(), self.term));
+        }
+        fault.leader.as_ref().is_some_and(|hint| self.learn_hint(hint)) && self.leader.as_ref() != Some(address)
+    }
+
+    /// `address` answered as the leader.
+    pub(super) fn leader_served(&mut self, address: &Address) {
+        if self.suspect.as_ref().is_some_and(|(who, _)| who == address) {
+            self.suspect = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(port: u16) -> Address {
+        format!("127.0.0.1:{port}").parse().expect("an address")
+    }
+
+    fn hint(port: u16, term: u64) -> LeaderHint {
+        LeaderHint { cluster_id: "q".into(), leader_id: 1, leader_address: at(port).to_string(), term }
+    }
+
+    fn not_leader(hint: LeaderHint) -> Fault {
+        Fault::new(Reason::NotLeader, "not the leader").leader(hint)
+    }
+
+    fn silent() -> Fault {
+        Fault::new(Reason::Timeout, "silent")
+    }
+
+    #[test]
+    fn a_hint_is_followed_at_once() {
+        let mut view = View::new(vec![at(1)]);
+        assert!(view.leader_failed(&at(1), &not_leader(hint(2, 5))));
+        assert_eq!(view.leader(), Some(at(2)));
+    }
+
+    #[test]
+    fn a_hint_of_an_older_term_is_ignored() {
+        let mut view = View::new(vec![at(1)]);
+        view.learn_hint(&hint(2, 5));
+        assert!(!view.learn_hint(&hint(3, 4)));
+        assert_eq!(view.leader(), Some(at(2)));
+        assert!(!view.leader_failed(&at(2), &not_leader(hint(3, 4))));
+        assert_eq!(view.leader(), None, "the leader denied itself, and an older term names nobody");
+    }
+
+    #[test]
+    fn a_hint_of_another_cluster_is_ignored() {
+        let mut view = View::new(vec![at(1)]);
+        view.learn_membership(&GetMembershipResponse { cluster_id: "mine".into(), term: 1, ..Default::default() });
+        assert!(!view.learn_hint(&hint(2, 9)));
+    }
+
+    #[test]
+    fn a_silent_leader_counts_again_only_by_its_own_word_or_in_a_newer_term() {
+        let mut view = View::new(vec![at(1)]);
+        view.learn_hint(&hint(2, 5));
+        view.leader_failed(&at(2), &silent());
+        let claim = |by: u64, term| GetMembershipResponse {
+            cluster_id: "q".into(),
+            leader_id: 2,
+            leader_address: at(2).to_string(),
+            answered_by_id: by,
+            term,
+            ..Default::default()
+        };
+        view.learn_membership(&claim(1, 5));
+        assert_eq!(view.leader(), None, "a follower's word about a silent leader is not news");
+        view.learn_membership(&claim(2, 5));
+        assert_eq!(view.leader(), Some(at(2)), "it spoke for itself");
+        view.leader_failed(&at(2), &silent());
+        view.learn_membership(&claim(1, 6));
+        assert_eq!(view.leader(), Some(at(2)), "it was elected anew");
+    }
+
+    #[test]
+    fn an_overloaded_leader_is_still_the_leader() {
+        let mut view = View::new(vec![at(1)]);
+        view.learn_hint(&hint(2, 5));
+        view.leader_failed(&at(2), &Fault::new(Reason::Overloaded, "busy"));
+        assert_eq!(view.leader(), Some(at(2)));
+    }
+}

@@ -1,0 +1,97 @@
+//! Who votes, where they stand, who answers.
+
+use std::collections::BTreeSet;
+
+use crate::types::NodeId;
+
+/// One member of the cluster, voter or learner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Its id.
+    pub id: NodeId,
+    /// What people call it.
+    pub name: String,
+    /// Its failure domain, compared without regard to case; empty when nobody said.
+    pub zone: String,
+    /// Whether it answers now.
+    pub healthy: bool,
+}
+
+/// The members of a cluster and its voter sets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    nodes: Vec<Node>,
+    voter_sets: Vec<BTreeSet<NodeId>>,
+}
+
+impl Layout {
+    /// A settled cluster: one voter set. Ids in `voters` without a node count as voters that do not answer.
+    pub fn new(nodes: impl IntoIterator<Item = Node>, voters: impl IntoIterator<Item = NodeId>) -> Self {
+        Self::of_sets(nodes, vec![voters.into_iter().collect()])
+    }
+
+    /// A cluster in the midst of a change: both sets must agree until it is done. Equal sets are a settled cluster.
+    pub fn joint(
+        nodes: impl IntoIterator<Item = Node>,
+        old: impl IntoIterator<Item = NodeId>,
+        new: impl IntoIterator<Item = NodeId>,
+    ) -> Self {
+        let mut sets = vec![old.into_iter().collect(), new.into_iter().collect()];
+        sets.dedup();
+        Self::of_sets(nodes, sets)
+    }
+
+    fn of_sets(nodes: impl IntoIterator<Item = Node>, voter_sets: Vec<BTreeSet<NodeId>>) -> Self {
+        let mut nodes: Vec<Node> = nodes.into_iter().collect();
+        nodes.sort_by_key(|node| node.id);
+        Self { nodes, voter_sets }
+    }
+
+    /// Every voter healthy, named `n1`, `n2`, ... through the zones in the order given: for planning.
+    pub fn of_zones<'a>(zones: impl IntoIterator<Item = (&'a str, usize)>) -> Self {
+        let zone_of_each = zones.into_iter().flat_map(|(zone, voters)| std::iter::repeat_n(zone, voters));
+        let nodes: Vec<Node> = (1..)
+            .zip(zone_of_each)
+            .map(|(id, zone)| Node { id, name: format!("n{id}"), zone: zone.to_owned(), healthy: true })
+            .collect();
+        let voters: Vec<NodeId> = nodes.iter().map(|node| node.id).collect();
+        Self::new(nodes, voters)
+    }
+
+    /// The members, by id.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The member with this id.
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.id == id)
+    }
+
+    /// One set, or two while a change is under way: the old, then the new.
+    pub fn voter_sets(&self) -> &[BTreeSet<NodeId>] {
+        &self.voter_sets
+    }
+
+    /// Whether a change is under way.
+    pub fn is_joint(&self) -> bool {
+        self.voter_sets.len() > 1
+    }
+
+    /// Whether the node votes, in any set.
+    pub fn is_voter(&self, id: NodeId) -> bool {
+        self.voter_sets.iter().any(|set| set.contains(&id))
+    }
+
+    /// The members that vote in any set, by id.
+    pub fn voters(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| self.is_voter(node.id))
+    }
+
+    /// The same layout with every node answering.
+    #[must_use]
+    pub fn all_healthy(&self) -> Self {
+        let nodes = self.nodes.iter().map(|node| Node { healthy: true, ..node.clone() }).collect();
+        Self { nodes, voter_sets: self.voter_sets.clone() }
+    }
+}
