@@ -9,6 +9,7 @@ pub mod admin;
 mod args;
 mod exit;
 mod failure;
+pub mod node;
 mod output;
 mod style;
 mod table;

@@ -135,6 +135,9 @@ pub struct Doorbell(());
 pub struct Ring {
     /// Conversations with something new; `None` when too many to name: look at all.
     pub conversations: Option<Vec<ConversationId>>,
+    /// The log index up to which this ring and those before it tell of everything: a view may be newer already, and
+    /// what it shows beyond is told of by a later ring.
+    pub through: u64,
     /// The account itself changed: it joined or left a conversation, moved a read mark, ended a session, was deleted.
     pub account: bool,
 }

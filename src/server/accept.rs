@@ -71,12 +71,10 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Connection<IO> {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         let read = Pin::new(&mut self.io).poll_read(cx, buffer);
-        match (&read, &mut self.silence) {
-            (Poll::Ready(_), _) => self.silence = None,
-            (Poll::Pending, Some(silence)) if silence.as_mut().poll(cx).is_ready() => {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
-            (Poll::Pending, _) => {}
+        if read.is_ready() {
+            self.silence = None;
+        } else if let Some(silence) = &mut self.silence {
+            return silence.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()));
         }
         read
     }

@@ -102,11 +102,8 @@ async fn create_account(
     let hash = desk.passwords.hash(account.password.clone(), salt, call.patience()).await?;
     let done = desk.propose(&call, None, account.write(hash)).await?;
     let Outcome::AccountCreated(created) = done.outcome else { return Err(mismatch()) };
-    let account = chat::Account {
-        username: created.username,
-        create_time: Some(time(created.create_time_ms)),
-        deleted: false,
-    };
+    let account =
+        chat::Account { username: created.username, create_time: Some(time(created.create_time_ms)), deleted: false };
     Ok(Reply { message: chat::CreateAccountResponse { account: Some(account) }, index: done.index })
 }
 
@@ -129,7 +126,7 @@ async fn create_session(
     let Outcome::SessionCreated(created) = &done.outcome else { return Err(mismatch()) };
     let session = translate::session(created, token.key())?;
     let account = AccountId(created.account_id);
-    let unread = desk.query_after(&done, &call, move |state| query::unread_total(state, account)).await?;
+    let unread = desk.query_after(&done, &call, move |state| Ok(query::unread_total(state, account)?)).await?;
     let token = token.into_secret();
     let message = chat::CreateSessionResponse { session: Some(session), token, unread_count: unread.message };
     Ok(Reply { message, index: unread.index })

@@ -11,10 +11,10 @@ use super::{
     view,
 };
 use crate::{
-    machine::query,
+    machine::{QueryError, query},
     types::ConversationId,
     wire::{
-        Fault,
+        Fault, Reason,
         chat::{self, conversation_service_server::ConversationService},
         store::outcome::Result as Outcome,
     },
@@ -85,14 +85,19 @@ impl ConversationService for Conversations {
     }
 }
 
-/// Agrees on a change of a room and reads the room as the caller sees it then: nothing, if by then it is no member.
+/// Agrees on a change of a room and reads the room as the caller sees it then: nothing, if by then it is no member or
+/// its session has ended. The change was made all the same.
 async fn changed(desk: &Desk, call: &Call, write: Write) -> Result<Reply<Option<chat::Conversation>>, Fault> {
     let done = desk.write(call, write).await?;
     let Outcome::RoomChanged(changed) = &done.outcome else { return Err(mismatch()) };
     let id = ConversationId(changed.conversation_id);
     let (key, now_ms) = (call.session()?, desk.node.clock().now_ms());
     desk.query_after(&done, call, move |state| {
-        Ok(query::conversation(state, view::live_account(state, key, now_ms)?, id)?)
+        let seen = view::live_account(state, key, now_ms).and_then(|account| query::conversation(state, account, id));
+        match seen {
+            Err(QueryError::Refused(Reason::ConversationNotFound | Reason::SessionInvalid, _)) => Ok(None),
+            seen => seen.map(Some),
+        }
     })
     .await
 }

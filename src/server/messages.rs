@@ -86,7 +86,7 @@ async fn mark_read(
     let done = desk.write(&call, translate::mark_read(request)?).await?;
     let (key, now_ms) = (call.session()?, desk.node.clock().now_ms());
     let unread = desk.query_after(&done, &call, move |state| {
-        query::unread_total(state, view::live_account(state, key, now_ms)?)
+        Ok(query::unread_total(state, view::live_account(state, key, now_ms)?)?)
     });
     Ok(unread.await?.map(|unread_count| chat::MarkReadResponse { unread_count }))
 }

@@ -83,7 +83,8 @@ impl Passwords {
     pub async fn verify(&self, password: String, phc: Option<String>, patience: Duration) -> Result<(), Fault> {
         let (known, phc) = self.known(phc);
         let algorithm = self.algorithm.clone();
-        let matches = self.run(patience, move || algorithm.verify_password(password.as_bytes(), &phc).is_ok()).await?;
+        let matches =
+            self.run(patience, move || algorithm.verify_password(password.as_bytes(), phc.as_str()).is_ok()).await?;
         if matches && known { Ok(()) } else { Err(bad_credentials()) }
     }
 
@@ -98,7 +99,7 @@ impl Passwords {
         let (request_id, username, password) = login;
         let algorithm = self.algorithm.clone();
         let derived = self.run(patience, move || {
-            let matches = algorithm.verify_password(password.as_bytes(), &phc).is_ok() && known;
+            let matches = algorithm.verify_password(password.as_bytes(), phc.as_str()).is_ok() && known;
             matches.then(|| token(&algorithm, request_id, &username, &password))
         });
         derived.await?.ok_or_else(bad_credentials)?.map_err(|error| hashing_failed(&error))
@@ -136,7 +137,8 @@ fn token(
 ) -> Result<Token, argon2::Error> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(request_id.as_bytes()).update(username.folded().as_bytes());
-    let salt = &hasher.finalize().as_bytes()[..16];
+    let hash = hasher.finalize();
+    let salt = &hash.as_bytes()[..16];
     let mut stretched = [0; 32];
     algorithm.hash_password_into(password.as_bytes(), salt, &mut stretched)?;
     let secret = blake3::derive_key(TOKEN_CONTEXT, &stretched);
@@ -207,9 +209,8 @@ mod tests {
         let passwords = passwords();
         let phc = phc(&passwords, "pw").await;
         let other = self::phc(&passwords, "other").await;
-        let token = async |who, phc: &Option<String>| {
-            passwords.log_in(who, phc.clone(), PATIENCE).await.unwrap().into_secret()
-        };
+        let token =
+            async |who, phc: &Option<String>| passwords.log_in(who, phc.clone(), PATIENCE).await.unwrap().into_secret();
         let first = token(login(1, "alice", "pw"), &phc).await;
         assert_eq!(first.len(), 64);
         assert_eq!(first, token(login(1, "Alice", "pw"), &phc).await, "names compare folded");

@@ -41,7 +41,6 @@ fn fault(headers: &HeaderMap) -> Option<Fault> {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -166,10 +166,7 @@ mod tests {
             session_id: session_id.into(),
             all,
         };
-        assert_eq!(
-            delete_session(request("0123456789abcdef", true)).unwrap_err().field.as_deref(),
-            Some("all")
-        );
+        assert_eq!(delete_session(request("0123456789abcdef", true)).unwrap_err().field.as_deref(), Some("all"));
         assert!(delete_session(request("0123456789abcdef", false)).is_ok());
         assert!(delete_session(request("", true)).is_ok());
         assert!(delete_session(request("", false)).is_ok(), "the acting session");

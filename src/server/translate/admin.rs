@@ -17,9 +17,7 @@ pub(in crate::server) fn add_node(request: admin::AddNodeRequest) -> Result<admi
     Ok(request)
 }
 
-pub(in crate::server) fn replace_node(
-    request: admin::ReplaceNodeRequest,
-) -> Result<admin::ReplaceNodeRequest, Fault> {
+pub(in crate::server) fn replace_node(request: admin::ReplaceNodeRequest) -> Result<admin::ReplaceNodeRequest, Fault> {
     node_name("old_name", &request.old_name)?;
     newcomer(&request.name, &request.address, &request.zone)?;
     etag(&request.etag)?;

@@ -15,9 +15,7 @@ pub(in crate::server) fn send_message(request: chat::SendMessageRequest) -> Resu
     let request_id = check::request_id(&request.request_id)?;
     let recipient = match request.recipient {
         Some(Asked::Username(name)) => Recipient::Username(check::username("username", &name)?.to_string()),
-        Some(Asked::ConversationId(id)) => {
-            Recipient::ConversationId(check::conversation_id("conversation_id", &id)?.0)
-        }
+        Some(Asked::ConversationId(id)) => Recipient::ConversationId(check::conversation_id("conversation_id", &id)?.0),
         None => return Err(Fault::invalid("recipient", "give a username or a conversation_id")),
     };
     check::body(&request.body)?;
@@ -102,11 +100,8 @@ mod tests {
     #[test]
     fn a_message_needs_a_recipient_and_a_body() {
         use chat::send_message_request::Recipient as Asked;
-        let request = |recipient, body: &str| chat::SendMessageRequest {
-            request_id: ID.into(),
-            recipient,
-            body: body.into(),
-        };
+        let request =
+            |recipient, body: &str| chat::SendMessageRequest { request_id: ID.into(), recipient, body: body.into() };
         let bob = Some(Asked::Username("bob".into()));
         assert!(send_message(request(bob.clone(), "hi")).is_ok());
         assert_eq!(field(send_message(request(None, "hi"))).as_deref(), Some("recipient"));

@@ -22,7 +22,9 @@ fn refused(refusal: store::Refusal) -> Fault {
     let fault = Fault::new(reason, refusal.message);
     match reason {
         Reason::SessionInvalid => fault.next("log in again"),
-        Reason::RequestTooOld => fault.next("look whether the write took effect; if not, send it with a new request_id"),
+        Reason::RequestTooOld => {
+            fault.next("look whether the write took effect; if not, send it with a new request_id")
+        }
         Reason::RequestIdReused => fault.next("mint a new request_id for each new write"),
         _ => fault,
     }
