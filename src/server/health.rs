@@ -38,14 +38,23 @@ mod tests {
 
     use super::*;
 
-    async fn status(service: &HealthService, name: &str) -> i32 {
+    async fn status(service: &HealthService, name: &str) -> Option<i32> {
         let request = HealthCheckRequest { service: name.into() };
-        service.check(tonic::Request::new(request)).await.unwrap().into_inner().status
+        service.check(tonic::Request::new(request)).await.ok().map(|reply| reply.into_inner().status)
+    }
+
+    async fn becomes(service: &HealthService, expected: Option<i32>) {
+        let waiting = async {
+            while status(service, READINESS).await != expected {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(10), waiting).await.expect("the status follows");
     }
 
     #[tokio::test]
     async fn readiness_follows_the_node_and_ends_with_the_server() {
-        let (serving, not_serving) = (1, 2);
+        let (serving, not_serving) = (Some(1), Some(2));
         let (reporter, _) = health_reporter();
         let service = HealthService::from_health_reporter(reporter.clone());
         let (ready, readiness) = watch::channel(true);
@@ -53,9 +62,7 @@ mod tests {
         let following = tokio::spawn(follow(reporter, readiness, stopping));
         for (now, expected) in [(true, serving), (false, not_serving), (true, serving)] {
             ready.send_replace(now);
-            while ready.is_closed() || status(&service, READINESS).await != expected {
-                tokio::task::yield_now().await;
-            }
+            becomes(&service, expected).await;
         }
         stop.send_replace(true);
         following.await.unwrap();

@@ -45,6 +45,48 @@ fn fault(headers: &HeaderMap) -> Option<Fault> {
 mod tests {
     use super::*;
 
+    /// A health request whose text may be no text.
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Raw {
+        #[prost(bytes = "vec", tag = "1")]
+        service: Vec<u8>,
+    }
+
+    /// What a server made as ours answers to `request`, over a connection in memory.
+    async fn answer(request: Raw) -> Status {
+        let (near, far) = tokio::io::duplex(1024);
+        let (_, health) = tonic_health::server::health_reporter();
+        let layer = tower::util::MapResponseLayer::new(explain);
+        let serving = tonic::transport::Server::builder()
+            .layer(layer)
+            .add_service(health.max_decoding_message_size(64))
+            .serve_with_incoming(futures::stream::iter([Ok::<_, std::io::Error>(far)]));
+        tokio::spawn(serving);
+        let mut near = Some(near);
+        let connector = tower::service_fn(move |_| {
+            let near = near.take().ok_or(std::io::Error::other("connected already"));
+            async move { near.map(hyper_util::rt::TokioIo::new) }
+        });
+        let endpoint = tonic::transport::Endpoint::from_static("http://in.memory");
+        let channel = endpoint.connect_with_connector(connector).await.unwrap();
+        let mut client = tonic::client::Grpc::new(channel);
+        client.ready().await.unwrap();
+        let path = http::uri::PathAndQuery::from_static("/grpc.health.v1.Health/Check");
+        let codec = tonic_prost::ProstCodec::<Raw, Raw>::default();
+        client.unary(tonic::Request::new(request), path, codec).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn what_the_library_answers_by_itself_is_recognised() {
+        let no_text = Fault::from_status(&answer(Raw { service: vec![0xff] }).await);
+        assert_eq!(no_text.reason, Reason::InvalidArgument, "{no_text}");
+        let too_large = Fault::from_status(&answer(Raw { service: vec![b'x'; 100] }).await);
+        assert_eq!(too_large.reason, Reason::InvalidArgument, "{too_large}");
+        assert!(too_large.next.is_some());
+        let unknown = answer(Raw { service: b"nobody".to_vec() }).await;
+        assert_eq!(unknown.code(), Code::NotFound, "left alone");
+    }
+
     fn explained(status: Status) -> Status {
         let response = explain(status.into_http());
         Status::from_header_map(response.headers()).unwrap()
