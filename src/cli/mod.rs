@@ -10,6 +10,7 @@ mod args;
 pub mod chat;
 mod exit;
 mod failure;
+pub mod node;
 mod output;
 mod style;
 mod table;

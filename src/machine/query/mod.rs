@@ -9,6 +9,7 @@ mod events;
 mod messages;
 mod page;
 mod pattern;
+mod requests;
 mod timeline;
 mod view;
 
@@ -18,3 +19,4 @@ pub use accounts::{
 pub use conversations::{conversation, conversation_ids, list_conversations, unread_total};
 pub use events::events_after;
 pub use messages::list_messages;
+pub use requests::is_decided;
