@@ -6,41 +6,35 @@ use clap::{CommandFactory, Parser};
 use quorate::{
     cli::{
         Exit, Failure, Output, Result, completions, finish,
-        node::{self, NodeArgs, NodeCommand},
+        node::{NodeArgs, NodeCommand},
     },
     config::{LogFormat, NodeConfig},
+    server::program,
     telemetry,
 };
 
-fn main() -> ExitCode {
-    finish(run(NodeArgs::parse().command))
+#[tokio::main]
+async fn main() -> ExitCode {
+    finish(run(NodeArgs::parse().command).await)
 }
 
-fn run(command: NodeCommand) -> Result<()> {
+async fn run(command: NodeCommand) -> Result<()> {
     match command {
-        NodeCommand::Init { settings, .. } | NodeCommand::Restore { settings, .. } => {
-            let config = settings.load()?;
-            node::founder(&config)?;
-            with_logs(&config)?;
-            Err(to_be_joined("init and restore"))
+        NodeCommand::Init { settings, json } => {
+            program::init(with_logs(settings.load()?)?, &mut Output::standard(json)).await
         }
-        NodeCommand::Run { settings } => {
-            let config = settings.load()?;
-            with_logs(&config)?;
-            Err(to_be_joined("run"))
+        NodeCommand::Run { settings } => program::run(with_logs(settings.load()?)?).await,
+        NodeCommand::Inspect { data_dir, json } => program::inspect(&data_dir, &mut Output::standard(json)).await,
+        NodeCommand::Restore { settings, from, json } => {
+            program::restore(with_logs(settings.load()?)?, &from, &mut Output::standard(json)).await
         }
-        NodeCommand::Inspect { .. } => Err(to_be_joined("inspect")),
         NodeCommand::Completions { shell } => completions(shell, NodeArgs::command(), &mut Output::standard(false)),
     }
 }
 
-fn with_logs(config: &NodeConfig) -> Result<()> {
+fn with_logs(config: NodeConfig) -> Result<NodeConfig> {
     let json = config.log.format == LogFormat::Json;
     telemetry::init(&config.log.filter, json)
-        .map_err(|error| Failure::new(Exit::Configuration, error.to_string()).next("correct --log"))
-}
-
-/// The seam to `node`, which has no `start`, `init`, `restore` and `inspect` yet.
-fn to_be_joined(command: &str) -> Failure {
-    Failure::new(Exit::Failure, format!("{command} needs a node, which this build does not have"))
+        .map_err(|error| Failure::new(Exit::Configuration, error.to_string()).next("correct --log"))?;
+    Ok(config)
 }

@@ -19,6 +19,7 @@ mod leadership;
 mod proposer;
 mod reads;
 mod replica;
+mod restore;
 mod start;
 mod status;
 

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The first node of a cluster. Later ids come from the log.
-const FIRST: u64 = 1;
+pub(super) const FIRST: u64 = 1;
 /// How long a stopping leader waits for a successor.
 const HAND_OVER: Duration = Duration::from_millis(1_500);
 /// How long a one-voter cluster may take to elect itself when it is made.
@@ -105,6 +105,9 @@ pub enum StartError {
         /// The cluster.
         cluster_id: String,
     },
+    /// A backup that cannot be used.
+    #[error("the backup {0}")]
+    Backup(String),
     /// Flags that contradict the identity.
     #[error("this node is known as {known}, but was started with {given}")]
     Contradiction {
@@ -146,12 +149,18 @@ impl Node {
         let members = BTreeMap::from([(FIRST, member(&identity))]);
         let failed = |error: &dyn fmt::Display| StartError::Consensus(format!("the cluster was not made: {error}"));
         replica.raft.initialize(members).await.map_err(|error| failed(&error))?;
-        let led = replica.raft.wait(Some(BOOTSTRAP)).current_leader(FIRST, "the first node leads").await;
+        let led = replica.raft.wait(Some(BOOTSTRAP)).applied_index_at_least(Some(1), "the first node leads").await;
         led.map_err(|error| failed(&error))?;
         replica.stop(node.settings(), Duration::ZERO).await;
         // Last, for an identity promises that the rest is there: a broken-off init is told apart by its absence.
         identity::write(&dir, &identity)?;
         Ok(identity)
+    }
+
+    /// The identity in the data directory of `config`, if it has one.
+    pub async fn identity_of(config: &NodeConfig) -> Result<Option<Identity>, StartError> {
+        let dir = DataDir::create_or_open(&config.data_dir)?;
+        Ok(identity::read(&dir)?)
     }
 
     /// Starts a node on the data directory of `settings`: a member goes on, an empty one waits to be adopted.
@@ -258,7 +267,7 @@ impl Node {
     }
 }
 
-fn first_identity(settings: &Settings) -> Result<Identity, StartError> {
+pub(super) fn first_identity(settings: &Settings) -> Result<Identity, StartError> {
     let config = &settings.config;
     let listen = config.listen.as_ref().ok_or(StartError::Missing("--listen HOST:PORT"))?;
     let advertise = config.advertise.as_ref().unwrap_or(listen);
@@ -278,7 +287,7 @@ fn first_identity(settings: &Settings) -> Result<Identity, StartError> {
 }
 
 /// The node as the membership carries it.
-fn member(identity: &Identity) -> Member {
+pub(super) fn member(identity: &Identity) -> Member {
     Member { name: identity.name.clone(), address: identity.address.clone(), zone: identity.zone.clone() }
 }
 

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     storage::{Done, LogFile, StorageError},
+    types::NodeId,
     wire::raft as pb,
 };
 
@@ -49,6 +50,14 @@ impl LogStore {
     /// The vote on disk, for inspection.
     pub fn vote(&self) -> io::Result<Option<Vote>> {
         Ok(self.value::<pb::Vote>(VOTE)?.map(convert::read_vote))
+    }
+
+    /// Makes an empty log go on after `at`, with a vote that lets node `id` stand for election in a later term.
+    pub fn start_after(&self, at: &LogId, id: NodeId) -> io::Result<()> {
+        let marker = convert::log_id(at).encode_to_vec().into();
+        let vote = convert::vote(&Vote::new(at.committed_leader_id().term, id)).encode_to_vec().into();
+        wait(|done| self.file.purge_to(at.index(), (PURGED, marker), done))?;
+        wait(|done| self.file.set(VOTE, vote, done))
     }
 
     /// The last purged and the last log id.
@@ -92,6 +101,15 @@ async fn durable(submit: impl FnOnce(Done)) -> io::Result<()> {
         let _ = sender.send(result);
     }));
     receiver.await.map_err(|_| io::Error::other("the log writer stopped"))?.map_err(io::Error::other)
+}
+
+/// Waits for an operation of the writer on a thread that may block.
+fn wait(submit: impl FnOnce(Done)) -> io::Result<()> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    submit(Box::new(move |result| {
+        let _ = sender.send(result);
+    }));
+    receiver.recv().map_err(|_| io::Error::other("the log writer stopped"))?.map_err(io::Error::other)
 }
 
 fn bounds_of(range: &impl RangeBounds<u64>) -> std::ops::Range<u64> {

@@ -40,6 +40,7 @@ mod join;
 mod listen;
 mod messages;
 mod passwords;
+pub mod program;
 mod sessions;
 mod signal;
 mod translate;
