@@ -1,3 +1,19 @@
-//! The operator's tool.
+//! The operator's tool: see [`quorate::cli::admin`].
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use quorate::{
+    cli::{Exit, Failure, Output, admin, finish},
+    wire::Dialer,
+};
+
+fn main() -> ExitCode {
+    let args = admin::Args::parse();
+    let mut output = Output::standard(args.json);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return finish(Err(Failure::new(Exit::Failure, format!("cannot start: {error}")))),
+    };
+    finish(runtime.block_on(admin::run(args, Dialer::tcp(), &mut output)))
+}

@@ -5,10 +5,12 @@
 //! ([`Output`]), tables ([`Table`]), and text from others made harmless for a terminal ([`text`]).
 //! No decision about the cluster or about chat is taken on this floor.
 
+pub mod admin;
 mod args;
 pub mod chat;
 mod exit;
 mod failure;
+pub mod node;
 mod output;
 mod style;
 mod table;

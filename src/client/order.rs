@@ -137,7 +137,7 @@ mod tests {
         let mut order = Order::after(0);
         order.judge(&message(1, "c1", 1));
         let messages = vec![MessageRef { conversation_id: "c1".into(), seq: 1 }];
-        let deleted = Event::Deleted(MessagesDeleted { messages, by: String::new() });
+        let deleted = Event::Deleted(MessagesDeleted { messages, ..Default::default() });
         order.judge(&SubscribeResponse { cursor: 2, event: Some(deleted) });
         assert_eq!(order.judge(&message(3, "c1", 3)), Delivery::New, "2 was the deletion");
         let changed = Conversation { conversation_id: "c1".into(), ..Default::default() };

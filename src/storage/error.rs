@@ -1,6 +1,6 @@
 //! What can go wrong with a disk.
 
-use std::path::PathBuf;
+use std::{io, path::PathBuf};
 
 /// Shorthand for this floor.
 pub type Result<T, E = StorageError> = std::result::Result<T, E>;
@@ -20,7 +20,7 @@ pub enum StorageError {
         /// What was being done to which file.
         what: String,
         /// Why it failed.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// No space is left.
     #[error("{what}: the disk is full")]
@@ -54,12 +54,53 @@ impl StorageError {
         Self::Damaged { what: what.into(), detail: detail.to_string() }
     }
 
-    /// An error of the operating system; a full disk is told apart.
-    pub fn io(what: impl Into<String>, source: std::io::Error) -> Self {
+    /// An error of the operating system; a full disk and a file that ends too early are told apart.
+    pub fn io(what: impl Into<String>, source: io::Error) -> Self {
         let what = what.into();
         match source.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::DiskFull { what },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { what },
+            io::ErrorKind::UnexpectedEof => Self::damaged(what, "it ends too early"),
             _ => Self::Io { what, source },
+        }
+    }
+
+    /// Something this floor cannot do as asked, such as appending with a gap. Nothing is wrong with the disk.
+    pub fn invalid(what: impl Into<String>, detail: impl std::fmt::Display) -> Self {
+        Self::Io { what: what.into(), source: io::Error::new(io::ErrorKind::InvalidInput, detail.to_string()) }
+    }
+
+    /// An error of the storage engine, while doing something to the file `what`.
+    pub(super) fn engine(what: &str, error: redb::Error) -> Self {
+        match error {
+            // How redb says that a file is no redb database.
+            redb::Error::Io(source) if source.kind() == io::ErrorKind::InvalidData => Self::damaged(what, source),
+            redb::Error::Io(source) => Self::io(what, source),
+            redb::Error::DatabaseAlreadyOpen => Self::Locked { path: what.into() },
+            redb::Error::PreviousIo | redb::Error::DatabaseClosed | redb::Error::Unsupported => {
+                Self::Io { what: what.into(), source: io::Error::other(error.to_string()) }
+            }
+            redb::Error::ValueTooLarge(_) => Self::invalid(what, error),
+            // The rest says that the file is not what was written, or that redb panicked over it before.
+            other => Self::damaged(what, other),
+        }
+    }
+}
+
+/// One failed commit fails every operation in it, and every later one: they all get the same error.
+impl Clone for StorageError {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Locked { path } => Self::Locked { path: path.clone() },
+            Self::Io { what, source } => Self::Io {
+                what: what.clone(),
+                source: match source.raw_os_error() {
+                    Some(code) => io::Error::from_raw_os_error(code),
+                    None => io::Error::new(source.kind(), source.to_string()),
+                },
+            },
+            Self::DiskFull { what } => Self::DiskFull { what: what.clone() },
+            Self::Damaged { what, detail } => Self::Damaged { what: what.clone(), detail: detail.clone() },
+            Self::TooNew { what, found, known } => Self::TooNew { what: what.clone(), found: *found, known: *known },
         }
     }
 }

@@ -7,6 +7,9 @@ use std::{collections::BTreeMap, ops::ControlFlow};
 
 use super::Result;
 
+/// Above every key: keys do not begin with 0xff. With it `b""..END` is the whole keyspace.
+pub const END: &[u8] = &[0xff];
+
 /// Called with each key and value; breaks to end the scan.
 pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
 

@@ -50,6 +50,9 @@ pub const REQUEST_AHEAD: Duration = Duration::from_secs(3600);
 
 /// Bytes in one gRPC message, either way, for clients.
 pub const RPC_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes in one request of a client. Far below what a reply may hold: a decoder sets aside what a length prefix
+/// announces before it has seen the bytes.
+pub const REQUEST_BYTES: usize = 256 * 1024;
 /// Bytes in one gRPC message between peers.
 pub const PEER_RPC_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of metadata of one call.
@@ -58,8 +61,16 @@ pub const METADATA_BYTES: u32 = 16 * 1024;
 pub const STREAMS_PER_CONNECTION: u32 = 1_024;
 /// Connections a node accepts.
 pub const CONNECTIONS: usize = 4_096;
+/// Calls a node works on at once, subscriptions aside; one more is refused with OVERLOADED.
+pub const CALLS: usize = 16 * 1024;
+/// Sessions that a node remembers having seen alive, so that a write need not look them up first.
+pub const SESSIONS_REMEMBERED: usize = 16 * 1024;
+/// Longest that a client may ask a node to work on a call.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Live subscriptions a node serves.
 pub const SUBSCRIPTIONS: usize = 4_096;
+/// Events that a subscription reads ahead of its consumer.
+pub const SUBSCRIPTION_READ_AHEAD: usize = 32;
 /// Conversations marked as changed for a sleeping subscription, beyond which it looks at all of them.
 pub const DIRTY_CONVERSATIONS: usize = 1_024;
 

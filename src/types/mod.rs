@@ -3,6 +3,7 @@
 //! Ids and names are newtypes, so that one cannot be passed for another; every maximum stands in [`limits`]. The two
 //! seams through which a whole cluster becomes deterministic under test, [`Clock`] and [`Entropy`], are here too.
 
+mod address;
 mod clock;
 mod consistency;
 mod entropy;
@@ -10,6 +11,7 @@ mod id;
 pub mod limits;
 mod name;
 
+pub use address::{Address, InvalidAddress};
 pub use clock::Clock;
 pub use consistency::Consistency;
 pub use entropy::Entropy;

@@ -3,14 +3,13 @@
 //! The generated protobuf modules, their JSON form, the one mapping between errors and `google.rpc.Status`
 //! ([`Fault`]), and how a connection is made ([`Dialer`]). Knows no chat and no consensus.
 
-mod address;
 mod dial;
 mod fault;
 pub mod json;
 pub mod metadata;
 mod reason;
 
-pub use address::{Address, InvalidAddress};
+pub use crate::types::{Address, InvalidAddress};
 pub use dial::{BoxedIo, Dialer, Io, Profile};
 pub use fault::Fault;
 pub use reason::Reason;

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::types::limits;
+use super::limits;
 
 /// Text that is not `host:port`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

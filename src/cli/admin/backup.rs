@@ -1,0 +1,126 @@
+//! `backup`: the whole state into a file, which appears under its name only when complete and on disk.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use tokio::{
+    fs::{self, File, OpenOptions},
+    io::AsyncWriteExt,
+};
+use tonic::Streaming;
+
+use super::Context;
+use crate::{
+    cli::{Exit, Failure, Output, Result},
+    types::limits,
+    wire::{
+        Fault,
+        admin::{BackupChunk, CreateBackupRequest, admin_service_client::AdminServiceClient},
+    },
+};
+
+/// Writes a backup to `file`, or to stdout if that is `-`.
+pub(super) async fn run(context: &Context<'_>, file: &Path, output: &mut Output) -> Result<()> {
+    let cannot = |failure: Failure| failure.context(format!("cannot back up to {}", file.display()));
+    if file == Path::new("-") {
+        return to_stdout(context, output).await.map_err(cannot);
+    }
+    let bytes = to_file(context, file, output).await.map_err(cannot)?;
+    if output.is_json() {
+        return output.json(&serde_json::json!({ "file": file.to_string_lossy(), "bytes": bytes.to_string() }));
+    }
+    output.line(format!("backup written: {}, {bytes} bytes", file.display()))
+}
+
+/// Asks the leader, which holds every acknowledged write; with no leader to be found, whichever node answers, since
+/// that is when a backup may be wanted most.
+async fn start(context: &Context<'_>, output: &mut Output) -> Result<Streaming<BackupChunk>> {
+    let call = |channel| async move {
+        let client = AdminServiceClient::new(channel);
+        client.max_decoding_message_size(limits::RPC_BYTES).create_backup(CreateBackupRequest {}).await
+    };
+    let leaderless = match context.cluster.on_leader(call).await {
+        Ok(stream) => return Ok(stream.into_inner()),
+        Err(fault) if fault.reason.is_transient() => fault,
+        Err(fault) => return Err(fault.into()),
+    };
+    let stream = context.cluster.on_any(call).await.map_err(|_| Failure::from(leaderless))?;
+    output.talk("warning: no leader was found; this is the state of one node, and may lack the latest writes");
+    Ok(stream.into_inner())
+}
+
+async fn next(stream: &mut Streaming<BackupChunk>) -> Result<Option<BackupChunk>> {
+    stream.message().await.map_err(|status| Failure::from(Fault::from_status(&status)))
+}
+
+async fn to_stdout(context: &Context<'_>, output: &mut Output) -> Result<()> {
+    if output.is_terminal() {
+        let failure = Failure::new(Exit::Usage, "a backup is not for a terminal");
+        return Err(failure.next("redirect stdout, or name a file"));
+    }
+    let mut stream = start(context, output).await?;
+    while let Some(chunk) = next(&mut stream).await? {
+        output.raw(&chunk.data)?;
+    }
+    Ok(())
+}
+
+async fn to_file(context: &Context<'_>, file: &Path, output: &mut Output) -> Result<u64> {
+    if fs::try_exists(file).await? {
+        let failure = Failure::new(Exit::Conflict, "the file exists already");
+        return Err(failure.next("choose another name, or move it away"));
+    }
+    let mut stream = start(context, output).await?;
+    let part = part_of(file);
+    let mut writer = create(&part).await.map_err(|error| {
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            let failure = Failure::new(Exit::Conflict, format!("another backup left or is writing {}", part.display()));
+            return failure.next("delete it if no backup is running");
+        }
+        Failure::from(error)
+    })?;
+    let written = write(&mut stream, &mut writer).await;
+    match written {
+        Ok(bytes) => {
+            publish(&part, file).await?;
+            Ok(bytes)
+        }
+        Err(failure) => {
+            // An incomplete backup must not be taken for one; the failure matters more than this one.
+            let _ = fs::remove_file(&part).await;
+            Err(failure)
+        }
+    }
+}
+
+async fn write(stream: &mut Streaming<BackupChunk>, writer: &mut File) -> Result<u64> {
+    let mut bytes = 0;
+    while let Some(chunk) = next(stream).await? {
+        writer.write_all(&chunk.data).await?;
+        bytes += chunk.data.len() as u64;
+    }
+    writer.flush().await?;
+    writer.sync_all().await?;
+    Ok(bytes)
+}
+
+/// Gives the complete file its name, and makes the name durable. A file that came into being meanwhile stays.
+async fn publish(part: &Path, file: &Path) -> Result<()> {
+    fs::hard_link(part, file).await?;
+    fs::remove_file(part).await?;
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder).await?.sync_all().await.map_err(Failure::from)
+}
+
+fn part_of(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".part");
+    name.into()
+}
+
+/// For the owner's eyes only: a backup holds every message.
+async fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).await
+}

@@ -1,0 +1,234 @@
+//! Changes to the membership: asked of the leader, followed to their end, resumed when the leader changes meanwhile.
+
+use std::time::Duration;
+
+use tonic::{Request, Response, Status, Streaming, transport::Channel};
+
+use super::{
+    Context,
+    args::{Guard, NewNode},
+    progress::Progress,
+};
+use crate::{
+    cli::{Exit, Failure, Output, Result},
+    client::Cluster,
+    types::{NodeName, Zone, limits},
+    wire::{
+        Fault, Reason,
+        admin::{
+            AddNodeRequest, ChangeProgress, RemoveNodeRequest, ReplaceNodeRequest, SetRoleRequest,
+            admin_service_client::AdminServiceClient,
+        },
+        cluster::Role,
+    },
+};
+
+/// How long a change may stay silent before it is asked after again: leaders report at least every second.
+const SILENCE: Duration = Duration::from_secs(30);
+/// How often a change is resumed after its stream broke. Each change of leader costs one.
+const RESUMPTIONS: u32 = 20;
+
+type Stream = Streaming<ChangeProgress>;
+
+/// A change, as it is asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Change {
+    Add(AddNodeRequest),
+    Replace(ReplaceNodeRequest),
+    Remove(RemoveNodeRequest),
+    SetRole(SetRoleRequest),
+}
+
+impl Change {
+    pub(super) fn add(node: &NewNode, learner_only: bool, guard: &Guard) -> Self {
+        Self::Add(AddNodeRequest {
+            name: node.name.to_string(),
+            address: node.address.to_string(),
+            zone: zone(node),
+            learner_only,
+            validate_only: guard.dry_run,
+            etag: guard.etag.clone(),
+        })
+    }
+
+    pub(super) fn replace(old: &NodeName, node: &NewNode, guard: &Guard) -> Self {
+        Self::Replace(ReplaceNodeRequest {
+            old_name: old.to_string(),
+            name: node.name.to_string(),
+            address: node.address.to_string(),
+            zone: zone(node),
+            validate_only: guard.dry_run,
+            etag: guard.etag.clone(),
+        })
+    }
+
+    pub(super) fn remove(name: &NodeName, accept_lower_tolerance: bool, guard: &Guard) -> Self {
+        let (name, etag) = (name.to_string(), guard.etag.clone());
+        Self::Remove(RemoveNodeRequest { name, accept_lower_tolerance, validate_only: guard.dry_run, etag })
+    }
+
+    pub(super) fn promote(name: &NodeName, guard: &Guard) -> Self {
+        Self::set_role(name, Role::Voter, false, guard)
+    }
+
+    pub(super) fn demote(name: &NodeName, accept_lower_tolerance: bool, guard: &Guard) -> Self {
+        Self::set_role(name, Role::Learner, accept_lower_tolerance, guard)
+    }
+
+    fn set_role(name: &NodeName, role: Role, accept_lower_tolerance: bool, guard: &Guard) -> Self {
+        Self::SetRole(SetRoleRequest {
+            name: name.to_string(),
+            role: role.into(),
+            accept_lower_tolerance,
+            validate_only: guard.dry_run,
+            etag: guard.etag.clone(),
+        })
+    }
+
+    /// What the change does, for `cannot ...`.
+    fn attempt(&self) -> String {
+        match self {
+            Self::Add(request) => format!("add node {}", request.name),
+            Self::Replace(request) => format!("replace node {} by {}", request.old_name, request.name),
+            Self::Remove(request) => format!("remove node {}", request.name),
+            Self::SetRole(request) if request.role() == Role::Voter => format!("promote {}", request.name),
+            Self::SetRole(request) => format!("demote {}", request.name),
+        }
+    }
+
+    /// What has been done, or would be, in the end.
+    fn done(&self) -> String {
+        let would = if self.is_dry_run() { "would be " } else { "" };
+        match self {
+            Self::Add(request) if request.learner_only => format!("{} {would}added as a learner", request.name),
+            Self::Add(request) => format!("{} {would}added as a voter", request.name),
+            Self::Replace(request) => format!("{} {would}replaced by {}", request.old_name, request.name),
+            Self::Remove(request) => format!("{} {would}removed", request.name),
+            Self::SetRole(request) if request.role() == Role::Voter => {
+                format!("{} {would}promoted to voter", request.name)
+            }
+            Self::SetRole(request) => format!("{} {would}demoted to learner", request.name),
+        }
+    }
+
+    fn is_dry_run(&self) -> bool {
+        match self {
+            Self::Add(request) => request.validate_only,
+            Self::Replace(request) => request.validate_only,
+            Self::Remove(request) => request.validate_only,
+            Self::SetRole(request) => request.validate_only,
+        }
+    }
+
+    /// The same change, to be gone on with: our own first steps have moved the etag on.
+    fn resumed(mut self) -> Self {
+        match &mut self {
+            Self::Add(request) => request.etag.clear(),
+            Self::Replace(request) => request.etag.clear(),
+            Self::Remove(request) => request.etag.clear(),
+            Self::SetRole(request) => request.etag.clear(),
+        }
+        self
+    }
+
+    /// Whether `fault`, met on resuming, says that the change has been completed meanwhile.
+    fn is_completed_by(&self, fault: &Fault) -> bool {
+        matches!(self, Self::Remove(_)) && fault.reason == Reason::NodeNotFound
+    }
+
+    async fn call(self, channel: Channel) -> std::result::Result<Response<Stream>, Status> {
+        let mut client = AdminServiceClient::new(channel).max_decoding_message_size(limits::RPC_BYTES);
+        match self {
+            Self::Add(request) => client.add_node(Request::new(request)).await,
+            Self::Replace(request) => client.replace_node(Request::new(request)).await,
+            Self::Remove(request) => client.remove_node(Request::new(request)).await,
+            Self::SetRole(request) => client.set_role(Request::new(request)).await,
+        }
+    }
+}
+
+fn zone(node: &NewNode) -> String {
+    node.zone.as_ref().map(Zone::to_string).unwrap_or_default()
+}
+
+/// Makes the change and shows its progress. Ends when it is done or refused; a change of leader on the way is
+/// followed, since every step first looks at what has been done already.
+pub(super) async fn run(context: &Context<'_>, change: Change, output: &mut Output) -> Result<()> {
+    let mut progress = Progress::new(output);
+    let followed = follow(&context.cluster, change.clone(), &mut progress).await;
+    progress.clear();
+    match followed {
+        Ok(()) => {}
+        Err(Broken::Output(failure)) => return Err(failure),
+        Err(Broken::Change(fault)) => return Err(failure(&change, fault)),
+    }
+    if let Some(failed) = progress.failed_check() {
+        let why = format!("cannot {}: the check \"{}\" failed: {}", change.attempt(), failed.name, failed.detail);
+        let failure = Failure::new(Exit::Refused, why);
+        return Err(if failed.hint.is_empty() { failure } else { failure.next(failed.hint.clone()) });
+    }
+    progress.conclude(&change.done())
+}
+
+fn failure(change: &Change, fault: Fault) -> Failure {
+    let lost_sight = fault.reason.is_transient();
+    let failure = Failure::from(fault).context(format!("cannot {}", change.attempt()));
+    if lost_sight && !change.is_dry_run() {
+        return failure.next("`chat-admin status` shows how things stand; the same command goes on where it stopped");
+    }
+    failure
+}
+
+/// Why following a change ended before the change did.
+enum Broken {
+    /// It was refused, or lost sight of.
+    Change(Fault),
+    /// Its progress cannot be written.
+    Output(Failure),
+}
+
+async fn follow(cluster: &Cluster, mut change: Change, progress: &mut Progress<'_>) -> std::result::Result<(), Broken> {
+    let mut resumptions = 0;
+    loop {
+        let asked = cluster.on_leader(|channel| change.clone().call(channel)).await;
+        // The client has tried until its deadline: a fault here is final.
+        let (fault, may_resume) = match asked {
+            Ok(stream) => match drain(stream.into_inner(), progress).await {
+                Err(Broken::Output(failure)) => return Err(Broken::Output(failure)),
+                // Leaders say when it is done. A dry run ends with its checks.
+                _ if progress.is_done() => return Ok(()),
+                Ok(()) if change.is_dry_run() => return Ok(()),
+                Ok(()) => {
+                    let fault = Fault::new(Reason::Unreachable, "the leader went away before the change was done");
+                    (fault, resumptions < RESUMPTIONS)
+                }
+                Err(Broken::Change(fault)) => (fault, resumptions < RESUMPTIONS),
+            },
+            Err(fault) => (fault, false),
+        };
+        if resumptions > 0 && change.is_completed_by(&fault) {
+            return Ok(());
+        }
+        if !may_resume || !fault.reason.is_transient() {
+            return Err(Broken::Change(fault));
+        }
+        progress.interrupted(&fault);
+        change = change.resumed();
+        resumptions += 1;
+    }
+}
+
+/// Shows every message of the stream until it ends.
+async fn drain(mut stream: Stream, progress: &mut Progress<'_>) -> std::result::Result<(), Broken> {
+    loop {
+        match tokio::time::timeout(SILENCE, stream.message()).await {
+            Ok(Ok(Some(message))) => progress.show(&message).map_err(Broken::Output)?,
+            Ok(Ok(None)) => return Ok(()),
+            Ok(Err(status)) => return Err(Broken::Change(Fault::from_status(&status))),
+            Err(_) => {
+                let message = format!("the leader has been silent for {} s", SILENCE.as_secs());
+                return Err(Broken::Change(Fault::new(Reason::Timeout, message)));
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! `chat-admin`: the operator's tool.
+//!
+//! Every command is one call, or one stream, to the cluster, and its answer in words or JSON. What may be changed is
+//! decided by the leader; here it is only asked for and shown. `plan` needs no cluster.
+
+mod args;
+mod backup;
+mod change;
+mod commands;
+mod layout;
+mod plan;
+mod progress;
+mod status;
+mod survey;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+use clap::CommandFactory;
+
+pub use args::{Args, Command};
+pub use layout::fault_tolerance;
+
+use super::{Exit, Failure, Output, Result, completions};
+use crate::{
+    client::{Cluster, Settings},
+    types::{Clock, Entropy},
+    wire::Dialer,
+};
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// With the exit code and the words for the person who typed it.
+pub async fn run(args: Args, dialer: Dialer, output: &mut Output) -> Result<()> {
+    match &args.command {
+        Command::Plan { zones } => return plan::run(zones, output),
+        Command::Completions { shell } => return completions(*shell, Args::command(), output),
+        _ => {}
+    }
+    if args.endpoints.is_empty() {
+        let failure = Failure::new(Exit::Usage, "no endpoints: which cluster is meant?");
+        return Err(failure.next("give a node's address with -e HOST:PORT, or set CHAT_ENDPOINTS"));
+    }
+    let settings = Settings { timeout: args.timeout, clock: Clock::system(), entropy: Entropy::system() };
+    let context = Context { cluster: Cluster::new(args.endpoints.clone(), dialer, settings).patient(), args: &args };
+    context.dispatch(output).await
+}
+
+/// What every command that talks to a cluster needs.
+struct Context<'a> {
+    cluster: Cluster,
+    args: &'a Args,
+}
+
+impl Context<'_> {
+    async fn dispatch(&self, output: &mut Output) -> Result<()> {
+        match &self.args.command {
+            Command::Status { watch: false, .. } => status::once(self, output).await,
+            Command::Status { watch: true, interval } => status::watch(self, *interval, output).await,
+            Command::AddNode { node, learner, guard } => {
+                change::run(self, change::Change::add(node, *learner, guard), output).await
+            }
+            Command::ReplaceNode { old, node, guard } => {
+                change::run(self, change::Change::replace(old, node, guard), output).await
+            }
+            Command::RemoveNode { name, accept_lower_tolerance, guard } => {
+                change::run(self, change::Change::remove(name, *accept_lower_tolerance, guard), output).await
+            }
+            Command::Promote { name, guard } => change::run(self, change::Change::promote(name, guard), output).await,
+            Command::Demote { name, accept_lower_tolerance, guard } => {
+                change::run(self, change::Change::demote(name, *accept_lower_tolerance, guard), output).await
+            }
+            Command::TransferLeader { name } => commands::transfer_leader(self, name.as_ref(), output).await,
+            Command::Snapshot => commands::snapshot(self, output).await,
+            Command::Backup { file } => backup::run(self, file, output).await,
+            Command::Verify => verify::run(self, output).await,
+            Command::Plan { .. } | Command::Completions { .. } => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! `status`: one screen of the cluster, ending with what it survives.
+
+use std::time::Duration;
+
+use super::{
+    Context,
+    survey::{Survey, survey},
+};
+use crate::{
+    cli::{Failure, Output, Result, Style, Table, text},
+    wire::Address,
+};
+
+/// Prints the cluster as it is now. Needs no quorum; says so if there is none.
+pub(super) async fn once(context: &Context<'_>, output: &mut Output) -> Result<()> {
+    let survey = survey(&context.cluster, &context.args.endpoints, context.args.timeout).await?;
+    if output.is_json() {
+        return output.message(&survey.message());
+    }
+    screen(&survey, output.has_colour()).into_iter().try_for_each(|line| output.line(line))
+}
+
+/// Shows the cluster until interrupted: in place on a terminal, else one screen after the other.
+pub(super) async fn watch(context: &Context<'_>, interval: Duration, output: &mut Output) -> Result<()> {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let in_place = output.is_terminal() && !output.is_json();
+    if in_place {
+        output.raw("\u{1b}[2J")?;
+    }
+    let mut known = context.args.endpoints.clone();
+    loop {
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => return interrupted.map_err(Failure::from),
+            shown = look(context, &mut known, &mut ticks, in_place, output) => shown?,
+        }
+    }
+}
+
+/// Shows the cluster at the next tick. `known` keeps the addresses of the last members seen beside the endpoints, so
+/// that the watch goes on when the latter are gone.
+async fn look(
+    context: &Context<'_>,
+    known: &mut Vec<Address>,
+    ticks: &mut tokio::time::Interval,
+    in_place: bool,
+    output: &mut Output,
+) -> Result<()> {
+    ticks.tick().await;
+    let patience = context.args.timeout.min(Duration::from_millis(900));
+    let found = survey(&context.cluster, known, patience).await;
+    if let Ok(survey) = &found {
+        known.clone_from(&context.args.endpoints);
+        known.extend(survey.view.nodes.iter().filter_map(|node| node.address.parse().ok()));
+    }
+    if output.is_json() {
+        return match found {
+            Ok(survey) => output.message(&survey.message()),
+            Err(failure) => {
+                output.talk(failure);
+                Ok(())
+            }
+        };
+    }
+    let lines = match found {
+        Ok(survey) => screen(&survey, output.has_colour()),
+        Err(failure) => failure.to_string().lines().map(str::to_owned).collect(),
+    };
+    output.raw(if in_place { redraw(&lines) } else { lines.join("\n") + "\n\n" })
+}
+
+/// The lines written over what stood there before: from the top, each cleared to its end, then all below.
+fn redraw(lines: &[String]) -> String {
+    let body: String = lines.iter().map(|line| format!("{line}\u{1b}[K\r\n")).collect();
+    format!("\u{1b}[H{body}\u{1b}[J")
+}
+
+/// The screen's lines.
+pub(super) fn screen(survey: &Survey, colour: bool) -> Vec<String> {
+    if survey.view.answered_by_id == 0 {
+        return vec![
+            "this node belongs to no cluster yet: it waits to be added".to_owned(),
+            "  next: run `chat-admin -e ADDRESS-OF-A-MEMBER add-node NAME ITS-ADDRESS`".to_owned(),
+        ];
+    }
+    let mut lines = heading(survey, colour);
+    lines.push(String::new());
+    lines.extend(nodes(survey).render(colour));
+    lines.push(String::new());
+    let words = verdict(survey);
+    lines.extend(words.iter().map(|line| accent(&text::line(line), colour)));
+    lines
+}
+
+fn verdict(survey: &Survey) -> Vec<String> {
+    let tolerance = survey.tolerance();
+    if !survey.is_cut_off() {
+        return tolerance.words();
+    }
+    let cut_off = format!(
+        "  the cluster has a quorum, says {}, but too few nodes answer here to tell what it survives",
+        survey.view.answered_by
+    );
+    vec![tolerance.heading(), cut_off]
+}
+
+fn heading(survey: &Survey, colour: bool) -> Vec<String> {
+    let view = &survey.view;
+    let leader = view.nodes.iter().find(|node| node.node_id == view.leader_id && view.leader_id != 0);
+    let leads = match leader {
+        Some(leader) => format!("leader {}", leader.name),
+        None => "no leader".to_owned(),
+    };
+    let mut lines = vec![
+        text::line(&format!(
+            "cluster {}  {leads}  term {}  commit index {}",
+            view.cluster_id, view.term, view.commit_index
+        ))
+        .into_owned(),
+    ];
+    if !survey.has_quorum() {
+        let verdict = "NO QUORUM: writes have stopped, or an election is under way";
+        lines.push(Style::Bad.paint(colour, verdict));
+    }
+    if !survey.is_leaders() {
+        lines.push(text::line(&format!("as {} and whoever else answers here see it", view.answered_by)).into_owned());
+    }
+    lines
+}
+
+fn nodes(survey: &Survey) -> Table {
+    let mut table = Table::new(["NAME", "ROLE", "ZONE", "ADDRESS", "REACHABLE", "LAG", "VERSION"]);
+    for node in &survey.view.nodes {
+        let (reachable, style) = match (survey.is_reachable(node), survey.answers_us(node)) {
+            (true, true) => ("yes", Some(Style::Good)),
+            (true, false) => ("by the leader only", Some(Style::Warn)),
+            (false, true) => ("not by the leader", Some(Style::Warn)),
+            (false, false) => ("NO", Some(Style::Bad)),
+        };
+        let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+        let version = survey.answers.get(&node.node_id).map_or(&node.version, |answer| &answer.version);
+        table.styled_row([
+            (node.name.clone(), None),
+            (survey.role(node), None),
+            (or_dash(&node.zone), None),
+            (node.address.clone(), None),
+            (reachable.to_owned(), style),
+            (survey.lag(node).map_or("-".to_owned(), |lag| lag.to_string()), None),
+            (or_dash(version), None),
+        ]);
+    }
+    table
+}
+
+/// Makes what hurts stand out.
+fn accent(line: &str, colour: bool) -> String {
+    match () {
+        () if line.contains("WRITES STOP") || line.contains("NO QUORUM") => Style::Bad.paint(colour, line),
+        () if !line.starts_with(' ') => Style::Bold.paint(colour, line),
+        () => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redraw_leaves_nothing_of_the_longer_screen_before() {
+        assert_eq!(redraw(&["a".into(), "b".into()]), "\u{1b}[Ha\u{1b}[K\r\nb\u{1b}[K\r\n\u{1b}[J");
+    }
+}

@@ -1,0 +1,177 @@
+//! What the cluster looks like from here: every node is asked, and the best-informed one believed.
+
+use std::{collections::BTreeMap, collections::BTreeSet, time::Duration};
+
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
+use tokio::time::{Instant, timeout_at};
+
+use super::layout::{fault_tolerance, layout};
+use crate::{
+    cli::{Exit, Failure, Result},
+    client::Cluster,
+    membership::Tolerance,
+    types::{NodeId, limits},
+    wire::{
+        Address,
+        cluster::{GetMembershipResponse, Node, Role},
+    },
+};
+
+/// How long the other nodes are waited for once one has answered, so that a hung node does not hold up the rest.
+const GRACE: Duration = Duration::from_millis(600);
+
+/// The answers, and the one believed.
+#[derive(Debug, Clone)]
+pub(super) struct Survey {
+    /// The best-informed answer: the leader's own if it has one, else that of the newest term.
+    pub view: GetMembershipResponse,
+    /// Who answered us, and what: by node id.
+    pub answers: BTreeMap<NodeId, GetMembershipResponse>,
+}
+
+/// Asks `seeds` and whatever nodes their answers name, for at most `patience`, and for little longer than the first
+/// answer takes.
+pub(super) async fn survey(cluster: &Cluster, seeds: &[Address], patience: Duration) -> Result<Survey> {
+    let ask = |address: Address| async move { cluster.membership_of(&address).await }.boxed();
+    let mut asked: BTreeSet<Address> = seeds.iter().cloned().collect();
+    let mut asking: FuturesUnordered<_> = asked.iter().cloned().map(ask).collect();
+    let mut answers = Vec::new();
+    let mut last_fault = None;
+    let mut deadline = Instant::now() + patience;
+    while let Ok(Some(answer)) = timeout_at(deadline, asking.next()).await {
+        match answer {
+            Ok(answer) => {
+                if answers.is_empty() {
+                    deadline = deadline.min(Instant::now() + GRACE);
+                }
+                for address in answer.nodes.iter().filter_map(|node| node.address.parse::<Address>().ok()) {
+                    if asked.len() < 4 * limits::NODES && asked.insert(address.clone()) {
+                        asking.push(ask(address));
+                    }
+                }
+                answers.push(answer);
+            }
+            Err(fault) => last_fault = Some(fault),
+        }
+    }
+    Survey::of(answers).ok_or_else(|| match last_fault {
+        Some(fault) => Failure::from(fault),
+        None => Failure::new(Exit::Unavailable, "no node answers").next("check the addresses given with -e"),
+    })
+}
+
+impl Survey {
+    /// Chooses the answer to believe: a member's, of the newest leader known, best its own; `None` without answers. Answers of other clusters than the believed one's are
+    /// dropped.
+    pub(super) fn of(answers: Vec<GetMembershipResponse>) -> Option<Self> {
+        // Who knows a leader of a newer term knows that an older one is deposed, whatever that one says.
+        let informed = |answer: &GetMembershipResponse| {
+            let leads = answer.leader_id == answer.answered_by_id;
+            let newest = (answer.leader_id != 0, answer.term);
+            (answer.answered_by_id != 0, newest, leads, answer.has_quorum, answer.applied_index)
+        };
+        let view = answers.iter().max_by_key(|answer| informed(answer))?.clone();
+        let of_same_cluster = |answer: &GetMembershipResponse| answer.cluster_id == view.cluster_id;
+        let answers = answers.into_iter().filter(of_same_cluster).map(|answer| (answer.answered_by_id, answer));
+        Some(Self { answers: answers.collect(), view })
+    }
+
+    /// Whether a working leader gave the view, so that its word on who can be reached counts.
+    pub(super) fn is_leaders(&self) -> bool {
+        self.view.answered_by_id != 0 && self.view.leader_id == self.view.answered_by_id && self.view.has_quorum
+    }
+
+    /// Whether the node answers: to the leader if it gave the view, else to us.
+    pub(super) fn is_reachable(&self, node: &Node) -> bool {
+        match self.is_leaders() {
+            true => node.reachable || node.node_id == self.view.leader_id,
+            false => self.answers_us(node),
+        }
+    }
+
+    /// Whether the node answered us.
+    pub(super) fn answers_us(&self, node: &Node) -> bool {
+        self.answers.contains_key(&node.node_id)
+    }
+
+    /// How many committed entries the node still lacks, if anyone knows.
+    pub(super) fn lag(&self, node: &Node) -> Option<u64> {
+        if self.is_leaders() && self.is_reachable(node) {
+            let matched = if node.node_id == self.view.leader_id { self.view.commit_index } else { node.matched_index };
+            return Some(self.view.commit_index.saturating_sub(matched));
+        }
+        let newest = self.answers.values().map(|answer| answer.commit_index).max()?;
+        self.answers.get(&node.node_id).map(|answer| newest.saturating_sub(answer.applied_index))
+    }
+
+    /// What the cluster survives, from who answers now.
+    pub(super) fn tolerance(&self) -> Tolerance {
+        layout(&self.view, |node| self.is_reachable(node)).tolerance()
+    }
+
+    /// Whether someone leads a majority, by the word of the answer believed.
+    pub(super) fn has_quorum(&self) -> bool {
+        self.view.leader_id != 0 && self.view.has_quorum
+    }
+
+    /// Whether the cluster works, and yet too few nodes answer here to tell what it survives.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.has_quorum() && !self.tolerance().has_quorum()
+    }
+
+    /// The view as a message, with what was found out here filled in where no leader vouches for it.
+    pub(super) fn message(&self) -> GetMembershipResponse {
+        let mut message = self.view.clone();
+        for node in &mut message.nodes {
+            node.reachable = self.is_reachable(node);
+        }
+        message.has_quorum = self.has_quorum();
+        if !self.is_cut_off() {
+            message.tolerance = Some(fault_tolerance(&self.tolerance()));
+        }
+        message
+    }
+
+    /// `leader`, `voter` or `learner`, and whether it is on its way in or out.
+    pub(super) fn role(&self, node: &Node) -> String {
+        let role = match node.role() {
+            _ if node.node_id == self.view.leader_id => "leader",
+            Role::Voter => "voter",
+            Role::Learner => "learner",
+            Role::Unspecified => "?",
+        };
+        match (self.view.joint, node.joining, node.leaving) {
+            (true, true, _) => format!("{role}, joining"),
+            (true, _, true) => format!("{role}, leaving"),
+            _ => role.to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(by: NodeId, leader_id: NodeId, term: u64, has_quorum: bool) -> GetMembershipResponse {
+        let answered_by = format!("n{by}");
+        GetMembershipResponse { answered_by_id: by, answered_by, leader_id, term, has_quorum, ..Default::default() }
+    }
+
+    fn believed(answers: &[GetMembershipResponse]) -> NodeId {
+        Survey::of(answers.to_vec()).unwrap().view.answered_by_id
+    }
+
+    #[test]
+    fn the_newest_leader_is_believed_over_a_deposed_one() {
+        let (deposed, leader, follower) = (answer(1, 1, 5, true), answer(2, 2, 6, true), answer(3, 2, 6, true));
+        assert_eq!(believed(&[deposed.clone(), leader, follower.clone()]), 2);
+        assert_eq!(believed(&[follower, deposed]), 3);
+    }
+
+    #[test]
+    fn a_leader_is_believed_over_candidates_and_members_over_empty_nodes() {
+        assert_eq!(believed(&[answer(1, 0, 9, false), answer(2, 2, 6, true)]), 2);
+        assert_eq!(believed(&[answer(0, 0, 0, false), answer(3, 0, 1, false)]), 3);
+        assert!(Survey::of(Vec::new()).is_none());
+    }
+}

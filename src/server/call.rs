@@ -1,0 +1,173 @@
+//! What a call says about itself in its metadata.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tonic::metadata::MetadataMap;
+
+use crate::{
+    types::{Consistency, SessionKey, limits},
+    wire::{Fault, Reason, metadata},
+};
+
+/// How long the node works on a call whose client does not say.
+pub(super) const PATIENCE_DEFAULT: Duration = Duration::from_secs(5);
+
+/// A call's metadata, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Call {
+    /// How fresh its reads must be.
+    pub consistency: Consistency,
+    deadline: Instant,
+    session: Option<SessionKey>,
+}
+
+impl Call {
+    /// Reads and checks `metadata`.
+    pub fn of(metadata: &MetadataMap) -> Result<Self, Fault> {
+        Ok(Self {
+            consistency: consistency(text(metadata, metadata::CONSISTENCY)?, text(metadata, metadata::MIN_INDEX)?)?,
+            deadline: Instant::now() + patience(text(metadata, "grpc-timeout")?)?,
+            session: session(text(metadata, metadata::AUTHORIZATION)?)?,
+        })
+    }
+
+    /// How long the node may go on working on it.
+    pub fn patience(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// The session the caller acts in; whether it is alive is for the state to say.
+    pub fn session(&self) -> Result<SessionKey, Fault> {
+        self.session.ok_or_else(|| session_fault("this call needs a session"))
+    }
+}
+
+fn text<'a>(metadata: &'a MetadataMap, key: &str) -> Result<Option<&'a str>, Fault> {
+    let value = metadata.get(key).map(|value| value.to_str()).transpose();
+    value.map_err(|_| Fault::invalid(key, format!("the metadata {key} must be printable ASCII")))
+}
+
+/// `grpc-timeout`, as in gRPC over HTTP/2: up to eight digits and a unit. The node gives up a little before the client
+/// does, so that the client gets a reason.
+fn patience(timeout: Option<&str>) -> Result<Duration, Fault> {
+    let Some(timeout) = timeout else { return Ok(PATIENCE_DEFAULT) };
+    let parsed = parse_timeout(timeout)
+        .ok_or_else(|| Fault::invalid("grpc-timeout", "grpc-timeout must be 1 to 8 digits and one of H M S m u n"))?;
+    Ok((parsed - parsed / 20).min(limits::PATIENCE))
+}
+
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(number * 3600)),
+        "M" => Some(Duration::from_secs(number * 60)),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+/// The strongest that is asked for: `linearizable` covers any index that the client can have seen.
+fn consistency(word: Option<&str>, min_index: Option<&str>) -> Result<Consistency, Fault> {
+    let index = min_index.map(str::parse).transpose().map_err(|_| {
+        Fault::invalid(metadata::MIN_INDEX, format!("the metadata {} must be a log index", metadata::MIN_INDEX))
+    })?;
+    match (word, index) {
+        (Some("linearizable"), _) | (None, None) => Ok(Consistency::Linearizable),
+        (None | Some("stale"), Some(index)) => Ok(Consistency::AtLeast(index)),
+        (Some("stale"), None) => Ok(Consistency::Stale),
+        (Some(_), _) => Err(Fault::invalid(
+            metadata::CONSISTENCY,
+            format!("the metadata {} must be `linearizable` or `stale`", metadata::CONSISTENCY),
+        )),
+    }
+}
+
+fn session(authorization: Option<&str>) -> Result<Option<SessionKey>, Fault> {
+    let Some(authorization) = authorization else { return Ok(None) };
+    let token = match authorization.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
+        _ => return Err(session_fault("the metadata authorization must be `Bearer` and a token")),
+    };
+    if token.is_empty() || token.len() > limits::TOKEN_BYTES {
+        return Err(session_fault("the token is not one of ours"));
+    }
+    Ok(Some(SessionKey::of_token(token)))
+}
+
+/// SESSION_INVALID, with the way out.
+pub(super) fn session_fault(message: &str) -> Fault {
+    Fault::new(Reason::SessionInvalid, message).next("log in again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(pairs: &[(&'static str, &str)]) -> Result<Call, Fault> {
+        let mut metadata = MetadataMap::new();
+        for (key, value) in pairs {
+            metadata.insert(*key, value.parse().unwrap());
+        }
+        Call::of(&metadata)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_without_metadata_is_linearizable_and_waits_five_seconds() {
+        let call = call(&[]).unwrap();
+        assert_eq!((call.consistency, call.patience()), (Consistency::Linearizable, PATIENCE_DEFAULT));
+        assert_eq!(call.session().unwrap_err().reason, Reason::SessionInvalid);
+        tokio::time::advance(PATIENCE_DEFAULT * 2).await;
+        assert_eq!(call.patience(), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_node_gives_up_before_the_client_does() {
+        assert_eq!(patience(Some("1S")), Ok(Duration::from_millis(950)));
+        assert_eq!(patience(Some("200m")), Ok(Duration::from_millis(190)));
+        assert_eq!(patience(Some("99999999H")), Ok(limits::PATIENCE));
+        for bad in ["", "S", "1", "1s", "-1S", "+1S", "123456789S", "1.5S", "é"] {
+            assert_eq!(parse_timeout(bad), None, "{bad:?}");
+        }
+        assert_eq!(call(&[("grpc-timeout", "soon")]).unwrap_err().field.as_deref(), Some("grpc-timeout"));
+    }
+
+    #[test]
+    fn freshness_is_what_the_client_asks_for() {
+        let asked = |pairs: &[(&'static str, &str)]| call(pairs).map(|call| call.consistency);
+        assert_eq!(asked(&[(metadata::CONSISTENCY, "stale")]), Ok(Consistency::Stale));
+        assert_eq!(asked(&[(metadata::MIN_INDEX, "7")]), Ok(Consistency::AtLeast(7)));
+        assert_eq!(asked(&[(metadata::CONSISTENCY, "stale"), (metadata::MIN_INDEX, "7")]), Ok(Consistency::AtLeast(7)));
+        let both = [(metadata::CONSISTENCY, "linearizable"), (metadata::MIN_INDEX, "7")];
+        assert_eq!(asked(&both), Ok(Consistency::Linearizable));
+        for (key, bad) in [(metadata::CONSISTENCY, "fresh"), (metadata::MIN_INDEX, "-1"), (metadata::MIN_INDEX, "x")] {
+            let fault = asked(&[(key, bad)]).unwrap_err();
+            assert_eq!((fault.reason, fault.field.as_deref()), (Reason::InvalidArgument, Some(key)));
+        }
+    }
+
+    #[test]
+    fn the_session_is_known_by_the_hash_of_its_token() {
+        for scheme in ["Bearer", "bearer"] {
+            let call = call(&[("authorization", &format!("{scheme} abc"))]).unwrap();
+            assert_eq!(call.session(), Ok(SessionKey::of_token("abc")));
+        }
+    }
+
+    #[test]
+    fn a_malformed_token_is_refused_and_never_repeated() {
+        let long = format!("Bearer {}", "s".repeat(limits::TOKEN_BYTES + 1));
+        for bad in ["Bearer", "Bearer ", "Basic secret", "secret", &long] {
+            let fault = call(&[("authorization", bad)]).unwrap_err();
+            assert_eq!(fault.reason, Reason::SessionInvalid, "{bad}");
+            assert!(!fault.message.contains("secret") && !fault.message.contains("sss"), "{fault}");
+        }
+    }
+}

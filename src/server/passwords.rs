@@ -1,0 +1,238 @@
+//! Passwords: hashed and verified here, at the edge, so that none ever reaches the log, a disk or a peer.
+//!
+//! Argon2id takes tens of milliseconds and megabytes by design. So it runs off the async runtime, on as many threads
+//! as there are cores, behind a bounded queue; what does not fit is refused before any work is done.
+//!
+//! An unknown account costs the same work as a known one, so that names cannot be probed by the clock.
+//!
+//! # A session's token
+//!
+//! A retried login must return the token of its first attempt, yet only a hash of the token is kept. So the token is
+//! derived: argon2id of the password, salted with a hash of the request_id and the username. Who does not know the
+//! password cannot do better than to guess it at the price of one argon2id a guess, which is what guessing at the
+//! stored password hash costs; and nothing secret is replicated. Who knows the password may log in anyway.
+
+use std::{fmt::Write, sync::Arc, thread, time::Duration};
+
+use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
+use tokio::sync::Semaphore;
+
+use crate::{
+    config,
+    types::{RequestId, SessionKey, Username, limits},
+    wire::{Fault, Reason},
+};
+
+/// Below this much memory a hash takes microseconds, less than handing it to a thread does.
+const INLINE_BELOW_KIB: u32 = 1024;
+/// Sets tokens apart from anything else that may ever be derived in this way.
+const TOKEN_CONTEXT: &str = "quorate 2026 session token v1";
+
+/// The bearer token of a new session. Has no `Debug`: it is a secret.
+pub(super) struct Token(String);
+
+impl Token {
+    /// What is stored of it.
+    pub fn key(&self) -> SessionKey {
+        SessionKey::of_token(&self.0)
+    }
+
+    /// The secret itself, for the one reply that carries it.
+    pub fn into_secret(self) -> String {
+        self.0
+    }
+}
+
+/// Hashes and verifies passwords.
+pub(super) struct Passwords {
+    algorithm: Argon2<'static>,
+    memory_kib: u32,
+    /// Verified in place of the hash of an account that does not exist. No password is known to match it, and a match
+    /// would count for nothing.
+    decoy: String,
+    queue: Arc<Semaphore>,
+    cores: Arc<Semaphore>,
+}
+
+impl Passwords {
+    /// Hashes at the price that `cost` states.
+    pub fn new(cost: config::Argon2) -> Self {
+        let (memory_kib, iterations, parallelism) = (cost.memory_kib(), cost.iterations(), cost.parallelism());
+        let params = Params::new(memory_kib, iterations, parallelism, None).expect("the configuration keeps the range");
+        // Base64 of 16 and of 32 zero bytes.
+        let (salt, hash) = ("A".repeat(22), "A".repeat(43));
+        Self {
+            algorithm: Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
+            memory_kib,
+            decoy: format!("$argon2id$v=19$m={memory_kib},t={iterations},p={parallelism}${salt}${hash}"),
+            queue: Arc::new(Semaphore::new(limits::HASHING_QUEUE)),
+            cores: Arc::new(Semaphore::new(thread::available_parallelism().map_or(1, usize::from))),
+        }
+    }
+
+    /// The PHC string of `password` with `salt`.
+    pub async fn hash(&self, password: String, salt: [u8; 16], patience: Duration) -> Result<String, Fault> {
+        let algorithm = self.algorithm.clone();
+        let hashed = self.run(patience, move || {
+            algorithm.hash_password_with_salt(password.as_bytes(), &salt).map(|hash| hash.to_string())
+        });
+        hashed.await?.map_err(|error| hashing_failed(&error))
+    }
+
+    /// Checks `password` against an account's hash; `None` stands for no such account.
+    pub async fn verify(&self, password: String, phc: Option<String>, patience: Duration) -> Result<(), Fault> {
+        let (known, phc) = self.known(phc);
+        let algorithm = self.algorithm.clone();
+        let matches =
+            self.run(patience, move || algorithm.verify_password(password.as_bytes(), phc.as_str()).is_ok()).await?;
+        if matches && known { Ok(()) } else { Err(bad_credentials()) }
+    }
+
+    /// As [`Self::verify`], and then the token of the session that `request_id` asks for.
+    pub async fn log_in(
+        &self,
+        login: (RequestId, Username, String),
+        phc: Option<String>,
+        patience: Duration,
+    ) -> Result<Token, Fault> {
+        let (known, phc) = self.known(phc);
+        let (request_id, username, password) = login;
+        let algorithm = self.algorithm.clone();
+        let derived = self.run(patience, move || {
+            let matches = algorithm.verify_password(password.as_bytes(), phc.as_str()).is_ok() && known;
+            matches.then(|| token(&algorithm, request_id, &username, &password))
+        });
+        derived.await?.ok_or_else(bad_credentials)?.map_err(|error| hashing_failed(&error))
+    }
+
+    fn known(&self, phc: Option<String>) -> (bool, String) {
+        (phc.is_some(), phc.unwrap_or_else(|| self.decoy.clone()))
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        patience: Duration,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Fault> {
+        let place = Arc::clone(&self.queue).try_acquire_owned().map_err(|_| overloaded())?;
+        if self.memory_kib < INLINE_BELOW_KIB {
+            return Ok(work());
+        }
+        let core = tokio::time::timeout(patience, Arc::clone(&self.cores).acquire_owned());
+        let core = core.await.map_err(|_| overloaded())?.map_err(|_| overloaded())?;
+        let working = tokio::task::spawn_blocking(move || {
+            // Held to the end of the work, which goes on when the caller has gone away.
+            let _held = (place, core);
+            work()
+        });
+        working.await.map_err(|error| Fault::new(Reason::Internal, format!("hashing a password failed: {error}")))
+    }
+}
+
+fn token(
+    algorithm: &Argon2<'_>,
+    request_id: RequestId,
+    username: &Username,
+    password: &str,
+) -> Result<Token, argon2::Error> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(request_id.as_bytes()).update(username.folded().as_bytes());
+    let hash = hasher.finalize();
+    let salt = &hash.as_bytes()[..16];
+    let mut stretched = [0; 32];
+    algorithm.hash_password_into(password.as_bytes(), salt, &mut stretched)?;
+    let secret = blake3::derive_key(TOKEN_CONTEXT, &stretched);
+    Ok(Token(secret.iter().fold(String::with_capacity(64), |mut hex, byte| {
+        write!(hex, "{byte:02x}").expect("writing to a string does not fail");
+        hex
+    })))
+}
+
+fn bad_credentials() -> Fault {
+    Fault::new(Reason::BadCredentials, "unknown username or wrong password")
+}
+
+fn overloaded() -> Fault {
+    Fault::new(Reason::Overloaded, "too many passwords are being checked")
+        .next("repeat the call")
+        .retry_after(Duration::from_millis(500))
+}
+
+fn hashing_failed(error: &dyn std::error::Error) -> Fault {
+    Fault::new(Reason::Internal, format!("hashing a password failed: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    fn passwords() -> Passwords {
+        Passwords::new(config::Argon2::insecure_for_tests())
+    }
+
+    fn login(id: u8, name: &str, password: &str) -> (RequestId, Username, String) {
+        (RequestId::new(1, [id; 10]), Username::new(name).unwrap(), password.to_owned())
+    }
+
+    async fn phc(passwords: &Passwords, password: &str) -> Option<String> {
+        Some(passwords.hash(password.to_owned(), [3; 16], PATIENCE).await.unwrap())
+    }
+
+    fn reason<T>(result: Result<T, Fault>) -> Reason {
+        result.err().expect("a refusal").reason
+    }
+
+    #[tokio::test]
+    async fn only_the_right_password_is_accepted() {
+        let passwords = passwords();
+        let phc = phc(&passwords, "correct horse").await;
+        assert!(phc.as_ref().unwrap().len() <= limits::PASSWORD_HASH_BYTES);
+        assert!(passwords.verify("correct horse".into(), phc.clone(), PATIENCE).await.is_ok());
+        assert_eq!(reason(passwords.verify("battery".into(), phc, PATIENCE).await), Reason::BadCredentials);
+        assert_eq!(reason(passwords.verify("correct horse".into(), None, PATIENCE).await), Reason::BadCredentials);
+    }
+
+    #[tokio::test]
+    async fn an_unknown_account_costs_the_same_work_as_a_known_one() {
+        let passwords = passwords();
+        let known = phc(&passwords, "x").await.unwrap();
+        let cost = |phc: &str| phc.split('$').take(4).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(cost(&passwords.decoy), cost(&known));
+        let decoy = argon2::PasswordHash::new(&passwords.decoy).expect("the decoy is read, not skipped");
+        assert_eq!(decoy.hash.map(|hash| hash.as_bytes().len()), Some(32));
+    }
+
+    #[tokio::test]
+    async fn a_retried_login_gets_the_same_token_and_any_other_login_another() {
+        let passwords = passwords();
+        let phc = phc(&passwords, "pw").await;
+        let other = self::phc(&passwords, "other").await;
+        let token =
+            async |who, phc: &Option<String>| passwords.log_in(who, phc.clone(), PATIENCE).await.unwrap().into_secret();
+        let first = token(login(1, "alice", "pw"), &phc).await;
+        assert_eq!(first.len(), 64);
+        assert_eq!(first, token(login(1, "Alice", "pw"), &phc).await, "names compare folded");
+        assert_ne!(first, token(login(2, "alice", "pw"), &phc).await);
+        assert_ne!(first, token(login(1, "bob", "pw"), &phc).await);
+        assert_ne!(first, token(login(1, "alice", "other"), &other).await);
+        assert_eq!(reason(passwords.log_in(login(1, "alice", "no"), phc, PATIENCE).await), Reason::BadCredentials);
+        assert_eq!(reason(passwords.log_in(login(1, "alice", "pw"), None, PATIENCE).await), Reason::BadCredentials);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_at_once() {
+        let passwords = passwords();
+        let _all = passwords.queue.clone().acquire_many_owned(limits::HASHING_QUEUE as u32).await.unwrap();
+        assert_eq!(reason(passwords.hash("x".into(), [0; 16], PATIENCE).await), Reason::Overloaded);
+    }
+
+    #[tokio::test]
+    async fn real_parameters_hash_off_the_runtime_and_give_their_places_back() {
+        let passwords = Passwords::new(config::Argon2::OWASP);
+        let phc = phc(&passwords, "pw").await;
+        assert!(passwords.verify("pw".into(), phc, PATIENCE).await.is_ok());
+        assert_eq!(passwords.queue.available_permits(), limits::HASHING_QUEUE);
+    }
+}

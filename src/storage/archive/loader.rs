@@ -1,0 +1,237 @@
+//! From frames to a new state file.
+
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::{CRC, DATA, DATA_HEAD, FORMAT, HEAD, HEADER_BYTES, LENGTHS, MAGIC, RAW_BYTES, TRAILER, TRAILER_BYTES};
+use crate::storage::{Disks, Durable, Open, Result, StateFile, StorageError, kv};
+
+/// Frames loaded between durable commits: bounds what redb keeps in memory of non-durable ones.
+const FRAMES_PER_FLUSH: u64 = 64;
+
+/// Loads an archive into a new file, verifying as it goes: checksums, order, and at the end the hash of everything.
+/// What it loaded is removed if it is dropped before [`finish`](Self::finish) and the installation. Blocks: call it
+/// through [`Blocking`](crate::storage::Blocking).
+pub struct Loader {
+    target: Target,
+    file: StateFile,
+    /// Bytes fed that do not make a whole frame yet: less than one frame.
+    pending: BytesMut,
+    header: Option<Bytes>,
+    last_key: Option<Vec<u8>>,
+    hasher: blake3::Hasher,
+    frames: u64,
+    pairs: u64,
+    raw_bytes: u64,
+    digest: Option<[u8; 32]>,
+}
+
+/// A state file loaded and verified, durable, not yet in place.
+pub struct Loaded {
+    /// The header that the archive's maker gave.
+    pub header: Bytes,
+    /// The hash of all pairs: [`digest`](super::digest) of the state.
+    pub digest: [u8; 32],
+    /// How many keys it holds.
+    pub pairs: u64,
+    file: StateFile,
+    target: Target,
+}
+
+/// The new file's name on disk; removed when it is given up.
+struct Target {
+    disks: Arc<dyn Disks>,
+    name: String,
+    kept: bool,
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if !self.kept {
+            // What cannot be removed now is removed when the slot is opened.
+            let _ = self.disks.remove(&self.name);
+        }
+    }
+}
+
+impl Loader {
+    pub(in crate::storage) fn new(disks: Arc<dyn Disks>, name: String) -> Result<Self> {
+        let file = StateFile::open(disks.open(&name, Open::Fresh)?)?;
+        Ok(Self {
+            target: Target { disks, name, kept: false },
+            file,
+            pending: BytesMut::new(),
+            header: None,
+            last_key: None,
+            hasher: blake3::Hasher::new(),
+            frames: 0,
+            pairs: 0,
+            raw_bytes: 0,
+            digest: None,
+        })
+    }
+
+    /// The archive's header, as soon as it has been read.
+    pub fn header(&self) -> Option<&Bytes> {
+        self.header.as_ref()
+    }
+
+    /// Raw bytes of pairs loaded so far.
+    pub fn raw_bytes(&self) -> u64 {
+        self.raw_bytes
+    }
+
+    /// Takes the next bytes of the archive, cut anywhere. After an error the loader is of no use: drop it.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<()> {
+        self.pending.extend_from_slice(bytes);
+        while let Some(length) = self.frame_length()? {
+            if self.pending.len() < length {
+                return Ok(());
+            }
+            let frame = self.pending.split_to(length).freeze();
+            self.frame(frame)?;
+        }
+        Ok(())
+    }
+
+    /// Verifies that the archive is complete, and makes the new file durable.
+    pub fn finish(self) -> Result<Loaded> {
+        let (Some(digest), Some(header)) = (self.digest, self.header) else {
+            return Err(damaged("it ends too early"));
+        };
+        self.file.flush()?;
+        Ok(Loaded { header, digest, pairs: self.pairs, file: self.file, target: self.target })
+    }
+
+    /// The length of the frame at hand, once enough of it is there to tell. Bounded before anything is allocated.
+    fn frame_length(&self) -> Result<Option<usize>> {
+        let pending = &self.pending[..];
+        if pending.is_empty() {
+            return Ok(None);
+        }
+        if self.digest.is_some() {
+            return Err(damaged("something follows its end"));
+        }
+        if self.header.is_none() {
+            let Some(mut head) = pending.get(..HEAD) else { return Ok(None) };
+            if head.copy_to_bytes(MAGIC.len()) != MAGIC[..] {
+                return Err(damaged("it does not begin like an archive of this program"));
+            }
+            let format = head.get_u32_le();
+            if format > FORMAT {
+                return Err(StorageError::TooNew { what: "archive".into(), found: format, known: FORMAT });
+            }
+            return bounded(head.get_u32_le(), HEADER_BYTES).map(|length| Some(HEAD + length + CRC));
+        }
+        match pending[0] {
+            TRAILER => Ok(Some(TRAILER_BYTES)),
+            DATA => {
+                let Some(mut head) = pending.get(1..DATA_HEAD) else { return Ok(None) };
+                bounded(head.get_u32_le(), RAW_BYTES)?;
+                let stored = bounded(head.get_u32_le(), zstd::zstd_safe::compress_bound(RAW_BYTES))?;
+                Ok(Some(DATA_HEAD + stored + CRC))
+            }
+            kind => Err(damaged(format!("it has a frame of the unknown kind {kind}"))),
+        }
+    }
+
+    fn frame(&mut self, frame: Bytes) -> Result<()> {
+        let (body, crc) = frame.split_at(frame.len() - CRC);
+        if crc32fast::hash(body).to_le_bytes() != crc {
+            return Err(damaged(format!("the checksum of frame {} does not match", self.frames)));
+        }
+        self.frames += 1;
+        if self.header.is_none() {
+            self.header = Some(frame.slice(HEAD..frame.len() - CRC));
+            return Ok(());
+        }
+        let mut fields = &body[1..];
+        if body[0] == TRAILER {
+            return self.trailer(fields);
+        }
+        let raw_length = fields.get_u32_le() as usize;
+        let raw = zstd::bulk::decompress(&body[DATA_HEAD..], raw_length)
+            .map_err(|e| damaged(format!("frame {} does not decompress: {e}", self.frames)))?;
+        if raw.len() != raw_length {
+            return Err(damaged(format!("frame {} has another length than it says", self.frames)));
+        }
+        self.load(&raw)
+    }
+
+    fn load(&mut self, raw: &[u8]) -> Result<()> {
+        let durable = if self.frames.is_multiple_of(FRAMES_PER_FLUSH) { Durable::Yes } else { Durable::No };
+        let mut pairs = Pairs { rest: raw, last: self.last_key.as_deref(), count: 0 };
+        self.file.load(&mut pairs, durable)?;
+        let last = pairs.last.map(<[u8]>::to_vec);
+        self.pairs += pairs.count;
+        self.last_key = last;
+        self.hasher.update(raw);
+        self.raw_bytes += raw.len() as u64;
+        Ok(())
+    }
+
+    fn trailer(&mut self, mut fields: &[u8]) -> Result<()> {
+        let (pairs, raw_bytes) = (fields.get_u64_le(), fields.get_u64_le());
+        if (pairs, raw_bytes) != (self.pairs, self.raw_bytes) {
+            return Err(damaged(format!("it holds {} pairs, its end says {pairs}", self.pairs)));
+        }
+        let digest = *self.hasher.finalize().as_bytes();
+        if digest != fields {
+            return Err(damaged("its hash does not match"));
+        }
+        self.digest = Some(digest);
+        Ok(())
+    }
+}
+
+impl Loaded {
+    /// Renames the file over `name`; from then on it is kept.
+    pub(in crate::storage) fn rename_to(mut self, name: &str) -> Result<StateFile> {
+        self.target.disks.rename(&self.target.name, name)?;
+        self.target.kept = true;
+        Ok(self.file)
+    }
+}
+
+/// The pairs of one frame, in strictly ascending order from the last one of the frame before.
+struct Pairs<'a> {
+    rest: &'a [u8],
+    last: Option<&'a [u8]>,
+    count: u64,
+}
+
+impl<'a> Iterator for Pairs<'a> {
+    type Item = Result<(&'a [u8], &'a [u8])>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        (!self.rest.is_empty()).then(|| self.pair())
+    }
+}
+
+impl<'a> Pairs<'a> {
+    fn pair(&mut self) -> Result<(&'a [u8], &'a [u8])> {
+        let short = || damaged("a pair is longer than its frame");
+        let (mut lengths, rest) = self.rest.split_at_checked(LENGTHS).ok_or_else(short)?;
+        let (key, rest) = rest.split_at_checked(lengths.get_u32_le() as usize).ok_or_else(short)?;
+        let (value, rest) = rest.split_at_checked(lengths.get_u32_le() as usize).ok_or_else(short)?;
+        if self.last.is_some_and(|last| last >= key) || key >= kv::END {
+            return Err(damaged("its keys are out of order"));
+        }
+        self.rest = rest;
+        self.last = Some(key);
+        self.count += 1;
+        Ok((key, value))
+    }
+}
+
+fn bounded(length: u32, limit: usize) -> Result<usize> {
+    match length as usize {
+        length if length <= limit => Ok(length),
+        length => Err(damaged(format!("a frame claims {length} bytes; the limit is {limit}"))),
+    }
+}
+
+fn damaged(detail: impl std::fmt::Display) -> StorageError {
+    StorageError::damaged("archive", detail)
+}

@@ -1,0 +1,207 @@
+//! A node's data directory: locked by one process, readable by one user.
+
+use std::{
+    fmt,
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{Disk, Disks, Open, Result, StorageError, record};
+
+/// The file whose lock says that a process owns the directory. Never removed: removing a locked file would let a
+/// second process lock a new one of the same name.
+const LOCK: &str = "lock";
+/// Ends the names of files that are being written, until they are renamed into place.
+const UNFINISHED: &str = ".tmp";
+
+/// One data directory, held by this process until the last clone is dropped.
+#[derive(Clone)]
+pub struct DataDir {
+    disks: Arc<dyn Disks>,
+}
+
+impl DataDir {
+    /// Opens the directory at `path`, creating it and its parents if they are not there, and locks it.
+    ///
+    /// Fails with `Locked` when another process (or another `DataDir` of this one) holds it.
+    pub fn create_or_open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| failed("creating", path, e))?;
+        Self::open(path)
+    }
+
+    /// Opens and locks the directory at `path`, which must exist.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Ok(Self::on(Arc::new(Directory::lock(path.as_ref())?)))
+    }
+
+    /// A data directory on disks of the caller's own.
+    pub fn on(disks: Arc<dyn Disks>) -> Self {
+        Self { disks }
+    }
+
+    /// The disks that the directory is made of.
+    pub fn disks(&self) -> &Arc<dyn Disks> {
+        &self.disks
+    }
+
+    /// Where the file `name` is, for messages and for tools of the operating system.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.disks.path(name)
+    }
+
+    /// Whether there is nothing but our lock.
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.disks.list()?.is_empty())
+    }
+
+    /// Opens the file `name` for a [`LogFile`](super::LogFile) or a [`StateFile`](super::StateFile).
+    pub fn disk(&self, name: &str, how: Open) -> Result<Disk> {
+        self.disks.open(name, how)
+    }
+
+    /// Reads the record `name`; none if it was never written. A record that is not what was written is `Damaged`.
+    pub fn read_record<M: prost::Message + Default>(&self, name: &str) -> Result<Option<M>> {
+        let what = self.path(name).display().to_string();
+        self.disks.read_small(name)?.map(|bytes| record::decode(&what, &bytes)).transpose()
+    }
+
+    /// Writes the record `name`: durable when this returns, and the old one or the new one after any crash.
+    pub fn write_record<M: prost::Message>(&self, name: &str, message: &M) -> Result<()> {
+        self.disks.write_small(name, &record::encode(message))
+    }
+
+    /// Bytes that can still be written to the file system.
+    pub fn free_bytes(&self) -> Result<u64> {
+        self.disks.free_bytes()
+    }
+}
+
+impl fmt::Debug for DataDir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("DataDir").field(&self.disks.path("")).finish()
+    }
+}
+
+/// Files that only this user can read and write, and that child processes do not inherit.
+pub(super) fn private_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    options
+}
+
+/// The real thing.
+#[derive(Debug)]
+struct Directory {
+    path: PathBuf,
+    /// Kept for its lock, which the operating system drops with it, however the process ends.
+    _lock: File,
+}
+
+impl Directory {
+    fn lock(path: &Path) -> Result<Self> {
+        let file = private_file().create(true).open(path.join(LOCK)).map_err(|e| failed("opening", path, e))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StorageError::Locked { path: path.to_owned() }),
+            Err(TryLockError::Error(e)) => return Err(failed("locking", path, e)),
+        }
+        let directory = Self { path: path.to_owned(), _lock: file };
+        for name in directory.list()?.iter().filter(|name| name.ends_with(UNFINISHED)) {
+            directory.remove(name)?;
+        }
+        Ok(directory)
+    }
+
+    /// Makes created, renamed and removed names durable.
+    fn sync(&self) -> Result<()> {
+        File::open(&self.path).and_then(|d| d.sync_all()).map_err(|e| failed("syncing", &self.path, e))
+    }
+}
+
+impl Disks for Directory {
+    fn open(&self, name: &str, how: Open) -> Result<Disk> {
+        let path = self.path(name);
+        let file = match how {
+            Open::Existing => private_file().open(&path),
+            Open::Fresh => private_file().create(true).truncate(true).open(&path),
+        };
+        let file = file.map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => StorageError::damaged(path.display().to_string(), "it is missing"),
+            _ => failed("opening", &path, e),
+        })?;
+        match how {
+            Open::Fresh => self.sync()?,
+            Open::Existing => {
+                if file.metadata().map_err(|e| failed("reading", &path, e))?.len() == 0 {
+                    return Err(StorageError::damaged(path.display().to_string(), "it is empty"));
+                }
+            }
+        }
+        Disk::of_file(&path, file)
+    }
+
+    fn read_small(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let path = self.path(name);
+        let mut bytes = Vec::new();
+        // One byte more than allowed, so that a file which is too long shows as such without being read whole.
+        match File::open(&path).and_then(|f| f.take(record::BYTES as u64 + 1).read_to_end(&mut bytes)) {
+            Ok(_) => Ok(Some(bytes)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(failed("reading", &path, e)),
+        }
+    }
+
+    fn write_small(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let unfinished = format!("{name}{UNFINISHED}");
+        let path = self.path(&unfinished);
+        let mut file =
+            private_file().create(true).truncate(true).open(&path).map_err(|e| failed("creating", &path, e))?;
+        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| failed("writing", &path, e))?;
+        self.rename(&unfinished, name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        let path = self.path(to);
+        fs::rename(self.path(from), &path).map_err(|e| failed("replacing", &path, e))?;
+        self.sync()
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        let path = self.path(name);
+        match fs::remove_file(&path) {
+            Ok(()) => self.sync(),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(failed("removing", &path, e)),
+        }
+    }
+
+    fn list(&self) -> Result<Vec<String>> {
+        let failed = |e| failed("listing", &self.path, e);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+            if name != LOCK {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn free_bytes(&self) -> Result<u64> {
+        let stat = rustix::fs::statvfs(&self.path).map_err(|e| failed("measuring", &self.path, e.into()))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        if name.is_empty() { self.path.clone() } else { self.path.join(name) }
+    }
+}
+
+fn failed(doing: &str, path: &Path, e: io::Error) -> StorageError {
+    StorageError::io(format!("{doing} {}", path.display()), e)
+}
