@@ -11,17 +11,11 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Order {
     cursor: u64,
-    conversations: BTreeMap<String, Tail>,
-}
-
-/// The end of one conversation, as delivered.
-#[derive(Debug, Default)]
-struct Tail {
-    seq: u64,
-    /// How many sequence numbers may be passed over: events other than messages take one each, too.
-    others: u64,
-    /// The caller may have left and come back, and is not told what happened meanwhile.
-    rejoined: bool,
+    /// The last sequence number of each conversation, as delivered.
+    tails: BTreeMap<String, u64>,
+    /// Deletions that named no message, since all were from before the caller joined: each took a sequence number in
+    /// a conversation that it does not tell.
+    unplaced: u64,
 }
 
 /// What a delivery was worth.
@@ -45,7 +39,7 @@ pub(super) enum Delivery {
 impl Order {
     /// Starts after `cursor`.
     pub(super) fn after(cursor: u64) -> Self {
-        Self { cursor, conversations: BTreeMap::new() }
+        Self { cursor, ..Self::default() }
     }
 
     /// The cursor to resume from.
@@ -64,35 +58,46 @@ impl Order {
         }
         self.cursor = delivered.cursor;
         match &delivered.event {
-            Some(Event::Message(message)) => self.message(&message.conversation_id, message.seq),
-            Some(Event::Deleted(deleted)) => {
-                for conversation in deleted.messages.iter().map(|message| &message.conversation_id) {
-                    self.tail(conversation).others += 1;
+            Some(Event::Message(message)) => self.dense(&message.conversation_id, message.seq),
+            // Seq 0: hidden by the caller for itself, which is in no timeline.
+            Some(Event::Deleted(deleted)) if deleted.seq > 0 => match deleted.messages.first() {
+                Some(message) => self.dense(&message.conversation_id, deleted.seq),
+                None => {
+                    self.unplaced += 1;
+                    Delivery::New
                 }
-                Delivery::New
-            }
+            },
             Some(Event::Conversation(conversation)) => {
-                self.tail(&conversation.conversation_id).rejoined = true;
+                // The caller may have left and come back, and is not told what happened meanwhile.
+                *self.tail(&conversation.conversation_id) = conversation.last_seq;
                 Delivery::New
             }
-            Some(Event::Read(_) | Event::Heartbeat(_)) | None => Delivery::New,
+            Some(Event::Deleted(_) | Event::Read(_) | Event::Heartbeat(_)) | None => Delivery::New,
         }
     }
 
-    fn message(&mut self, conversation: &str, seq: u64) -> Delivery {
+    /// Every event of a timeline takes the next sequence number. What came before the first one seen is not known.
+    fn dense(&mut self, conversation: &str, seq: u64) -> Delivery {
         let tail = self.tail(conversation);
-        let Tail { seq: after, others, rejoined } = std::mem::take(tail);
-        tail.seq = seq.max(after);
-        let in_order = seq > after && (after == 0 || rejoined || seq - after <= 1 + others);
-        if in_order { Delivery::New } else { Delivery::Gap { conversation: conversation.to_owned(), after, got: seq } }
+        let after = *tail;
+        *tail = seq.max(after);
+        if after == 0 || seq == after + 1 {
+            return Delivery::New;
+        }
+        let missing = seq.saturating_sub(after + 1);
+        if missing > 0 && missing <= self.unplaced {
+            self.unplaced -= missing;
+            return Delivery::New;
+        }
+        Delivery::Gap { conversation: conversation.to_owned(), after, got: seq }
     }
 
-    fn tail(&mut self, conversation: &str) -> &mut Tail {
+    fn tail(&mut self, conversation: &str) -> &mut u64 {
         // An account is in no more conversations than this at once: older ones were left.
-        if self.conversations.len() > 2 * limits::CONVERSATIONS_PER_ACCOUNT {
-            self.conversations.clear();
+        if self.tails.len() > 2 * limits::CONVERSATIONS_PER_ACCOUNT {
+            self.tails.clear();
         }
-        self.conversations.entry(conversation.to_owned()).or_default()
+        self.tails.entry(conversation.to_owned()).or_default()
     }
 }
 
@@ -137,13 +142,20 @@ mod tests {
         let mut order = Order::after(0);
         order.judge(&message(1, "c1", 1));
         let messages = vec![MessageRef { conversation_id: "c1".into(), seq: 1 }];
-        let deleted = Event::Deleted(MessagesDeleted { messages, ..Default::default() });
+        let deleted = Event::Deleted(MessagesDeleted { messages: messages.clone(), seq: 2, by: String::new() });
         order.judge(&SubscribeResponse { cursor: 2, event: Some(deleted) });
         assert_eq!(order.judge(&message(3, "c1", 3)), Delivery::New, "2 was the deletion");
-        let changed = Conversation { conversation_id: "c1".into(), ..Default::default() };
-        order.judge(&SubscribeResponse { cursor: 4, event: Some(Event::Conversation(changed)) });
-        assert_eq!(order.judge(&message(5, "c1", 9)), Delivery::New, "back after an absence");
-        assert_ne!(order.judge(&message(6, "c1", 11)), Delivery::New);
+        let hidden = Event::Deleted(MessagesDeleted { messages, seq: 0, by: String::new() });
+        order.judge(&SubscribeResponse { cursor: 4, event: Some(hidden) });
+        assert_eq!(order.judge(&message(5, "c1", 4)), Delivery::New, "hiding takes no number");
+        let changed = Conversation { conversation_id: "c1".into(), last_seq: 8, ..Default::default() };
+        order.judge(&SubscribeResponse { cursor: 6, event: Some(Event::Conversation(changed)) });
+        assert_eq!(order.judge(&message(7, "c1", 9)), Delivery::New, "back after an absence");
+        assert_ne!(order.judge(&message(8, "c1", 11)), Delivery::New);
+        let unnamed = Event::Deleted(MessagesDeleted { messages: Vec::new(), seq: 12, by: String::new() });
+        order.judge(&SubscribeResponse { cursor: 9, event: Some(unnamed) });
+        assert_eq!(order.judge(&message(10, "c1", 13)), Delivery::New, "12 was a deletion of older messages");
+        assert_ne!(order.judge(&message(11, "c1", 15)), Delivery::New);
     }
 
     #[test]

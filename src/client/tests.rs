@@ -232,6 +232,20 @@ async fn any_call_may_be_brought_to_the_leader() {
 }
 
 #[tokio::test]
+async fn a_call_without_a_deadline_of_its_own_does_not_hang_on_a_silent_leader() {
+    let n1 = Fake::start(1).await;
+    n1.script(|script| script.turns.push_back(Turn::Hang));
+    let call =
+        |channel| async move { MessageServiceClient::new(channel).mark_read(Request::new(Default::default())).await };
+    let before = Instant::now();
+    cluster(&[&n1], Duration::from_secs(20)).on_leader(call).await.unwrap();
+    assert!(before.elapsed() < Duration::from_secs(10), "left and asked again");
+    n1.script(|script| script.turns.push_back(Turn::Hang));
+    let fault = cluster(&[&n1], Duration::from_millis(300)).on_leader(call).await.unwrap_err();
+    assert!(outcome_is_unknown(&fault), "{fault}");
+}
+
+#[tokio::test]
 async fn reads_say_how_fresh_they_must_be_and_how_long_they_wait() {
     let n1 = Fake::start(1).await;
     let session = session(&[&n1]);

@@ -51,7 +51,7 @@ pub(super) async fn list(mut desk: Desk) -> Result<()> {
     for room in &rooms {
         let kind = if room.private { "private" } else { "public" };
         let you = if joined.contains(&room.conversation_id) { "in it" } else { "" };
-        let members = room.members.len().to_string();
+        let members = room.member_count.to_string();
         table.row([&format!("#{}", room.title), &room.conversation_id, kind, &members, you]);
     }
     desk.output().table(&table)
@@ -89,7 +89,7 @@ fn show(desk: &mut Desk, done: &str, answer: std::result::Result<chat::Conversat
     if desk.output().is_json() {
         return desk.output().message(&room);
     }
-    let (title, id, members) = (text::line(&room.title), &room.conversation_id, room.members.len());
+    let (title, id, members) = (text::line(&room.title), &room.conversation_id, room.member_count);
     let line = format!("{done} #{title} ({}); members: {members}", text::line(id));
     desk.output().talk(line);
     Ok(())

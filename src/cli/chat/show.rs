@@ -45,7 +45,8 @@ impl Titles {
 /// A message: place, time, sender, body; further lines of the body are indented.
 pub(super) fn message(message: &Message, titles: &Titles) -> String {
     let place = format!("{}/{}", titles.label(&message.conversation_id), message.seq);
-    let sender = if message.sender.is_empty() { "(deleted account)".into() } else { text::line(&message.sender) };
+    let gone = if message.sender_deleted { " (deleted account)" } else { "" };
+    let sender = format!("{}{gone}", text::line(&message.sender));
     let body = if message.deleted { "(deleted)".into() } else { text::block(&message.body) };
     format!("{place} {} {sender}: {}", time(message.create_time), body.replace('\n', "\n    "))
 }
@@ -92,7 +93,7 @@ mod tests {
         let titles = Titles::of(&[room]);
         assert_eq!(message(&said, &titles), "#ops\\x1b c3/7 2023-11-14T22:13:20Z alice: one\n    two\\x1b[2J");
         said.deleted = true;
-        said.sender.clear();
-        assert_eq!(message(&said, &Titles::default()), "c3/7 2023-11-14T22:13:20Z (deleted account): (deleted)");
+        said.sender_deleted = true;
+        assert_eq!(message(&said, &Titles::default()), "c3/7 2023-11-14T22:13:20Z alice (deleted account): (deleted)");
     }
 }
