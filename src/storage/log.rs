@@ -378,15 +378,14 @@ impl Shared {
         let last = state.queued;
         state.queued_bytes = 0;
         self.room.notify_all();
-        let result = match (&state.failed, &state.table) {
+        let table = match (&state.failed, &state.table) {
             (Some(error), _) => Err(error.clone()),
             (None, None) => Err(closed(&self.name)),
-            (None, Some(table)) => {
-                let table = table.clone();
-                drop(state);
-                table.write(&operations, &lazy)
-            }
+            (None, Some(table)) => Ok(table.clone()),
         };
+        // On every path, or the next lock would wait for this one for ever.
+        drop(state);
+        let result = table.and_then(|table| table.write(&operations, &lazy));
         let mut state = self.lock();
         let result = match result {
             Ok(purging) => {
