@@ -1,3 +1,16 @@
 //! The user's client.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use quorate::cli::{
+    chat::{Chat, Surroundings, run},
+    finish,
+};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let chat = Chat::parse();
+    let around = Surroundings::standard(chat.json);
+    finish(run(chat, around).await)
+}

@@ -7,6 +7,7 @@
 
 pub mod admin;
 mod args;
+pub mod chat;
 mod exit;
 mod failure;
 pub mod node;

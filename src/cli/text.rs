@@ -12,7 +12,7 @@ pub fn line(text: &str) -> Cow<'_, str> {
     clean(text, |_| false)
 }
 
-/// `text` with its line ends and tabs kept, everything else as in [`line`].
+/// `text` with its line ends and tabs kept, everything else as in [`line()`].
 pub fn block(text: &str) -> Cow<'_, str> {
     clean(text, |c| c == '\n' || c == '\t')
 }

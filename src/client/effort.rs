@@ -151,7 +151,9 @@ fn may_have_arrived(status: &Status) -> bool {
     if is_local(status) {
         return !causes(status).any(|cause| cause.is::<ConnectError>());
     }
-    matches!(Fault::from_status(status).reason, Reason::Timeout | Reason::Internal)
+    // These may be met half way. The others are met before anything is proposed, or after the outcome is certain.
+    let reason = Fault::from_status(status).reason;
+    matches!(reason, Reason::Timeout | Reason::NoQuorum | Reason::ShuttingDown | Reason::Quarantined | Reason::Internal)
 }
 
 fn causes(status: &Status) -> impl Iterator<Item = &(dyn Error + 'static)> {

@@ -102,6 +102,12 @@ impl Session {
         Self { consistency, ..self.clone() }
     }
 
+    /// The same session by way of another client of the same cluster, with connections of its own.
+    #[must_use]
+    pub fn through(&self, cluster: &Cluster) -> Self {
+        Self { cluster: cluster.clone(), ..self.clone() }
+    }
+
     /// The newest log index that any answer reflected.
     pub fn index(&self) -> u64 {
         self.index.load(Ordering::Relaxed)

@@ -70,7 +70,7 @@ type Connected = Result<(Streaming<SubscribeResponse>, Address), Fault>;
 enum Link {
     Down { until: Instant },
     Connecting(Pin<Box<dyn Future<Output = Connected> + Send>>),
-    Up { address: Address, stream: Streaming<SubscribeResponse>, silent_at: Instant },
+    Up { address: Address, stream: Box<Streaming<SubscribeResponse>>, silent_at: Instant },
 }
 
 impl Subscription {
@@ -132,7 +132,11 @@ impl Subscription {
             }
             Link::Connecting(connecting) => match connecting.await {
                 Ok((stream, address)) => {
-                    self.link = Link::Up { address: address.clone(), stream, silent_at: Instant::now() + SILENCE };
+                    self.link = Link::Up {
+                        address: address.clone(),
+                        stream: Box::new(stream),
+                        silent_at: Instant::now() + SILENCE,
+                    };
                     Ok(Some(Update::Connected(address)))
                 }
                 Err(fault) => self.lost(fault).map(Some),

@@ -1,44 +1,76 @@
 //! Floor 4: one running replica.
 //!
 //! Starts and stops the consensus, the stores and the background duties of a node, and offers what the gRPC services
-//! need: propose, query, subscribe, change membership, status, backup. Every operation answers with a
-//! [`Fault`](crate::wire::Fault) that says why it could not.
+//! need: propose, query, subscribe, change membership, status, backup. Every operation answers with a [`Fault`] that
+//! says why it could not.
+//!
+//! A node without an identity belongs to no cluster: it listens, says so, and waits to be adopted (`join`). A member
+//! holds a [`Replica`](replica::Replica), all of whose parts start together and stop together. Whatever makes a member
+//! unfit to go on, a broken disk or its removal from the cluster, ends in an [`Exit`], never in a wrong answer.
 
-use std::{sync::Arc, time::Duration};
+mod archive;
+mod change;
+mod hub;
+mod identity;
+mod inspect;
+mod join;
+mod keeper;
+mod leadership;
+mod proposer;
+mod reads;
+mod replica;
+mod start;
+mod status;
 
-use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
+use tokio::sync::{Mutex, watch};
+
+pub use self::{
+    change::Progress,
+    hub::{Doorbell, Ring},
+    identity::Identity,
+    inspect::inspect,
+    join::PROTOCOL,
+    proposer::Proposed,
+    start::{Exit, Settings, StartError},
+    status::VERSION,
+};
+use self::{hub::Hub, replica::Replica};
 use crate::{
-    storage::{self, kv::Read},
+    raft::PeerService,
+    storage::{self, DataDir, kv::Read},
     types::{AccountId, Clock, Consistency, ConversationId, Entropy},
-    wire::{Fault, admin, cluster, store},
+    wire::{Fault, Reason, cluster, store},
 };
 
 /// One replica, running. Cheap to clone.
 #[derive(Clone)]
-pub struct Node(Arc<()>);
-
-/// A write that was agreed on.
-#[derive(Debug, Clone)]
-pub struct Proposed {
-    /// What came of it; a refusal is an outcome too.
-    pub outcome: store::Outcome,
-    /// Whether an earlier write with the same request_id had this outcome already.
-    pub deduplicated: bool,
-    /// The log index at which it was applied.
-    pub index: u64,
+pub struct Node {
+    inner: Arc<Inner>,
 }
 
-/// Progress of a membership change: messages until it is done, or a fault.
-pub type Progress = mpsc::Receiver<Result<admin::ChangeProgress, Fault>>;
+struct Inner {
+    settings: Settings,
+    dir: DataDir,
+    hub: Hub,
+    peers: PeerService,
+    replica: RwLock<Option<Arc<Replica>>>,
+    adopting: Mutex<()>,
+    busy: change::Busy,
+    exit: watch::Sender<Option<Exit>>,
+    changes: watch::Sender<u64>,
+    ready: watch::Sender<bool>,
+}
 
-#[allow(unused_variables)]
 impl Node {
     /// Agrees on `command` and answers with its outcome. Only the leader does; any other node answers NOT_LEADER.
     /// Waits until `patience` has passed, then answers TIMEOUT: the write may still take effect.
     pub async fn propose(&self, command: store::Command, patience: Duration) -> Result<Proposed, Fault> {
-        todo!()
+        self.replica()?.proposer.propose(command, patience).await
     }
 
     /// Runs `read` on a consistent view at least as fresh as `consistency` asks, off the async runtime. Answers with
@@ -49,108 +81,68 @@ impl Node {
         patience: Duration,
         read: impl FnOnce(&dyn Read) -> storage::Result<T> + Send + 'static,
     ) -> Result<(T, u64), Fault> {
-        todo!()
+        self.replica()?.reader.query(consistency, patience, read).await
     }
 
     /// Rings whenever something that `account` may see has changed on this node. Level-triggered: look at the state.
     pub fn doorbell(&self, account: AccountId, conversations: Vec<ConversationId>) -> Result<Doorbell, Fault> {
-        todo!()
+        self.inner.hub.doorbell(account, conversations)
     }
 
     /// What this node knows of its cluster. Never waits for a quorum.
     pub fn membership(&self) -> cluster::GetMembershipResponse {
-        todo!()
+        match self.replica() {
+            Ok(replica) => status::of_member(&replica),
+            Err(_) => status::of_empty_node(&self.name()),
+        }
     }
 
     /// Changes whenever `membership` would say something new about leader, term, nodes or roles.
     pub fn membership_changes(&self) -> watch::Receiver<u64> {
-        todo!()
+        self.inner.changes.subscribe()
     }
 
-    /// Adds a node: checks, learner, catch-up, voter.
-    pub async fn add_node(&self, request: admin::AddNodeRequest) -> Result<Progress, Fault> {
-        todo!()
-    }
-
-    /// Replaces a node by a fresh one in one joint change.
-    pub async fn replace_node(&self, request: admin::ReplaceNodeRequest) -> Result<Progress, Fault> {
-        todo!()
-    }
-
-    /// Removes a node.
-    pub async fn remove_node(&self, request: admin::RemoveNodeRequest) -> Result<Progress, Fault> {
-        todo!()
-    }
-
-    /// Promotes a learner or demotes a voter.
-    pub async fn set_role(&self, request: admin::SetRoleRequest) -> Result<Progress, Fault> {
-        todo!()
-    }
-
-    /// Hands leadership over.
-    pub async fn transfer_leadership(
-        &self,
-        request: admin::TransferLeadershipRequest,
-    ) -> Result<admin::TransferLeadershipResponse, Fault> {
-        todo!()
-    }
-
-    /// Takes a snapshot now and compacts the log; answers with the index it covers.
-    pub async fn trigger_snapshot(&self) -> Result<u64, Fault> {
-        todo!()
-    }
-
-    /// The digest of the whole state, at an index at least `at_least`.
-    pub async fn state_digest(&self, at_least: u64) -> Result<admin::GetStateDigestResponse, Fault> {
-        todo!()
-    }
-
-    /// The state as a checksummed archive, frame by frame.
-    pub async fn backup(&self) -> Result<mpsc::Receiver<Result<Bytes, Fault>>, Fault> {
-        todo!()
-    }
-
-    /// Whether this node can serve clients: it belongs to a cluster, knows a leader, and has not fallen far behind.
-    /// Changes are watched by the health service.
+    /// Whether this node can serve clients: it belongs to a cluster, hears its leader, and has applied nearly all that
+    /// it knows to be committed.
     pub fn readiness(&self) -> watch::Receiver<bool> {
-        todo!()
+        self.inner.ready.subscribe()
+    }
+
+    /// The service for peers, to be served beside the others.
+    pub fn peer_service(&self) -> PeerService {
+        self.inner.peers.clone()
     }
 
     /// The wall clock this node was given.
     pub fn clock(&self) -> &Clock {
-        todo!()
+        &self.inner.settings.clock
     }
 
     /// The source of randomness this node was given.
     pub fn entropy(&self) -> &Entropy {
-        todo!()
-    }
-}
-
-/// Says "look" to one subscription.
-pub struct Doorbell(());
-
-/// What a ring was about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ring {
-    /// Conversations with something new; `None` when too many to name: look at all.
-    pub conversations: Option<Vec<ConversationId>>,
-    /// The log index up to which this ring and those before it tell of everything: a view may be newer already, and
-    /// what it shows beyond is told of by a later ring.
-    pub through: u64,
-    /// The account itself changed: it joined or left a conversation, moved a read mark, ended a session, was deleted.
-    pub account: bool,
-}
-
-#[allow(unused_variables)]
-impl Doorbell {
-    /// Waits until something has changed since the last call, or the node stops (then `None`).
-    pub async fn wait(&mut self) -> Option<Ring> {
-        todo!()
+        &self.inner.settings.entropy
     }
 
-    /// Listens to these conversations from now on, beside the account itself.
-    pub fn listen_to(&mut self, conversations: &[ConversationId]) {
-        todo!()
+    /// What this node was started with.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// What people call this node; empty while nobody has named it.
+    pub fn name(&self) -> String {
+        match self.replica() {
+            Ok(replica) => replica.identity.name.clone(),
+            Err(_) => self.settings().config.name.as_ref().map(ToString::to_string).unwrap_or_default(),
+        }
+    }
+
+    fn replica(&self) -> Result<Arc<Replica>, Fault> {
+        let replica = self.inner.replica.read().unwrap_or_else(PoisonError::into_inner).clone();
+        replica.ok_or_else(|| match &*self.inner.exit.borrow() {
+            Some(Exit::Removed) => Fault::new(Reason::Removed, "this node was removed from its cluster"),
+            Some(exit) => Fault::new(Reason::Quarantined, exit.to_string()).next("ask another node"),
+            None => Fault::new(Reason::NotMember, "this node belongs to no cluster yet")
+                .next("add it with `chat-admin add-node NAME ADDRESS`, or ask another node"),
+        })
     }
 }

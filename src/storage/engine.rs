@@ -2,7 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
@@ -17,6 +17,8 @@ const FORMAT: TableDefinition<'_, &str, u32> = TableDefinition::new("format");
 pub(super) struct Engine {
     disk: Disk,
     db: Arc<Database>,
+    /// The first error of the disk. redb answers `PreviousIo` from then on, which says nothing.
+    failed: Arc<OnceLock<StorageError>>,
 }
 
 /// What a store expects of its file.
@@ -33,15 +35,21 @@ impl Engine {
     /// Opens `disk`, or makes a new database on an empty one, and verifies the checksums of all its pages: a plain
     /// open of redb trusts a file that was closed cleanly. It takes about a second per GiB.
     pub(super) fn open(disk: Disk, kind: &Kind) -> Result<Self> {
-        let backend = disk.clone();
+        let (backend, name) = (disk.clone(), disk.name().to_owned());
         let db = guard(disk.name(), || {
             Builder::new()
                 .set_cache_size(kind.cache_bytes)
                 .set_check_integrity_on_open(true)
+                .set_repair_callback(move |session| {
+                    // redb reports 0.3 between finding the last commit torn and going back to the one before it.
+                    if (0.2..0.5).contains(&session.progress()) {
+                        tracing::warn!(file = name, "rolled back the last commit, which a crash left unfinished");
+                    }
+                })
                 .create_with_backend(backend)
                 .map_err(|e| StorageError::engine(disk.name(), e.into()))
         })?;
-        let engine = Self { disk: disk.clone(), db: Arc::new(db) };
+        let engine = Self { disk: disk.clone(), db: Arc::new(db), failed: Arc::default() };
         guard(disk.name(), || engine.check_format(kind))?;
         Ok(engine)
     }
@@ -85,9 +93,16 @@ impl Engine {
         self.disk.size_bytes()
     }
 
-    /// This file's error.
+    /// This file's error; the first one again, once the disk has failed.
     pub(super) fn err(&self, error: impl Into<redb::Error>) -> StorageError {
-        StorageError::engine(self.name(), error.into())
+        let error = error.into();
+        let again = matches!(error, redb::Error::PreviousIo);
+        let error = StorageError::engine(self.name(), error);
+        match error {
+            StorageError::Io { .. } if again => self.failed.get().cloned().unwrap_or(error),
+            StorageError::Io { .. } | StorageError::DiskFull { .. } => self.failed.get_or_init(|| error).clone(),
+            other => other,
+        }
     }
 
     /// Runs what touches pages; a panic of redb becomes `Damaged`.
@@ -109,7 +124,7 @@ fn guard<T>(what: &str, f: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
-/// Bytes that [`sealed`] values are longer than their payload.
+/// Bytes by which a row as stored is longer than its value.
 pub(super) const SEAL_BYTES: usize = 4;
 
 /// The checksum of a row, over key and value: a value that strays under another key shows as well.

@@ -14,7 +14,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt, mem,
-    ops::Range,
+    ops::{ControlFlow, Range},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
 };
@@ -86,11 +86,35 @@ struct Queued {
     done: Done,
 }
 
+/// Records read, up to a number of bytes.
+pub(super) struct Records {
+    found: Vec<(u64, Bytes)>,
+    room: usize,
+    full: bool,
+}
+
+impl Records {
+    fn up_to(max_bytes: usize) -> Self {
+        Self { found: Vec::new(), room: max_bytes, full: false }
+    }
+
+    /// Takes a record, or breaks when there is no room for it and so for none after it; the first one always has room.
+    pub(super) fn push(&mut self, index: u64, record: Bytes) -> ControlFlow<()> {
+        self.full |= record.len() > self.room && !self.found.is_empty();
+        if self.full {
+            return ControlFlow::Break(());
+        }
+        self.room = self.room.saturating_sub(record.len());
+        self.found.push((index, record));
+        ControlFlow::Continue(())
+    }
+}
+
 /// One step of a transaction.
 pub(super) enum Operation {
     Append(Vec<(u64, Bytes)>),
     Set(&'static str, Bytes),
-    TruncateAfter(u64),
+    TruncateFrom(u64),
     PurgeTo(u64, (&'static str, Bytes)),
 }
 
@@ -163,9 +187,9 @@ impl LogFile {
         Ok(state.values.get(name).cloned())
     }
 
-    /// Removes every record after `index`, in one transaction.
-    pub fn truncate_after(&self, index: u64, done: Done) {
-        self.queue(Operation::TruncateAfter(index), done, |state| state.truncate_after(index));
+    /// Removes every record from `index` on, in one transaction.
+    pub fn truncate_from(&self, index: u64, done: Done) {
+        self.queue(Operation::TruncateFrom(index), done, |state| state.truncate_from(index));
     }
 
     /// Removes every record up to and including `index`, which may lie beyond the last one, and sets the value
@@ -183,7 +207,13 @@ impl LogFile {
     /// its checksum, is `Damaged`. The recent ones come from memory without copying; older ones are read from disk,
     /// which blocks. The caller bounds the range.
     pub fn read(&self, range: Range<u64>) -> Result<Vec<(u64, Bytes)>> {
-        self.shared().read(range)
+        self.shared().read(range, usize::MAX)
+    }
+
+    /// Like [`read`](Self::read), but stops before the record that would exceed `max_bytes` in all; the first one
+    /// always comes.
+    pub fn read_some(&self, range: Range<u64>, max_bytes: usize) -> Result<Vec<(u64, Bytes)>> {
+        self.shared().read(range, max_bytes)
     }
 
     /// First and last present index.
@@ -195,6 +225,11 @@ impl LogFile {
     /// fail; calling it again does nothing. Answers with what went wrong, now or before.
     pub fn close(&self) -> Result<()> {
         self.0.close()
+    }
+
+    #[cfg(test)]
+    pub(super) fn cached_bytes(&self) -> usize {
+        self.shared().lock().tail_bytes
     }
 
     fn shared(&self) -> &Shared {
@@ -278,32 +313,37 @@ impl Shared {
         Ok(())
     }
 
-    fn read(&self, range: Range<u64>) -> Result<Vec<(u64, Bytes)>> {
+    fn read(&self, range: Range<u64>, max_bytes: usize) -> Result<Vec<(u64, Bytes)>> {
+        let mut records = Records::up_to(max_bytes);
         let state = self.lock();
         state.usable()?;
-        let Some((first, last)) = state.bounds else { return Ok(Vec::new()) };
+        let Some((first, last)) = state.bounds else { return Ok(records.found) };
         let (start, end) = (range.start.max(first), range.end.min(last.saturating_add(1)));
         if start >= end {
-            return Ok(Vec::new());
+            return Ok(records.found);
         }
         let tail_start = state.tail.front().map_or(last.saturating_add(1), |cached| cached.index);
-        let skip = usize::try_from(start.saturating_sub(tail_start)).unwrap_or(usize::MAX);
-        let cached = state.tail.iter().skip(skip).take_while(|cached| cached.index < end);
-        let recent: Vec<_> = cached.map(|cached| (cached.index, cached.record.clone())).collect();
         if start >= tail_start {
-            return Ok(recent);
+            state.read_tail(start..end, &mut records);
+            return Ok(records.found);
         }
-        // The view is taken under the lock, so that a truncation cannot come between it and the tail. What lies
-        // before the tail is durable and unchanged by anything queued, except for truncations that would have
-        // shortened `bounds` already.
+        // The view and the tail are taken under one lock, so that no truncation comes between them. What lies before
+        // the tail is durable and unchanged by anything queued: a truncation would have shortened `bounds` already.
         let view = match &state.table {
             Some(table) => table.view()?,
             None => return Err(closed(&self.name)),
         };
+        let mut recent = Records::up_to(max_bytes);
+        state.read_tail(tail_start..end, &mut recent);
         drop(state);
-        let mut records = view.read(start..end.min(tail_start))?;
-        records.extend(recent);
-        Ok(records)
+        view.read(start..end.min(tail_start), &mut records)?;
+        // Whether the older ones left room for the recent ones shows only now.
+        for (index, record) in recent.found {
+            if records.push(index, record).is_break() {
+                break;
+            }
+        }
+        Ok(records.found)
     }
 
     fn write_until_closed(&self) {
@@ -400,11 +440,24 @@ impl State {
         Ok(())
     }
 
-    fn truncate_after(&mut self, index: u64) {
-        while self.tail.back().is_some_and(|cached| cached.index > index) {
+    fn read_tail(&self, range: Range<u64>, records: &mut Records) {
+        let tail_start = self.tail.front().map_or(range.start, |cached| cached.index);
+        let skip = usize::try_from(range.start - tail_start).unwrap_or(usize::MAX);
+        for cached in self.tail.iter().skip(skip).take_while(|cached| cached.index < range.end) {
+            if records.push(cached.index, cached.record.clone()).is_break() {
+                return;
+            }
+        }
+    }
+
+    fn truncate_from(&mut self, index: u64) {
+        while self.tail.back().is_some_and(|cached| cached.index >= index) {
             self.tail_bytes -= self.tail.pop_back().map_or(0, |cached| cached.record.len());
         }
-        self.bounds = self.bounds.filter(|(first, _)| *first <= index).map(|(first, last)| (first, last.min(index)));
+        self.bounds = self
+            .bounds
+            .filter(|(first, _)| *first < index)
+            .map(|(first, last)| (first, last.min(index.saturating_sub(1))));
     }
 
     fn purge_to(&mut self, index: u64) {

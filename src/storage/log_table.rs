@@ -14,7 +14,7 @@ use redb::{
 use super::{
     Disk, Result, StorageError,
     engine::{Engine, Kind, SEAL_BYTES, seal, unseal},
-    log::Operation,
+    log::{Operation, Records},
 };
 
 const RECORDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("records");
@@ -151,7 +151,7 @@ impl LogTable {
                 appended.iter().try_for_each(|(index, record)| self.insert(records, *index, record))
             }
             Operation::Set(name, value) => self.set(values, name, value),
-            Operation::TruncateAfter(index) => self.truncate_after(records, *index),
+            Operation::TruncateFrom(index) => self.truncate_from(records, *index),
             Operation::PurgeTo(index, (name, value)) => {
                 let purged = self.purged(values)?.map_or(*index, |purged| purged.max(*index));
                 self.set(values, PURGED, &purged.to_le_bytes())?;
@@ -177,8 +177,8 @@ impl LogTable {
     }
 
     /// Not in portions: a record that a crash brought back would be taken for a part of the log.
-    fn truncate_after(&self, records: &mut Table<'_, u64, &'static [u8]>, index: u64) -> Result<()> {
-        while key(records.last().map_err(|e| self.engine.err(e))?).is_some_and(|last| last > index) {
+    fn truncate_from(&self, records: &mut Table<'_, u64, &'static [u8]>, index: u64) -> Result<()> {
+        while key(records.last().map_err(|e| self.engine.err(e))?).is_some_and(|last| last >= index) {
             records.pop_last().map_err(|e| self.engine.err(e))?;
         }
         Ok(())
@@ -214,11 +214,10 @@ fn key(row: Option<Row<'_>>) -> Option<u64> {
 }
 
 impl LogView {
-    /// The records in `range`, all of which must be there.
-    pub(super) fn read(&self, range: Range<u64>) -> Result<Vec<(u64, Bytes)>> {
+    /// The records in `range`, all of which must be there, as far as there is room.
+    pub(super) fn read(&self, range: Range<u64>, records: &mut Records) -> Result<()> {
         let engine = &self.engine;
         engine.guard(|| {
-            let mut records = Vec::new();
             let mut expected = range.start;
             for row in self.rows.range(range.clone()).map_err(|e| engine.err(e))? {
                 let (index, stored) = row.map_err(|e| engine.err(e))?;
@@ -227,13 +226,15 @@ impl LogView {
                     break;
                 }
                 let record = unseal(engine.name(), &index.to_le_bytes(), stored.value())?;
-                records.push((index, Bytes::copy_from_slice(record)));
+                if records.push(index, Bytes::copy_from_slice(record)).is_break() {
+                    return Ok(());
+                }
                 expected += 1;
             }
-            if expected != range.end {
-                return Err(StorageError::damaged(engine.name(), format!("record {expected} is missing")));
+            if expected == range.end {
+                return Ok(());
             }
-            Ok(records)
+            Err(StorageError::damaged(engine.name(), format!("record {expected} is missing")))
         })
     }
 }

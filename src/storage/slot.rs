@@ -1,6 +1,12 @@
 //! A state file that can be replaced by another while it is in use.
 
-use std::sync::{Arc, PoisonError, RwLock, atomic::AtomicU64, atomic::Ordering::Relaxed};
+use std::{
+    mem,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use super::{
     DataDir, Disks, Open, Result, StateFile,
@@ -56,7 +62,10 @@ impl StateSlot {
     pub fn install(&self, loaded: Loaded) -> Result<()> {
         let mut live = self.0.live.write().unwrap_or_else(PoisonError::into_inner);
         let file = loaded.rename_to(&self.0.name)?;
-        *live = file;
+        let replaced = mem::replace(&mut *live, file);
+        drop(live);
+        // Closing it may take a sync: not under the lock.
+        drop(replaced);
         Ok(())
     }
 }

@@ -150,6 +150,13 @@ impl View {
     }
 }
 
+impl StateView {
+    /// The size of the file that it views, in bytes.
+    pub fn size_bytes(&self) -> u64 {
+        self.0.engine.size_bytes()
+    }
+}
+
 impl Read for StateView {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let View { rows, engine } = &*self.0;
@@ -168,8 +175,9 @@ impl Read for StateView {
 
 /// Changes that become visible together, or not at all if the batch is dropped.
 ///
-/// They gather in an ordered map over a view and reach redb at the commit, in key order: one descent per changed
-/// leaf's neighbourhood instead of a table opened for every access, and no page written twice.
+/// They gather in an ordered map over a view and reach redb at the commit, in key order. So reads need no handle on
+/// the write transaction, which would borrow from it, and a key that many commands of a batch change is written once.
+/// Where every key is changed once this is as fast as opening the table for each access (`tests/measures.rs`).
 pub struct StateBatch {
     base: StateView,
     transaction: WriteTransaction,

@@ -27,19 +27,28 @@ pub(super) async fn run(context: &Context<'_>, file: &Path, output: &mut Output)
     if file == Path::new("-") {
         return to_stdout(context, output).await.map_err(cannot);
     }
-    let bytes = to_file(context, file).await.map_err(cannot)?;
+    let bytes = to_file(context, file, output).await.map_err(cannot)?;
     if output.is_json() {
         return output.json(&serde_json::json!({ "file": file.to_string_lossy(), "bytes": bytes.to_string() }));
     }
     output.line(format!("backup written: {}, {bytes} bytes", file.display()))
 }
 
-async fn start(context: &Context<'_>) -> Result<Streaming<BackupChunk>> {
+/// Asks the leader, which holds every acknowledged write; with no leader to be found, whichever node answers, since
+/// that is when a backup may be wanted most.
+async fn start(context: &Context<'_>, output: &mut Output) -> Result<Streaming<BackupChunk>> {
     let call = |channel| async move {
         let client = AdminServiceClient::new(channel);
         client.max_decoding_message_size(limits::RPC_BYTES).create_backup(CreateBackupRequest {}).await
     };
-    Ok(context.cluster.on_any(call).await?.into_inner())
+    let leaderless = match context.cluster.on_leader(call).await {
+        Ok(stream) => return Ok(stream.into_inner()),
+        Err(fault) if fault.reason.is_transient() => fault,
+        Err(fault) => return Err(fault.into()),
+    };
+    let stream = context.cluster.on_any(call).await.map_err(|_| Failure::from(leaderless))?;
+    output.talk("warning: no leader was found; this is the state of one node, and may lack the latest writes");
+    Ok(stream.into_inner())
 }
 
 async fn next(stream: &mut Streaming<BackupChunk>) -> Result<Option<BackupChunk>> {
@@ -51,19 +60,19 @@ async fn to_stdout(context: &Context<'_>, output: &mut Output) -> Result<()> {
         let failure = Failure::new(Exit::Usage, "a backup is not for a terminal");
         return Err(failure.next("redirect stdout, or name a file"));
     }
-    let mut stream = start(context).await?;
+    let mut stream = start(context, output).await?;
     while let Some(chunk) = next(&mut stream).await? {
         output.raw(&chunk.data)?;
     }
     Ok(())
 }
 
-async fn to_file(context: &Context<'_>, file: &Path) -> Result<u64> {
+async fn to_file(context: &Context<'_>, file: &Path, output: &mut Output) -> Result<u64> {
     if fs::try_exists(file).await? {
         let failure = Failure::new(Exit::Conflict, "the file exists already");
         return Err(failure.next("choose another name, or move it away"));
     }
-    let mut stream = start(context).await?;
+    let mut stream = start(context, output).await?;
     let part = part_of(file);
     let mut writer = create(&part).await.map_err(|error| {
         if error.kind() == io::ErrorKind::AlreadyExists {

@@ -157,8 +157,10 @@ pub(super) async fn run(context: &Context<'_>, change: Change, output: &mut Outp
     let mut progress = Progress::new(output);
     let followed = follow(&context.cluster, change.clone(), &mut progress).await;
     progress.clear();
-    if let Err(fault) = followed {
-        return Err(failure(&change, fault));
+    match followed {
+        Ok(()) => {}
+        Err(Broken::Output(failure)) => return Err(failure),
+        Err(Broken::Change(fault)) => return Err(failure(&change, fault)),
     }
     if let Some(failed) = progress.failed_check() {
         let why = format!("cannot {}: the check \"{}\" failed: {}", change.attempt(), failed.name, failed.detail);
@@ -172,47 +174,60 @@ fn failure(change: &Change, fault: Fault) -> Failure {
     let lost_sight = fault.reason.is_transient();
     let failure = Failure::from(fault).context(format!("cannot {}", change.attempt()));
     if lost_sight && !change.is_dry_run() {
-        return failure.next("run the same command again: it goes on where it stopped");
+        return failure.next("`chat-admin status` shows how things stand; the same command goes on where it stopped");
     }
     failure
 }
 
-async fn follow(cluster: &Cluster, mut change: Change, progress: &mut Progress<'_>) -> std::result::Result<(), Fault> {
-    for resumption in 0..=RESUMPTIONS {
-        let fault = match cluster.on_leader(|channel| change.clone().call(channel)).await {
+/// Why following a change ended before the change did.
+enum Broken {
+    /// It was refused, or lost sight of.
+    Change(Fault),
+    /// Its progress cannot be written.
+    Output(Failure),
+}
+
+async fn follow(cluster: &Cluster, mut change: Change, progress: &mut Progress<'_>) -> std::result::Result<(), Broken> {
+    let mut resumptions = 0;
+    loop {
+        let asked = cluster.on_leader(|channel| change.clone().call(channel)).await;
+        // The client has tried until its deadline: a fault here is final.
+        let (fault, may_resume) = match asked {
             Ok(stream) => match drain(stream.into_inner(), progress).await {
-                Ok(()) => return Ok(()),
-                Err(fault) => fault,
+                Err(Broken::Output(failure)) => return Err(Broken::Output(failure)),
+                // Leaders say when it is done. A dry run ends with its checks.
+                _ if progress.is_done() => return Ok(()),
+                Ok(()) if change.is_dry_run() => return Ok(()),
+                Ok(()) => {
+                    let fault = Fault::new(Reason::Unreachable, "the leader went away before the change was done");
+                    (fault, resumptions < RESUMPTIONS)
+                }
+                Err(Broken::Change(fault)) => (fault, resumptions < RESUMPTIONS),
             },
-            // The client has tried until its deadline.
-            Err(fault) if resumption > 0 && change.is_completed_by(&fault) => return Ok(()),
-            Err(fault) => return Err(fault),
+            Err(fault) => (fault, false),
         };
-        if resumption > 0 && change.is_completed_by(&fault) {
+        if resumptions > 0 && change.is_completed_by(&fault) {
             return Ok(());
         }
-        if !fault.reason.is_transient() || resumption == RESUMPTIONS {
-            return Err(fault);
+        if !may_resume || !fault.reason.is_transient() {
+            return Err(Broken::Change(fault));
         }
         progress.interrupted(&fault);
         change = change.resumed();
+        resumptions += 1;
     }
-    Ok(())
 }
 
 /// Shows every message of the stream until it ends.
-async fn drain(mut stream: Stream, progress: &mut Progress<'_>) -> std::result::Result<(), Fault> {
+async fn drain(mut stream: Stream, progress: &mut Progress<'_>) -> std::result::Result<(), Broken> {
     loop {
         match tokio::time::timeout(SILENCE, stream.message()).await {
-            Ok(Ok(Some(message))) => progress.show(&message).map_err(|failure| {
-                // The reader of our output has gone; the change itself goes on without us.
-                Fault::new(Reason::Internal, failure.message)
-            })?,
+            Ok(Ok(Some(message))) => progress.show(&message).map_err(Broken::Output)?,
             Ok(Ok(None)) => return Ok(()),
-            Ok(Err(status)) => return Err(Fault::from_status(&status)),
+            Ok(Err(status)) => return Err(Broken::Change(Fault::from_status(&status))),
             Err(_) => {
                 let message = format!("the leader has been silent for {} s", SILENCE.as_secs());
-                return Err(Fault::new(Reason::Timeout, message));
+                return Err(Broken::Change(Fault::new(Reason::Timeout, message)));
             }
         }
     }

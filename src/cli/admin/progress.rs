@@ -17,7 +17,9 @@ use crate::{
 pub(super) struct Progress<'a> {
     output: &'a mut Output,
     bar: Option<ProgressBar>,
+    /// The phase last spoken of.
     phase: Phase,
+    done: bool,
     checks: Vec<Check>,
     before: Option<FaultTolerance>,
     after: Option<FaultTolerance>,
@@ -31,10 +33,11 @@ impl<'a> Progress<'a> {
             bar.set_message("looking for the leader");
             bar
         });
-        Self { output, bar, phase: Phase::Unspecified, checks: Vec::new(), before: None, after: None }
+        Self { output, bar, phase: Phase::Unspecified, done: false, checks: Vec::new(), before: None, after: None }
     }
 
     pub(super) fn show(&mut self, message: &ChangeProgress) -> Result<()> {
+        self.done |= message.phase() == Phase::Done;
         if let Some(tolerance) = &message.tolerance {
             let slot = if message.phase() == Phase::Done { &mut self.after } else { &mut self.before };
             *slot = Some(tolerance.clone());
@@ -67,6 +70,11 @@ impl<'a> Progress<'a> {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
+    }
+
+    /// Whether the leader has said that the change is done.
+    pub(super) fn is_done(&self) -> bool {
+        self.done
     }
 
     /// The first check that failed.
@@ -160,4 +168,27 @@ pub(super) fn summary(tolerance: &FaultTolerance) -> String {
         line.push_str(&format!("; losing {noun} {} stops writes", text::line(&zones)));
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_names_what_is_survived_and_what_is_not() {
+        let tolerance = FaultTolerance {
+            voters: 5,
+            quorum: 3,
+            survives_any_nodes: 2,
+            survives_any_zones: 1,
+            ..FaultTolerance::default()
+        };
+        assert_eq!(summary(&tolerance), "5 voters, quorum 3, survives any 2 nodes and any 1 zone");
+        let fatal_zones = vec!["a".to_owned(), "b".to_owned()];
+        let tolerance = FaultTolerance { voters: 2, quorum: 2, fatal_zones, ..FaultTolerance::default() };
+        assert_eq!(
+            summary(&tolerance),
+            "2 voters, quorum 2, survives no failure; losing any of the zones a b stops writes"
+        );
+    }
 }

@@ -6,7 +6,10 @@ use super::{
     Context,
     survey::{Survey, survey},
 };
-use crate::cli::{Failure, Output, Result, Style, Table, text};
+use crate::{
+    cli::{Failure, Output, Result, Style, Table, text},
+    wire::Address,
+};
 
 /// Prints the cluster as it is now. Needs no quorum; says so if there is none.
 pub(super) async fn once(context: &Context<'_>, output: &mut Output) -> Result<()> {
@@ -25,24 +28,31 @@ pub(super) async fn watch(context: &Context<'_>, interval: Duration, output: &mu
     if in_place {
         output.raw("\u{1b}[2J")?;
     }
-    // All nodes may be gone for a while; the next look finds those that came back under their old addresses.
+    let mut known = context.args.endpoints.clone();
     loop {
         tokio::select! {
             interrupted = tokio::signal::ctrl_c() => return interrupted.map_err(Failure::from),
-            shown = look(context, &mut ticks, in_place, output) => shown?,
+            shown = look(context, &mut known, &mut ticks, in_place, output) => shown?,
         }
     }
 }
 
+/// Shows the cluster at the next tick. `known` keeps the addresses of the last members seen beside the endpoints, so
+/// that the watch goes on when the latter are gone.
 async fn look(
     context: &Context<'_>,
+    known: &mut Vec<Address>,
     ticks: &mut tokio::time::Interval,
     in_place: bool,
     output: &mut Output,
 ) -> Result<()> {
     ticks.tick().await;
     let patience = context.args.timeout.min(Duration::from_millis(900));
-    let found = survey(&context.cluster, &context.args.endpoints, patience).await;
+    let found = survey(&context.cluster, known, patience).await;
+    if let Ok(survey) = &found {
+        known.clone_from(&context.args.endpoints);
+        known.extend(survey.view.nodes.iter().filter_map(|node| node.address.parse().ok()));
+    }
     if output.is_json() {
         return match found {
             Ok(survey) => output.message(&survey.message()),
@@ -77,9 +87,21 @@ pub(super) fn screen(survey: &Survey, colour: bool) -> Vec<String> {
     lines.push(String::new());
     lines.extend(nodes(survey).render(colour));
     lines.push(String::new());
-    let words = survey.tolerance().words();
+    let words = verdict(survey);
     lines.extend(words.iter().map(|line| accent(&text::line(line), colour)));
     lines
+}
+
+fn verdict(survey: &Survey) -> Vec<String> {
+    let tolerance = survey.tolerance();
+    if !survey.is_cut_off() {
+        return tolerance.words();
+    }
+    let cut_off = format!(
+        "  the cluster has a quorum, says {}, but too few nodes answer here to tell what it survives",
+        survey.view.answered_by
+    );
+    vec![tolerance.heading(), cut_off]
 }
 
 fn heading(survey: &Survey, colour: bool) -> Vec<String> {

@@ -61,13 +61,14 @@ pub(super) async fn survey(cluster: &Cluster, seeds: &[Address], patience: Durat
 }
 
 impl Survey {
-    /// Chooses the answer to believe; `None` without answers. Answers of other clusters than the believed one's are
+    /// Chooses the answer to believe: a member's, of the newest leader known, best its own; `None` without answers. Answers of other clusters than the believed one's are
     /// dropped.
     pub(super) fn of(answers: Vec<GetMembershipResponse>) -> Option<Self> {
+        // Who knows a leader of a newer term knows that an older one is deposed, whatever that one says.
         let informed = |answer: &GetMembershipResponse| {
-            let member = answer.answered_by_id != 0;
-            let leads = member && answer.leader_id == answer.answered_by_id;
-            (member, leads && answer.has_quorum, answer.term, leads, answer.applied_index)
+            let leads = answer.leader_id == answer.answered_by_id;
+            let newest = (answer.leader_id != 0, answer.term);
+            (answer.answered_by_id != 0, newest, leads, answer.has_quorum, answer.applied_index)
         };
         let view = answers.iter().max_by_key(|answer| informed(answer))?.clone();
         let of_same_cluster = |answer: &GetMembershipResponse| answer.cluster_id == view.cluster_id;
@@ -108,9 +109,14 @@ impl Survey {
         layout(&self.view, |node| self.is_reachable(node)).tolerance()
     }
 
-    /// Whether a majority answers and someone leads it.
+    /// Whether someone leads a majority, by the word of the answer believed.
     pub(super) fn has_quorum(&self) -> bool {
-        self.view.leader_id != 0 && self.view.has_quorum && self.tolerance().has_quorum()
+        self.view.leader_id != 0 && self.view.has_quorum
+    }
+
+    /// Whether the cluster works, and yet too few nodes answer here to tell what it survives.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.has_quorum() && !self.tolerance().has_quorum()
     }
 
     /// The view as a message, with what was found out here filled in where no leader vouches for it.
@@ -120,7 +126,9 @@ impl Survey {
             node.reachable = self.is_reachable(node);
         }
         message.has_quorum = self.has_quorum();
-        message.tolerance = Some(fault_tolerance(&self.tolerance()));
+        if !self.is_cut_off() {
+            message.tolerance = Some(fault_tolerance(&self.tolerance()));
+        }
         message
     }
 
@@ -137,5 +145,33 @@ impl Survey {
             (true, _, true) => format!("{role}, leaving"),
             _ => role.to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(by: NodeId, leader_id: NodeId, term: u64, has_quorum: bool) -> GetMembershipResponse {
+        let answered_by = format!("n{by}");
+        GetMembershipResponse { answered_by_id: by, answered_by, leader_id, term, has_quorum, ..Default::default() }
+    }
+
+    fn believed(answers: &[GetMembershipResponse]) -> NodeId {
+        Survey::of(answers.to_vec()).unwrap().view.answered_by_id
+    }
+
+    #[test]
+    fn the_newest_leader_is_believed_over_a_deposed_one() {
+        let (deposed, leader, follower) = (answer(1, 1, 5, true), answer(2, 2, 6, true), answer(3, 2, 6, true));
+        assert_eq!(believed(&[deposed.clone(), leader, follower.clone()]), 2);
+        assert_eq!(believed(&[follower, deposed]), 3);
+    }
+
+    #[test]
+    fn a_leader_is_believed_over_candidates_and_members_over_empty_nodes() {
+        assert_eq!(believed(&[answer(1, 0, 9, false), answer(2, 2, 6, true)]), 2);
+        assert_eq!(believed(&[answer(0, 0, 0, false), answer(3, 0, 1, false)]), 3);
+        assert!(Survey::of(Vec::new()).is_none());
     }
 }

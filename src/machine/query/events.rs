@@ -185,7 +185,7 @@ impl News<'_> {
             kind => {
                 let mut conversation = match &source.place {
                     Some(place) => view::conversation(self.state, &mut self.authors, place, MEMBERS_SHOWN)?,
-                    None => self.from_outside(id)?,
+                    None => self.seen_from_outside(id)?,
                 };
                 if let Some(Kind::Renamed(title)) = kind {
                     conversation.title = title;
@@ -196,12 +196,12 @@ impl News<'_> {
         }
     }
 
-    /// A room as one who is out sees it.
-    fn from_outside(&self, id: ConversationId) -> storage::Result<chat::Conversation> {
+    /// A room as one who is out sees it: what a private one is called by now is not for them.
+    fn seen_from_outside(&self, id: ConversationId) -> storage::Result<chat::Conversation> {
         let record: store::ConversationRecord = require(self.state, &keys::conversation(id))?;
         Ok(chat::Conversation {
             conversation_id: id.to_string(),
-            title: record.title,
+            title: if record.private { String::new() } else { record.title },
             direct: record.direct,
             private: record.private,
             ..Default::default()

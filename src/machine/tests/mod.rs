@@ -1,1 +1,6 @@
-//! Tests of the machine as a whole.
+//! Tests of the machine as a whole: golden scripts, and properties against naive models.
+
+mod properties;
+mod script;
+mod total;
+mod town;

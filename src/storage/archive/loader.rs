@@ -115,7 +115,7 @@ impl Loader {
         }
         if self.header.is_none() {
             let Some(mut head) = pending.get(..HEAD) else { return Ok(None) };
-            if head.copy_to_bytes(8) != &MAGIC[..] {
+            if head.copy_to_bytes(MAGIC.len()) != MAGIC[..] {
                 return Err(damaged("it does not begin like an archive of this program"));
             }
             let format = head.get_u32_le();

@@ -1,0 +1,279 @@
+//! The arguments of `chat`.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::{
+    cli::{duration, version},
+    types::{Cursor, RequestId},
+    wire::Address,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  export CHAT_SERVERS=10.0.0.1:7400,10.0.0.2:7400
+  chat register alice
+  chat login alice
+  chat send bob 'lunch at noon?'
+  chat send '#ops' - < report.txt
+  chat read --limit 10
+  chat listen
+
+TO is a username, a room as '#title' (quote it for the shell), or a conversation's id such as c42.
+'@name' is always a username. Times are in UTC.
+
+Exit codes: 0 ok, 1 other failure, 2 usage, 3 not found, 4 conflict, 5 not signed in or not allowed,
+6 unavailable (no leader or quorum within the timeout; safe to repeat).";
+
+/// Chat over a cluster that keeps its word while machines fail.
+#[derive(Debug, Parser)]
+#[command(name = "chat", version = version(), after_help = EXAMPLES, max_term_width = 100)]
+pub struct Chat {
+    /// Some nodes of the cluster; one that answers is enough. Default: those of the last sign-in.
+    #[arg(short, long, global = true, env = "CHAT_SERVERS", value_name = "HOST:PORT,…", value_delimiter = ',')]
+    pub servers: Vec<Address>,
+    /// Act as this account, when several are signed in here. Default: the last to sign in.
+    #[arg(long = "as", global = true, env = "CHAT_AS", value_name = "NAME")]
+    pub account: Option<String>,
+    /// How long a command may take in all, repeats included.
+    #[arg(long, global = true, env = "CHAT_TIMEOUT", default_value = "10s", value_parser = duration)]
+    pub timeout: Duration,
+    /// Print data as JSON: one object, or one per line for messages and events.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Create an account.
+    Register(Named),
+    /// Sign in, and stay so on this machine.
+    Login(Named),
+    /// Sign out.
+    Logout {
+        /// End every session of the account, on all machines.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show who is signed in.
+    Whoami,
+    /// Change the password. Every other session of the account ends.
+    Passwd(Passwd),
+    /// List the account's sessions.
+    Sessions,
+    /// Delete the account. Its name is never given to anyone again.
+    DeleteAccount(DeleteAccount),
+    /// List accounts.
+    Users {
+        /// Which names: `*` stands for anything, `?` for one character.
+        pattern: Option<String>,
+        /// At most so many.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        limit: u32,
+    },
+    /// Send a message.
+    Send(Send),
+    /// List conversations with their unread counts.
+    Inbox {
+        /// Only those with something unread.
+        #[arg(long)]
+        unread: bool,
+    },
+    /// Show the oldest unread messages and mark just those as read.
+    Read(Read),
+    /// Show the messages of a conversation, read or not; marks nothing.
+    History(History),
+    /// Delete messages, for this account or for everyone.
+    Delete(Delete),
+    /// Show events as they happen, until interrupted; goes on by itself when nodes fail.
+    Listen {
+        /// Begin after this cursor, as an earlier event bore it (0: with all there is). Default: from now on.
+        #[arg(long, value_name = "CURSOR", value_parser = cursor)]
+        after: Option<Cursor>,
+    },
+    /// List rooms: those joined, and the public ones that may be.
+    Rooms,
+    /// Create, join, leave or change a room.
+    #[command(subcommand)]
+    Room(Room),
+    /// Measure how fast the cluster acknowledges messages. Makes accounts of its own and deletes them.
+    Bench(Bench),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// Where a password comes from, if not from a prompt.
+#[derive(Debug, Args)]
+pub struct PasswordSource {
+    /// Read the password from this file (its first line). CHAT_PASSWORD is another way.
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+}
+
+/// `register` and `login`.
+#[derive(Debug, Args)]
+pub struct Named {
+    /// The account's name.
+    pub name: String,
+    /// The password.
+    #[command(flatten)]
+    pub password: PasswordSource,
+}
+
+/// `passwd`.
+#[derive(Debug, Args)]
+pub struct Passwd {
+    /// The present password.
+    #[command(flatten)]
+    pub password: PasswordSource,
+    /// Read the new password from this file (its first line). CHAT_NEW_PASSWORD is another way.
+    #[arg(long, value_name = "FILE")]
+    pub new_password_file: Option<PathBuf>,
+}
+
+/// `delete-account`.
+#[derive(Debug, Args)]
+pub struct DeleteAccount {
+    /// Erase the messages it sent, too, for everyone. Otherwise they stay, without its name.
+    #[arg(long)]
+    pub erase_messages: bool,
+    /// The password.
+    #[command(flatten)]
+    pub password: PasswordSource,
+}
+
+/// `send`.
+#[derive(Debug, Args)]
+pub struct Send {
+    /// Whom: a username, '#room' or a conversation's id.
+    pub to: String,
+    /// The message; `-` reads it from standard input.
+    #[arg(required = true, num_args = 1..)]
+    pub message: Vec<String>,
+    /// Repeat an earlier send whose outcome is unknown: it takes effect once, whatever became of it.
+    #[arg(long, value_name = "UUID")]
+    pub request_id: Option<RequestId>,
+}
+
+/// `read`.
+#[derive(Debug, Args)]
+pub struct Read {
+    /// Only this conversation: a username, '#room' or a conversation's id.
+    pub to: Option<String>,
+    /// Only what is unread. This is what it does anyway; scripts may say so.
+    #[arg(long)]
+    pub unread: bool,
+    /// At most so many.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=500))]
+    pub limit: u32,
+    /// Do not mark them as read.
+    #[arg(long)]
+    pub peek: bool,
+}
+
+/// `history`.
+#[derive(Debug, Args)]
+pub struct History {
+    /// Whose: a username, '#room' or a conversation's id.
+    pub to: String,
+    /// Only what came before this message.
+    #[arg(long, value_name = "SEQ", value_parser = clap::value_parser!(u64).range(1..))]
+    pub before: Option<u64>,
+    /// At most so many, the latest ones.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
+}
+
+/// `delete`.
+#[derive(Debug, Args)]
+pub struct Delete {
+    /// In which conversation: a username, '#room' or a conversation's id.
+    pub to: String,
+    /// Which messages, by their numbers.
+    #[arg(required = true, value_name = "SEQ", value_parser = clap::value_parser!(u64).range(1..))]
+    pub seqs: Vec<u64>,
+    /// For everyone: only one's own messages.
+    #[arg(long)]
+    pub for_everyone: bool,
+}
+
+/// The verbs on rooms.
+#[derive(Debug, Subcommand)]
+pub enum Room {
+    /// Create a room.
+    Create {
+        /// What it is called.
+        title: String,
+        /// Joined by invitation only, and not listed to others.
+        #[arg(long)]
+        private: bool,
+        /// Whom to invite at once.
+        users: Vec<String>,
+    },
+    /// Join a public room.
+    Join {
+        /// '#room' or its id.
+        room: String,
+    },
+    /// Leave a room.
+    Leave {
+        /// '#room' or its id.
+        room: String,
+    },
+    /// Give a room another title.
+    Rename {
+        /// '#room' or its id.
+        room: String,
+        /// What it is called from now on.
+        title: String,
+    },
+    /// Make accounts members of a room.
+    Invite {
+        /// '#room' or its id.
+        room: String,
+        /// Whom.
+        #[arg(required = true)]
+        users: Vec<String>,
+    },
+    /// Remove members from a room.
+    Kick {
+        /// '#room' or its id.
+        room: String,
+        /// Whom.
+        #[arg(required = true)]
+        users: Vec<String>,
+    },
+}
+
+/// `bench`.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// How many send at the same time, each waiting for its acknowledgement.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub clients: u32,
+    /// For how long.
+    #[arg(long, default_value = "10s", value_parser = duration)]
+    pub duration: Duration,
+    /// How many accounts they share. Default: one for each client, 16 at most.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub accounts: Option<u32>,
+    /// How many connections to each node they share.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub connections: u32,
+    /// Bytes in each message.
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=32_768))]
+    pub bytes: u32,
+}
+
+fn cursor(text: &str) -> Result<Cursor, String> {
+    text.parse().map(Cursor).map_err(|_| "a cursor is a number, as an earlier event bore it".to_owned())
+}

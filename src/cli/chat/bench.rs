@@ -1,0 +1,151 @@
+//! How fast the cluster acknowledges messages: real sessions over real gRPC, each sender waiting for its answer.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use super::{Desk, args::Bench, histogram::Histogram};
+use crate::{
+    cli::{Failure, Result},
+    client::{Cluster, Recipient, Session},
+    types::Entropy,
+    wire::Reason,
+};
+
+/// Accounts unless told otherwise.
+const ACCOUNTS: u32 = 16;
+/// Accounts made or deleted at once: each costs a node a password hash.
+const AT_ONCE: usize = 4;
+
+/// What senders measured.
+struct Tally {
+    latencies: Histogram,
+    faults: BTreeMap<Reason, u64>,
+}
+
+impl Tally {
+    fn new() -> Self {
+        Self { latencies: Histogram::new(), faults: BTreeMap::new() }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.latencies.merge(&other.latencies);
+        for (reason, count) in &other.faults {
+            *self.faults.entry(*reason).or_default() += count;
+        }
+    }
+}
+
+/// An account made for the measurement.
+struct Account {
+    name: String,
+    session: Session,
+}
+
+pub(super) async fn run(mut desk: Desk, args: Bench) -> Result<()> {
+    // A cluster of its own has connections of its own.
+    let clusters = (0..args.connections).map(|_| desk.cluster()).collect::<Result<Vec<Cluster>>>()?;
+    let password = hex(Entropy::system().bytes::<16>());
+    let count = args.accounts.unwrap_or(args.clients.min(ACCOUNTS));
+    desk.output().talk(format!("making {count} accounts"));
+    let accounts = sign_up(&clusters, count, &password).await?;
+    desk.output().talk(format!("{} clients sending for {}", args.clients, humantime::format_duration(args.duration)));
+    let (tally, elapsed) = measure(&clusters, &accounts, &args).await?;
+    // Left behind, they would only take up names.
+    stream::iter(&accounts)
+        .for_each_concurrent(AT_ONCE, |account| async {
+            let _ = account.session.delete_account(&password, true).await;
+        })
+        .await;
+    report(&mut desk, &args, &tally, elapsed)
+}
+
+async fn sign_up(clusters: &[Cluster], count: u32, password: &str) -> Result<Vec<Account>> {
+    let run = hex(Entropy::system().bytes::<4>());
+    let made = stream::iter(0..count).map(|number| {
+        let name = format!("bench-{run}-{number}");
+        let cluster = &clusters[number as usize % clusters.len()];
+        async move {
+            Session::register(cluster, &name, password).await?;
+            let (session, _) = Session::login(cluster, &name, password, "bench").await?;
+            Ok(Account { name, session })
+        }
+    });
+    let made: std::result::Result<Vec<Account>, crate::wire::Fault> = made.buffered(AT_ONCE).try_collect().await;
+    made.map_err(|fault| Failure::from(fault).context("cannot make the accounts"))
+}
+
+async fn measure(clusters: &[Cluster], accounts: &[Account], args: &Bench) -> Result<(Tally, Duration)> {
+    let begun = Instant::now();
+    let until = begun + args.duration;
+    let mut senders = JoinSet::new();
+    for number in 0..args.clients as usize {
+        let account = &accounts[number % accounts.len()];
+        let to = Recipient::Username(accounts[(number + 1) % accounts.len()].name.clone());
+        let session = account.session.through(&clusters[number % clusters.len()]);
+        let body = "x".repeat(args.bytes as usize);
+        senders.spawn(send_until(until, session, to, body));
+    }
+    let mut total = Tally::new();
+    while let Some(tally) = senders.join_next().await {
+        let tally =
+            tally.map_err(|error| Failure::new(crate::cli::Exit::Failure, format!("a sender died: {error}")))?;
+        total.merge(&tally);
+    }
+    Ok((total, begun.elapsed()))
+}
+
+async fn send_until(until: Instant, session: Session, to: Recipient, body: String) -> Tally {
+    let mut tally = Tally::new();
+    loop {
+        let begun = Instant::now();
+        if begun >= until {
+            return tally;
+        }
+        match session.send(&to, &body).await {
+            Ok(_) => tally.latencies.record(begun.elapsed()),
+            Err(fault) => {
+                *tally.faults.entry(fault.reason).or_default() += 1;
+                // A refusal comes back at once: a sender that is refused must not spin.
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+}
+
+fn report(desk: &mut Desk, args: &Bench, tally: &Tally, elapsed: Duration) -> Result<()> {
+    let writes = tally.latencies.count();
+    let rate = writes as f64 / elapsed.as_secs_f64();
+    let [p50, p99, p999] = [500, 990, 999].map(|thousandths| tally.latencies.at(thousandths).as_secs_f64() * 1e3);
+    let faults: u64 = tally.faults.values().sum();
+    if desk.output().is_json() {
+        let by_reason: BTreeMap<&str, u64> = tally.faults.iter().map(|(why, count)| (why.as_str(), *count)).collect();
+        return desk.output().json(&json!({
+            "clients": args.clients,
+            "seconds": elapsed.as_secs_f64(),
+            "writes": writes.to_string(),
+            "writesPerSecond": rate,
+            "p50Ms": p50,
+            "p99Ms": p99,
+            "p999Ms": p999,
+            "errors": faults.to_string(),
+            "errorsByReason": by_reason,
+        }));
+    }
+    let line =
+        format!("{} clients: {rate:.0} writes/s, p50 {p50:.2} ms, p99 {p99:.2} ms, p999 {p999:.2} ms", args.clients);
+    desk.output().line(format!("{line}, {writes} acknowledged, {faults} errors"))?;
+    for (reason, count) in &tally.faults {
+        desk.output().line(format!("  {} {count}", reason.as_str()))?;
+    }
+    Ok(())
+}
+
+fn hex<const N: usize>(bytes: [u8; N]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

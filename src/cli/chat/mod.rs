@@ -1,0 +1,148 @@
+//! `chat`, the user's client: its arguments, and each verb in a file of its kind.
+//!
+//! A verb calls [`client`](crate::client) and shows the answer; it decides nothing. The signed-in sessions of the
+//! person at this machine are kept in one file ([`contexts`]).
+
+mod account;
+mod args;
+mod bench;
+mod contexts;
+mod histogram;
+mod listen;
+mod messages;
+mod password;
+mod recipient;
+mod rooms;
+mod show;
+#[cfg(test)]
+mod tests;
+
+use std::{io, path::PathBuf};
+
+use clap::CommandFactory;
+
+pub use args::Chat;
+use args::Verb;
+use contexts::{Context, Contexts};
+
+use super::{Exit, Failure, Output, Result, completions};
+use crate::{
+    client::{Cluster, Session, Settings, outcome_is_unknown},
+    wire::{Address, Dialer, Fault},
+};
+
+/// What a command finds around it; tests give their own.
+pub struct Surroundings {
+    /// Where answers go.
+    pub output: Output,
+    /// Where `send TO -` reads the message.
+    pub input: Box<dyn io::Read + Send>,
+    /// Where sessions are kept; `None` when the system names no place.
+    pub state: Option<PathBuf>,
+    /// The password from the environment.
+    pub password: Option<String>,
+    /// The new password for `passwd`, from the environment.
+    pub new_password: Option<String>,
+    /// How nodes are dialled.
+    pub dialer: Dialer,
+}
+
+impl Surroundings {
+    /// The process's own.
+    pub fn standard(json: bool) -> Self {
+        Self {
+            output: Output::standard(json),
+            input: Box::new(io::stdin()),
+            state: contexts::directory(),
+            password: std::env::var("CHAT_PASSWORD").ok(),
+            new_password: std::env::var("CHAT_NEW_PASSWORD").ok(),
+            dialer: Dialer::tcp(),
+        }
+    }
+}
+
+/// Runs one command.
+pub async fn run(chat: Chat, around: Surroundings) -> Result<()> {
+    let Some(verb) = chat.verb else {
+        return Chat::command().print_long_help().map_err(Failure::from);
+    };
+    let contexts = Contexts::at(around.state.clone());
+    let desk = Desk { servers: chat.servers, account: chat.account, timeout: chat.timeout, contexts, around };
+    desk.run(verb).await
+}
+
+/// Where a verb works: the flags common to all, and what is around.
+struct Desk {
+    servers: Vec<Address>,
+    account: Option<String>,
+    timeout: std::time::Duration,
+    contexts: Contexts,
+    around: Surroundings,
+}
+
+impl Desk {
+    async fn run(mut self, verb: Verb) -> Result<()> {
+        match verb {
+            Verb::Register(args) => account::register(self, args).await,
+            Verb::Login(args) => account::login(self, args).await,
+            Verb::Logout { all } => account::logout(self, all).await,
+            Verb::Whoami => account::whoami(self).await,
+            Verb::Passwd(args) => account::passwd(self, args).await,
+            Verb::Sessions => account::sessions(self).await,
+            Verb::DeleteAccount(args) => account::delete(self, args).await,
+            Verb::Users { pattern, limit } => account::users(self, &pattern.unwrap_or_default(), limit).await,
+            Verb::Send(args) => messages::send(self, args).await,
+            Verb::Inbox { unread } => messages::inbox(self, unread).await,
+            Verb::Read(args) => messages::read(self, args).await,
+            Verb::History(args) => messages::history(self, args).await,
+            Verb::Delete(args) => messages::delete(self, args).await,
+            Verb::Listen { after } => listen::listen(self, after).await,
+            Verb::Rooms => rooms::list(self).await,
+            Verb::Room(verb) => rooms::run(self, verb).await,
+            Verb::Bench(args) => bench::run(self, args).await,
+            Verb::Completions { shell } => completions(shell, Chat::command(), &mut self.around.output),
+        }
+    }
+
+    fn output(&mut self) -> &mut Output {
+        &mut self.around.output
+    }
+
+    /// The cluster at the servers given, or else at those of the last sign-in.
+    fn cluster(&self) -> Result<Cluster> {
+        let mut servers = self.servers.clone();
+        if servers.is_empty() {
+            servers = self.contexts.select(&[], None)?.map(|context| context.servers).unwrap_or_default();
+        }
+        self.cluster_at(servers)
+    }
+
+    fn cluster_at(&self, servers: Vec<Address>) -> Result<Cluster> {
+        if servers.is_empty() {
+            return Err(Failure::new(Exit::Usage, "no server is known")
+                .next("name some nodes with --servers HOST:PORT,… or in CHAT_SERVERS"));
+        }
+        Ok(Cluster::new(servers, self.around.dialer.clone(), Settings::new(self.timeout)))
+    }
+
+    /// The session to act as.
+    fn session(&self) -> Result<(Session, Context)> {
+        let Some(context) = self.contexts.select(&self.servers, self.account.as_deref())? else {
+            let who = self.account.as_deref().map(|name| format!(" as {name}")).unwrap_or_default();
+            let at = if self.servers.is_empty() { "" } else { " at these servers" };
+            return Err(Failure::new(Exit::NotAllowed, format!("not signed in{who}{at}"))
+                .next("sign in with `chat login NAME`, or create an account with `chat register NAME`"));
+        };
+        let mut servers = self.servers.clone();
+        servers.extend(context.servers.iter().filter(|server| !self.servers.contains(server)).cloned());
+        let session = Session::resume(&self.cluster_at(servers)?, &context.token)?;
+        Ok((session, context))
+    }
+}
+
+/// A write's fault; where the outcome is unknown, `look` says how to find out.
+fn write_failed(fault: Fault, look: impl Into<String>) -> Failure {
+    let unknown = outcome_is_unknown(&fault);
+    let failure = Failure::from(fault);
+    if unknown { failure.next(look) } else { failure }
+}

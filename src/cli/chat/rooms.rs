@@ -1,0 +1,100 @@
+//! Rooms.
+
+use std::collections::BTreeSet;
+
+use super::{Desk, args::Room, recipient, write_failed};
+use crate::{
+    cli::{Failure, Result, Table, text},
+    client::Session,
+    types::limits,
+    wire::{Fault, chat},
+};
+
+/// Every conversation of the account, or every room it may join; bounded by what an account may be in.
+pub(super) async fn all(session: &Session, joinable: bool) -> Result<Vec<chat::Conversation>> {
+    conversations(session, joinable, false).await
+}
+
+/// As [`all`], only those with something unread if asked.
+pub(super) async fn conversations(
+    session: &Session,
+    joinable: bool,
+    unread_only: bool,
+) -> Result<Vec<chat::Conversation>> {
+    let mut found = Vec::new();
+    let mut page_token = String::new();
+    while found.len() < limits::CONVERSATIONS_PER_ACCOUNT {
+        let page_size = limits::PAGE_SIZE as i32;
+        let request = chat::ListConversationsRequest { unread_only, joinable, page_size, page_token };
+        let page = session.conversations(request).await?;
+        found.extend(page.conversations);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+pub(super) async fn list(mut desk: Desk) -> Result<()> {
+    let (session, _) = desk.session()?;
+    let mut rooms = all(&session, false).await?;
+    rooms.retain(|room| !room.direct);
+    let joined: BTreeSet<String> = rooms.iter().map(|room| room.conversation_id.clone()).collect();
+    let others = all(&session, true).await?;
+    rooms.extend(others.into_iter().filter(|room| !joined.contains(&room.conversation_id)));
+    if desk.output().is_json() {
+        let listing = chat::ListConversationsResponse { conversations: rooms, ..Default::default() };
+        return desk.output().message(&listing);
+    }
+    let mut table = Table::new(["ROOM", "ID", "KIND", "MEMBERS", "YOU"]);
+    for room in &rooms {
+        let kind = if room.private { "private" } else { "public" };
+        let you = if joined.contains(&room.conversation_id) { "in it" } else { "" };
+        let members = room.members.len().to_string();
+        table.row([&format!("#{}", room.title), &room.conversation_id, kind, &members, you]);
+    }
+    desk.output().table(&table)
+}
+
+pub(super) async fn run(mut desk: Desk, verb: Room) -> Result<()> {
+    let (session, _) = desk.session()?;
+    let find = |room: String| {
+        let session = session.clone();
+        async move { recipient::room(&session, &room).await }
+    };
+    match verb {
+        Room::Create { title, private, users } => {
+            let title = title.strip_prefix('#').unwrap_or(&title);
+            show(&mut desk, "created", session.create_room(title, private, users).await)
+        }
+        Room::Join { room } => show(&mut desk, "joined", session.join_room(find(room).await?).await),
+        Room::Leave { room } => {
+            let id = find(room).await?;
+            session.leave_room(id).await.map_err(failed)?;
+            desk.output().talk(format!("left {id}"));
+            Ok(())
+        }
+        Room::Rename { room, title } => {
+            let title = title.strip_prefix('#').unwrap_or(&title);
+            show(&mut desk, "renamed", session.rename_room(find(room).await?, title).await)
+        }
+        Room::Invite { room, users } => show(&mut desk, "changed", session.invite(find(room).await?, users).await),
+        Room::Kick { room, users } => show(&mut desk, "changed", session.kick(find(room).await?, users).await),
+    }
+}
+
+fn show(desk: &mut Desk, done: &str, answer: std::result::Result<chat::Conversation, Fault>) -> Result<()> {
+    let room = answer.map_err(failed)?;
+    if desk.output().is_json() {
+        return desk.output().message(&room);
+    }
+    let (title, id, members) = (text::line(&room.title), &room.conversation_id, room.members.len());
+    let line = format!("{done} #{title} ({}); members: {members}", text::line(id));
+    desk.output().talk(line);
+    Ok(())
+}
+
+fn failed(fault: Fault) -> Failure {
+    write_failed(fault, "`chat rooms` shows whether it took effect")
+}

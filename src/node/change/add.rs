@@ -1,0 +1,239 @@
+//! Adding a node, and putting a fresh one in the place of another.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Changing, Progress,
+    preflight::{Findings, Newcomer},
+    verdict_check,
+};
+use crate::{
+    membership::{Change, judge},
+    node::Node,
+    raft::types::{ChangeMembers, Member},
+    types::{NodeId, RequestId, limits},
+    wire::{
+        Fault, Profile, Reason,
+        admin::{AddNodeRequest, ChangeProgress, ReplaceNodeRequest, change_progress::Phase},
+        raft::{AdoptRequest, join_service_client::JoinServiceClient},
+        store,
+    },
+};
+
+/// For the calls that a change makes of its own.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+/// Promotions are judged anew and tried again when another change came first.
+const TRIES: u32 = 20;
+
+impl Node {
+    /// Adds a node: checks, learner, catch-up, voter.
+    pub async fn add_node(&self, request: AddNodeRequest) -> Result<Progress, Fault> {
+        let newcomer = Newcomer::parse(&request.name, &request.address, &request.zone)?;
+        let (changing, progress) =
+            self.begin_change(&[newcomer.name.as_str()], &request.etag, request.validate_only).await?;
+        tokio::spawn(async move {
+            let result = changing.add(&newcomer, request.learner_only).await;
+            changing.finish(result).await;
+        });
+        Ok(progress)
+    }
+
+    /// Replaces a node by a fresh one in one joint change.
+    pub async fn replace_node(&self, request: ReplaceNodeRequest) -> Result<Progress, Fault> {
+        let newcomer = Newcomer::parse(&request.name, &request.address, &request.zone)?;
+        let names = [request.old_name.as_str(), newcomer.name.as_str()];
+        if names[0].eq_ignore_ascii_case(names[1]) {
+            return Err(Fault::invalid("name", "the new node needs a name of its own, for both run for a while"));
+        }
+        let (changing, progress) = self.begin_change(&names, &request.etag, request.validate_only).await?;
+        if let Some((old, _)) = changing.member(&request.old_name) {
+            changing.step_aside_if(old).await?;
+        }
+        tokio::spawn(async move {
+            let result = changing.replace(&request.old_name, &newcomer).await;
+            changing.finish(result).await;
+        });
+        Ok(progress)
+    }
+}
+
+impl Changing {
+    async fn add(&self, newcomer: &Newcomer, learner_only: bool) -> Result<ChangeProgress, Fault> {
+        if let Some((id, member)) = self.member(newcomer.name.as_str())
+            && member.address == newcomer.address.as_str()
+        {
+            return self.go_on(id, newcomer, learner_only).await;
+        }
+        let change = match learner_only {
+            true => Change::AddLearner(newcomer.in_layout()),
+            false => Change::Add(newcomer.in_layout()),
+        };
+        let findings = self.preflight(newcomer, &change, None).await;
+        self.checked(findings.checks.clone())?;
+        if self.validate_only {
+            return Ok(self.done("every check passed; nothing was changed"));
+        }
+        let id = self.let_in(newcomer, &findings).await?;
+        if learner_only {
+            return Ok(self.done(format!("{} is a learner", newcomer.name)));
+        }
+        self.catch_up(id).await?;
+        self.promote_when_judged(id).await?;
+        Ok(self.done(format!("{} is a voter", newcomer.name)))
+    }
+
+    /// The node is a member already: an earlier run of the command got so far, or all the way.
+    async fn go_on(&self, id: NodeId, newcomer: &Newcomer, learner_only: bool) -> Result<ChangeProgress, Fault> {
+        let name = &newcomer.name;
+        if self.is_voter(id) {
+            return Ok(self.done(format!("{name} is a voter already: nothing was left to do")));
+        }
+        if learner_only {
+            return Ok(self.done(format!("{name} is a learner already: nothing was left to do")));
+        }
+        self.checked(vec![verdict_check(judge(&self.layout(), &Change::Promote(id)), false)])?;
+        if self.validate_only {
+            return Ok(self.done(format!("{name} is a learner; it would be promoted")));
+        }
+        self.catch_up(id).await?;
+        self.promote_when_judged(id).await?;
+        Ok(self.done(format!("{name} was a learner already; it is a voter now")))
+    }
+
+    async fn replace(&self, old_name: &str, newcomer: &Newcomer) -> Result<ChangeProgress, Fault> {
+        let before = self.member(newcomer.name.as_str());
+        let before = before.filter(|(_, member)| member.address == newcomer.address.as_str());
+        let old = match (self.member(old_name), &before) {
+            (Some((old, _)), _) => old,
+            (None, Some((new, _))) if self.is_voter(*new) => {
+                let note = format!("{} has replaced {old_name} already: nothing was left to do", newcomer.name);
+                return Ok(self.done(note));
+            }
+            (None, _) => self.require_member(old_name)?.0,
+        };
+        let new = match before {
+            Some((new, _)) => new,
+            None => {
+                let change = Change::Replace { old, new: newcomer.in_layout() };
+                let findings = self.preflight(newcomer, &change, Some(old)).await;
+                self.checked(findings.checks.clone())?;
+                if self.validate_only {
+                    return Ok(self.done("every check passed; nothing was changed"));
+                }
+                self.let_in(newcomer, &findings).await?
+            }
+        };
+        if self.validate_only {
+            return Ok(self.done(format!("{} is a member; it would take {old_name}'s place", newcomer.name)));
+        }
+        self.catch_up(new).await?;
+        self.swap(old, new).await?;
+        Ok(self.done(format!("{} has replaced {old_name}", newcomer.name)))
+    }
+
+    /// One joint change, so that the tolerance never dips between going and coming.
+    async fn swap(&self, old: NodeId, new: NodeId) -> Result<(), Fault> {
+        let based_on = *self.metrics().membership_config.log_id();
+        self.tell(self.message(Phase::Joint));
+        if !self.is_voter(old) {
+            return self.change_if(based_on, ChangeMembers::RemoveNodes([old].into()), true).await;
+        }
+        let change = ChangeMembers::Batch(vec![
+            ChangeMembers::AddVoterIds([new].into()),
+            ChangeMembers::RemoveVoters([old].into()),
+        ]);
+        self.change_if(based_on, change, false).await
+    }
+
+    /// A fresh id, an adoption, a learner.
+    async fn let_in(&self, newcomer: &Newcomer, findings: &Findings) -> Result<NodeId, Fault> {
+        if self.metrics().membership_config.nodes().count() >= limits::NODES {
+            return Err(Fault::new(Reason::LimitExceeded, format!("a cluster has at most {} nodes", limits::NODES)));
+        }
+        let based_on = *self.metrics().membership_config.log_id();
+        let id = match findings.adopted {
+            Some(id) => id,
+            None => {
+                let id = self.allocate(newcomer).await?;
+                self.adopt(newcomer, id).await?;
+                id
+            }
+        };
+        let member = Member {
+            name: newcomer.name.to_string(),
+            address: newcomer.address.to_string(),
+            zone: newcomer.zone.clone(),
+        };
+        self.change_if(based_on, ChangeMembers::AddNodes(BTreeMap::from([(id, member)])), true).await?;
+        tracing::info!(node = id, name = %newcomer.name, address = %newcomer.address, "added as a learner");
+        self.tell(self.message(Phase::LearnerAdded));
+        Ok(id)
+    }
+
+    async fn allocate(&self, newcomer: &Newcomer) -> Result<NodeId, Fault> {
+        let request_id = RequestId::new(self.node.clock().now_ms(), self.node.entropy().bytes());
+        let verb = store::command::Verb::AllocateNode(store::AllocateNode { name: newcomer.name.to_string() });
+        let command = store::Command {
+            request_id: request_id.as_bytes().to_vec().into(),
+            session_key: Default::default(),
+            verb: Some(verb),
+        };
+        let proposed = self.replica.proposer.propose(command, PATIENCE).await?;
+        match proposed.outcome.result {
+            Some(store::outcome::Result::NodeAllocated(allocated)) => Ok(allocated.node_id),
+            other => Err(Fault::new(Reason::Internal, format!("no node id was allocated: {other:?}"))),
+        }
+    }
+
+    async fn adopt(&self, newcomer: &Newcomer, id: NodeId) -> Result<(), Fault> {
+        let own = &self.replica.identity;
+        let request = AdoptRequest {
+            cluster_id: own.cluster_id.clone(),
+            epoch: own.epoch,
+            node_id: id,
+            name: newcomer.name.to_string(),
+            address: newcomer.address.to_string(),
+            zone: newcomer.zone.clone(),
+        };
+        let channel = self.node.settings().dialer.channel(&newcomer.address, Profile::Client);
+        let adopting = tokio::time::timeout(PATIENCE, JoinServiceClient::new(channel).adopt(request)).await;
+        match adopting {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(status)) => Err(Fault::from_status(&status)),
+            Err(_) => {
+                Err(Fault::new(Reason::Timeout, format!("{} did not take its identity in time", newcomer.address))
+                    .next("the same command again goes on"))
+            }
+        }
+    }
+
+    /// Promotes by joint consensus, judged on the membership of that very moment: other changes may come between.
+    pub async fn promote_when_judged(&self, id: NodeId) -> Result<(), Fault> {
+        let mut tries = 0;
+        loop {
+            let based_on = *self.metrics().membership_config.log_id();
+            if self.is_voter(id) && !self.layout().is_joint() {
+                return Ok(());
+            }
+            let verdict = verdict_check(judge(&self.layout(), &Change::Promote(id)), false);
+            let result = if verdict.ok {
+                self.tell(self.message(Phase::Joint));
+                self.change_if(based_on, ChangeMembers::AddVoterIds([id].into()), true).await
+            } else {
+                Err(Fault::new(Reason::Unsafe, format!("the node was not promoted: {}", verdict.detail))
+                    .next(verdict.hint))
+            };
+            tries += 1;
+            let again = |fault: &Fault| {
+                let joint = self.layout().is_joint();
+                matches!(fault.reason, Reason::EtagMismatch | Reason::ChangeInProgress) || joint
+            };
+            match result {
+                Err(fault) if tries < TRIES && again(&fault) => {
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+                result => return result,
+            }
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! What is checked before a fresh node is let in, while refusing costs nothing.
+
+use std::time::Duration;
+
+use super::{Changing, verdict_check};
+use crate::{
+    membership::{Change, Node as LayoutNode, judge},
+    node::{join, status},
+    types::{NodeId, NodeName, Zone},
+    wire::{Address, Fault, admin::Check, raft::InspectResponse},
+};
+
+const CLOCK_WARN: Duration = Duration::from_millis(250);
+const CLOCK_REFUSE: Duration = Duration::from_secs(2);
+/// Free space beyond twice the state: a snapshot is received beside the live file.
+const DISK_SPARE: u64 = 64 * 1024 * 1024;
+/// No allocated id: stands for "the node to come" while the change is judged.
+const NEWCOMER: NodeId = NodeId::MAX;
+
+/// A node that wants to join, as the operator named it.
+#[derive(Debug, Clone)]
+pub struct Newcomer {
+    /// Its name.
+    pub name: NodeName,
+    /// Where it listens.
+    pub address: Address,
+    /// Its failure domain; may be empty.
+    pub zone: String,
+}
+
+impl Newcomer {
+    /// Checks the three against their rules.
+    pub fn parse(name: &str, address: &str, zone: &str) -> Result<Self, Fault> {
+        let name = NodeName::new(name).map_err(|error| Fault::invalid("name", error.to_string()))?;
+        let address: Address = address.parse().map_err(|error| Fault::invalid("address", format!("{error}")))?;
+        if address.is_unspecified() {
+            let message = format!("{address} names every interface, where others cannot dial");
+            return Err(Fault::invalid("address", message).next("give the address that the other machines dial"));
+        }
+        if !zone.is_empty() {
+            Zone::new(zone).map_err(|error| Fault::invalid("zone", error.to_string()))?;
+        }
+        Ok(Self { name, address, zone: zone.to_owned() })
+    }
+
+    /// The node as the arithmetic of fault tolerance takes it.
+    pub fn in_layout(&self) -> LayoutNode {
+        LayoutNode { id: NEWCOMER, name: self.name.to_string(), zone: self.zone.clone(), healthy: true }
+    }
+}
+
+/// What the checks found.
+pub struct Findings {
+    /// Each check, in order.
+    pub checks: Vec<Check>,
+    /// The id that an earlier, broken-off run of the same command gave the node.
+    pub adopted: Option<NodeId>,
+}
+
+impl Changing {
+    /// Runs every check on `newcomer`. `change` is what is to be done with it, `leaving` a member on its way out.
+    pub async fn preflight(&self, newcomer: &Newcomer, change: &Change, leaving: Option<NodeId>) -> Findings {
+        let mut checks = vec![self.unique(newcomer, leaving)];
+        let dial: Vec<String> = self.other_voters().into_iter().map(|(_, address)| address).collect();
+        let asked_at = self.node.clock().now_ms();
+        let answer = join::inspect(&self.node, &newcomer.address, dial).await;
+        let answered_at = self.node.clock().now_ms();
+        checks.push(answers(newcomer, &answer));
+        let mut adopted = None;
+        if let Ok(found) = answer {
+            adopted = self.adopted_before(newcomer, &found);
+            checks.push(self.empty(newcomer, &found, adopted));
+            checks.push(version(&found));
+            checks.push(self.reaches_voters(&found));
+            checks.push(clock(&found, asked_at, answered_at));
+            checks.push(self.disk(&found));
+        }
+        checks.push(verdict_check(judge(&self.layout(), change), false));
+        Findings { checks, adopted }
+    }
+
+    fn other_voters(&self) -> Vec<(NodeId, String)> {
+        let metrics = self.metrics();
+        let voters = metrics.membership_config.voter_ids();
+        voters
+            .filter_map(|id| metrics.membership_config.get_node(&id).map(|member| (id, member.address.clone())))
+            .collect()
+    }
+
+    fn unique(&self, newcomer: &Newcomer, leaving: Option<NodeId>) -> Check {
+        let metrics = self.metrics();
+        for (id, member) in metrics.membership_config.nodes().filter(|(id, _)| Some(**id) != leaving) {
+            if member.name.eq_ignore_ascii_case(newcomer.name.as_str()) {
+                let detail = format!("{} (id {id}) at {} bears that name", member.name, member.address);
+                return check("name and address", Err((detail, "choose another name, or remove that node first")));
+            }
+            if member.address == newcomer.address.as_str() {
+                let detail = format!("{} (id {id}) is at {}", member.name, member.address);
+                return check("name and address", Err((detail, "give the new node's own address")));
+            }
+        }
+        check("name and address", Ok("unique in this cluster".into()))
+    }
+
+    /// An earlier run of the same command may have ended between adopting the node and telling the log of it. Such a
+    /// node has our identity and has never voted or received anything, so the id it was given is still its own.
+    fn adopted_before(&self, newcomer: &Newcomer, found: &InspectResponse) -> Option<NodeId> {
+        let own = &self.replica.identity;
+        let ours = found.cluster_id == own.cluster_id && found.epoch == own.epoch && !found.removed;
+        let same = ours && found.name.eq_ignore_ascii_case(newcomer.name.as_str());
+        (same && found.pristine).then_some(found.node_id)
+    }
+
+    fn empty(&self, newcomer: &Newcomer, found: &InspectResponse, adopted: Option<NodeId>) -> Check {
+        let own = &self.replica.identity.cluster_id;
+        let fresh_start = "stop it, start it anew with an empty data directory, and add that";
+        let result = if found.cluster_id.is_empty() {
+            Ok("no data of any cluster".into())
+        } else if adopted.is_some() {
+            Ok(format!("was adopted as {} before, by this same command", newcomer.name))
+        } else if found.removed {
+            Err((
+                format!("holds the data of node id {}, which was removed from its cluster", found.node_id),
+                fresh_start,
+            ))
+        } else if found.cluster_id == *own {
+            Err((format!("is {} (id {}) of this cluster already", found.name, found.node_id), fresh_start))
+        } else {
+            Err((format!("belongs to another cluster, {}", found.cluster_id), fresh_start))
+        };
+        check("empty node", result)
+    }
+
+    fn reaches_voters(&self, found: &InspectResponse) -> Check {
+        let own = &self.replica.identity;
+        for (id, address) in self.other_voters() {
+            let Some(dialled) = found.dialled.iter().find(|dialled| dialled.address == address) else { continue };
+            if !dialled.reachable {
+                // A voter that is down for everybody is no fault of the newcomer.
+                if self.layout().node(id).is_some_and(|node| !node.healthy) {
+                    continue;
+                }
+                let detail = format!("it does not reach {address}: {}", dialled.detail);
+                return check("reaches the voters", Err((detail, "open the way between the machines, both ways")));
+            }
+            if dialled.node_id != id || dialled.cluster_id != own.cluster_id {
+                let detail = format!("at {address} it finds node id {} of another place", dialled.node_id);
+                return check("reaches the voters", Err((detail, "give every node an address that all others dial")));
+            }
+        }
+        check("reaches the voters", Ok("every one that is up".into()))
+    }
+
+    fn disk(&self, found: &InspectResponse) -> Check {
+        let need = self.replica.slot.current().size_bytes().saturating_mul(2).saturating_add(DISK_SPARE);
+        let mib = |bytes: u64| bytes / (1024 * 1024);
+        match found.disk_free_bytes >= need {
+            true => check("disk space", Ok(format!("{} MiB free", mib(found.disk_free_bytes)))),
+            false => {
+                let detail = format!("{} MiB free, {} MiB needed", mib(found.disk_free_bytes), mib(need));
+                check("disk space", Err((detail, "make room on its disk")))
+            }
+        }
+    }
+}
+
+fn check(name: &str, result: Result<String, (String, &str)>) -> Check {
+    match result {
+        Ok(detail) => Check { name: name.into(), ok: true, detail, hint: String::new() },
+        Err((detail, hint)) => Check { name: name.into(), ok: false, detail, hint: hint.into() },
+    }
+}
+
+fn answers(newcomer: &Newcomer, answer: &Result<InspectResponse, Fault>) -> Check {
+    let hint = "start it with `chat-node run` on an empty data directory, and check address and firewall";
+    match answer {
+        Ok(_) => check("answers", Ok(format!("at {}", newcomer.address))),
+        Err(fault) => check("answers", Err((format!("nothing usable at {}: {fault}", newcomer.address), hint))),
+    }
+}
+
+fn version(found: &InspectResponse) -> Check {
+    match found.protocol == join::PROTOCOL {
+        true => check("version", Ok(format!("{}, protocol {}", found.version, found.protocol))),
+        false => {
+            let detail = format!(
+                "it runs {} with protocol {}, this cluster {} with protocol {}",
+                found.version,
+                found.protocol,
+                status::VERSION,
+                join::PROTOCOL
+            );
+            check("version", Err((detail, "install the same version")))
+        }
+    }
+}
+
+/// The newcomer's clock against the middle of the call that asked it.
+fn clock(found: &InspectResponse, asked_at: u64, answered_at: u64) -> Check {
+    let middle = asked_at + answered_at.saturating_sub(asked_at) / 2;
+    let offset = Duration::from_millis(middle.abs_diff(found.time_ms));
+    // Half of the call's own length is uncertainty, not offset.
+    let uncertain = Duration::from_millis(answered_at.saturating_sub(asked_at) / 2);
+    let offset = offset.saturating_sub(uncertain);
+    let detail = format!("{} ms apart", offset.as_millis());
+    if offset > CLOCK_REFUSE {
+        return check("clock", Err((detail, "set its clock, with NTP best")));
+    }
+    let mut check = check("clock", Ok(detail));
+    if offset > CLOCK_WARN {
+        check.hint = "set its clock, with NTP best".into();
+    }
+    check
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_judged_against_the_middle_of_the_call() {
+        let at = |time_ms| InspectResponse { time_ms, ..Default::default() };
+        assert!(clock(&at(10_050), 10_000, 10_100).ok);
+        assert!(clock(&at(10_400), 10_000, 10_000).ok);
+        assert!(!clock(&at(10_400), 10_000, 10_000).hint.is_empty(), "400 ms is worth a warning");
+        assert!(!clock(&at(13_000), 10_000, 10_000).ok);
+        assert!(!clock(&at(7_000), 10_000, 10_000).ok);
+        assert!(clock(&at(12_500), 10_000, 14_000).ok, "a slow call says little about the clock");
+    }
+
+    #[test]
+    fn newcomers_need_an_address_that_others_can_dial() {
+        assert!(Newcomer::parse("n1", "10.0.0.1:7400", "a").is_ok());
+        assert!(Newcomer::parse("n1", "0.0.0.0:7400", "a").is_err());
+        assert!(Newcomer::parse("", "10.0.0.1:7400", "a").is_err());
+        assert!(Newcomer::parse("n1", "10.0.0.1", "a").is_err());
+        assert!(Newcomer::parse("n1", "10.0.0.1:7400", "a b").is_err());
+    }
+}

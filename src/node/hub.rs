@@ -1,0 +1,272 @@
+//! Doorbells: who is told that something changed.
+//!
+//! Rings are level-triggered and carry no data: a ring says "look", and the listener reads the state from its cursor.
+//! Live delivery and replay are thus the same code, and a slow listener can only lag, never lose anything or make the
+//! node remember for it: what a sleeping listener has missed is a bounded set of conversations, or "look at all".
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::Notify;
+
+use crate::{
+    machine::Effect,
+    raft::Changed,
+    types::{AccountId, ConversationId, limits},
+    wire::{Fault, Reason},
+};
+
+/// All doorbells of a node.
+#[derive(Clone, Default)]
+pub struct Hub(Arc<Mutex<Listeners>>);
+
+#[derive(Default)]
+struct Listeners {
+    next: u64,
+    bells: BTreeMap<u64, Arc<Bell>>,
+    by_account: HashMap<AccountId, BTreeSet<u64>>,
+    by_conversation: HashMap<ConversationId, BTreeSet<u64>>,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Bell {
+    rung: Notify,
+    missed: Mutex<Missed>,
+}
+
+#[derive(Default)]
+struct Missed {
+    conversations: BTreeSet<ConversationId>,
+    all: bool,
+    account: bool,
+    closed: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code that holds these locks can panic half way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Hub {
+    /// A doorbell for what `account` may see: itself and these conversations.
+    pub fn doorbell(&self, account: AccountId, conversations: Vec<ConversationId>) -> Result<Doorbell, Fault> {
+        let mut listeners = lock(&self.0);
+        if listeners.closed {
+            return Err(Fault::new(Reason::ShuttingDown, "this node is stopping").next("subscribe on another node"));
+        }
+        if listeners.bells.len() >= limits::SUBSCRIPTIONS {
+            let message = format!("this node serves {} subscriptions already", limits::SUBSCRIPTIONS);
+            return Err(Fault::new(Reason::Overloaded, message).next("subscribe on another node"));
+        }
+        listeners.next += 1;
+        let id = listeners.next;
+        let bell = Arc::new(Bell::default());
+        listeners.bells.insert(id, bell.clone());
+        listeners.by_account.entry(account).or_default().insert(id);
+        drop(listeners);
+        let mut doorbell = Doorbell { hub: self.clone(), id, bell, account, conversations: BTreeSet::new() };
+        doorbell.listen_to(&conversations);
+        Ok(doorbell)
+    }
+
+    /// Rings whom a change concerns. Does not block.
+    pub fn publish(&self, changed: &Changed) {
+        let listeners = lock(&self.0);
+        match changed {
+            Changed::Everything => {
+                for bell in listeners.bells.values() {
+                    bell.ring(|missed| (missed.all, missed.account) = (true, true));
+                }
+            }
+            Changed::Parts(effects) => effects.iter().for_each(|effect| listeners.ring(effect)),
+        }
+    }
+
+    /// Ends every doorbell, for the node stops.
+    pub fn close(&self) {
+        let mut listeners = lock(&self.0);
+        listeners.closed = true;
+        for bell in listeners.bells.values() {
+            bell.ring(|missed| missed.closed = true);
+        }
+    }
+}
+
+impl Listeners {
+    fn ring(&self, effect: &Effect) {
+        let ids = match effect {
+            Effect::Account(account) => self.by_account.get(account),
+            Effect::Conversation(conversation) => self.by_conversation.get(conversation),
+        };
+        for bell in ids.into_iter().flatten().filter_map(|id| self.bells.get(id)) {
+            match effect {
+                Effect::Account(_) => bell.ring(|missed| missed.account = true),
+                Effect::Conversation(conversation) => bell.ring(|missed| missed.add(*conversation)),
+            }
+        }
+    }
+}
+
+impl Bell {
+    fn ring(&self, note: impl FnOnce(&mut Missed)) {
+        note(&mut lock(&self.missed));
+        self.rung.notify_one();
+    }
+}
+
+impl Missed {
+    fn add(&mut self, conversation: ConversationId) {
+        if self.conversations.len() >= limits::DIRTY_CONVERSATIONS {
+            self.conversations.clear();
+            self.all = true;
+        }
+        if !self.all {
+            self.conversations.insert(conversation);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        !self.all && !self.account && !self.closed && self.conversations.is_empty()
+    }
+}
+
+/// Says "look" to one subscription.
+pub struct Doorbell {
+    hub: Hub,
+    id: u64,
+    bell: Arc<Bell>,
+    account: AccountId,
+    conversations: BTreeSet<ConversationId>,
+}
+
+/// What a ring was about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ring {
+    /// Conversations with something new; `None` when too many to name: look at all.
+    pub conversations: Option<Vec<ConversationId>>,
+    /// The account itself changed: it joined or left a conversation, moved a read mark, ended a session, was deleted.
+    pub account: bool,
+}
+
+impl Doorbell {
+    /// Waits until something has changed since the last call, or the node stops (then `None`).
+    ///
+    /// Cancel-safe: a ring that is not answered stays rung.
+    pub async fn wait(&mut self) -> Option<Ring> {
+        loop {
+            let rung = self.bell.rung.notified();
+            {
+                let mut missed = lock(&self.bell.missed);
+                if missed.closed {
+                    return None;
+                }
+                if !missed.is_empty() {
+                    let missed = std::mem::take(&mut *missed);
+                    let conversations = (!missed.all).then(|| missed.conversations.into_iter().collect());
+                    return Some(Ring { conversations, account: missed.account });
+                }
+            }
+            rung.await;
+        }
+    }
+
+    /// Listens to these conversations from now on, beside the account itself.
+    pub fn listen_to(&mut self, conversations: &[ConversationId]) {
+        let new: BTreeSet<_> = conversations.iter().copied().collect();
+        let mut listeners = lock(&self.hub.0);
+        for gone in self.conversations.difference(&new) {
+            listeners.forget_conversation(*gone, self.id);
+        }
+        for added in new.difference(&self.conversations) {
+            listeners.by_conversation.entry(*added).or_default().insert(self.id);
+        }
+        drop(listeners);
+        self.conversations = new;
+    }
+}
+
+impl Listeners {
+    fn forget_conversation(&mut self, conversation: ConversationId, id: u64) {
+        if let Some(ids) = self.by_conversation.get_mut(&conversation) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.by_conversation.remove(&conversation);
+            }
+        }
+    }
+}
+
+impl Drop for Doorbell {
+    fn drop(&mut self) {
+        let mut listeners = lock(&self.hub.0);
+        listeners.bells.remove(&self.id);
+        for conversation in std::mem::take(&mut self.conversations) {
+            listeners.forget_conversation(conversation, self.id);
+        }
+        if let Some(ids) = listeners.by_account.get_mut(&self.account) {
+            ids.remove(&self.id);
+            if ids.is_empty() {
+                listeners.by_account.remove(&self.account);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    const ALICE: AccountId = AccountId(1);
+    const ROOM: ConversationId = ConversationId(7);
+
+    fn ring_of(conversations: &[ConversationId]) -> Option<Ring> {
+        Some(Ring { conversations: Some(conversations.to_vec()), account: false })
+    }
+
+    #[tokio::test]
+    async fn a_ring_before_the_wait_is_not_lost_and_rings_merge() {
+        let hub = Hub::default();
+        let mut bell = hub.doorbell(ALICE, vec![ROOM]).unwrap();
+        assert!(bell.wait().now_or_never().is_none(), "nothing has changed yet");
+        hub.publish(&Changed::Parts(vec![Effect::Conversation(ROOM), Effect::Conversation(ROOM)]));
+        assert_eq!(bell.wait().await, ring_of(&[ROOM]));
+        assert!(bell.wait().now_or_never().is_none(), "one ring for both changes");
+    }
+
+    #[tokio::test]
+    async fn others_are_not_rung_and_leave_nothing_behind() {
+        let hub = Hub::default();
+        let mut bell = hub.doorbell(ALICE, vec![ROOM]).unwrap();
+        hub.publish(&Changed::Parts(vec![Effect::Account(AccountId(2)), Effect::Conversation(ConversationId(8))]));
+        assert!(bell.wait().now_or_never().is_none());
+        bell.listen_to(&[ConversationId(8)]);
+        hub.publish(&Changed::Parts(vec![Effect::Conversation(ROOM), Effect::Conversation(ConversationId(8))]));
+        assert_eq!(bell.wait().await, ring_of(&[ConversationId(8)]));
+        drop(bell);
+        let listeners = lock(&hub.0);
+        assert!(listeners.bells.is_empty() && listeners.by_account.is_empty() && listeners.by_conversation.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_sleeper_that_missed_too_much_is_told_to_look_at_all() {
+        let hub = Hub::default();
+        let many: Vec<_> = (1..=limits::DIRTY_CONVERSATIONS as u64 + 1).map(ConversationId).collect();
+        let mut bell = hub.doorbell(ALICE, many.clone()).unwrap();
+        hub.publish(&Changed::Parts(many.into_iter().map(Effect::Conversation).collect()));
+        assert_eq!(bell.wait().await, Some(Ring { conversations: None, account: false }));
+    }
+
+    #[tokio::test]
+    async fn closing_ends_waits_and_refuses_new_listeners() {
+        let hub = Hub::default();
+        let mut bell = hub.doorbell(ALICE, vec![]).unwrap();
+        hub.close();
+        assert_eq!(bell.wait().await, None);
+        assert_eq!(hub.doorbell(ALICE, vec![]).err().map(|fault| fault.reason), Some(Reason::ShuttingDown));
+    }
+}

@@ -1,0 +1,42 @@
+//! A look at the data of a stopped node.
+
+use prost_types::Timestamp;
+
+use super::{identity, replica::Stores, start::{Settings, StartError}};
+use crate::{
+    raft::{LogStore, StateMeta},
+    storage::{DataDir, archive},
+    wire::store::Inspection,
+};
+
+/// What the data directory of `settings` holds. Reads only; fails with `Locked` while the node runs.
+pub async fn inspect(settings: Settings) -> Result<Inspection, StartError> {
+    let dir = DataDir::open(&settings.config.data_dir)?;
+    let Some(identity) = identity::read(&dir)? else {
+        return match dir.is_empty()? {
+            true => Ok(Inspection::default()),
+            false => Err(StartError::NoIdentity),
+        };
+    };
+    let stores = Stores::open(&dir, &settings, false)?;
+    let log = LogStore::new(stores.log.clone());
+    let damaged = |error: std::io::Error| StartError::Consensus(error.to_string());
+    let (vote, bounds) = (log.vote().map_err(damaged)?, log.bounds().map_err(damaged)?);
+    let view = stores.slot.current().view()?;
+    let meta = StateMeta::read(&view)?;
+    let seconds = i64::try_from(identity.create_time_ms / 1_000).unwrap_or(i64::MAX);
+    let inspection = Inspection {
+        vote: vote.as_ref().map(crate::raft::convert::vote),
+        first_log_index: stores.log.bounds().map_or(0, |(first, _)| first),
+        last_log_id: bounds.last_log_id.as_ref().map(crate::raft::convert::log_id),
+        applied: meta.applied.as_ref().map(crate::raft::convert::log_id),
+        membership: Some(crate::raft::convert::stored_membership(&meta.membership)),
+        log_bytes: std::fs::metadata(dir.path(super::replica::LOG)).map_or(0, |file| file.len()),
+        state_bytes: view.size_bytes(),
+        digest: archive::digest(&view)?.to_vec().into(),
+        create_time: Some(Timestamp { seconds, nanos: 0 }),
+        identity: Some(identity),
+    };
+    stores.log.close()?;
+    Ok(inspection)
+}

@@ -1,0 +1,147 @@
+//! Who leads, as this node knows it, and what to tell those who ask the wrong one.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use openraft::{Instant as _, ServerState, async_runtime::WatchReceiver};
+use tokio::time::Instant;
+
+use crate::{
+    raft::{Raft, types::Metrics},
+    types::NodeId,
+    wire::{Fault, Reason, cluster::LeaderHint},
+};
+
+/// When a leader was last heard. Shared between the service that hears it and those who must know.
+#[derive(Clone, Debug)]
+pub struct Heard(Arc<Mutex<Option<Instant>>>);
+
+impl Default for Heard {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(None)))
+    }
+}
+
+impl Heard {
+    /// Now.
+    pub fn now(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// How long ago; `None`: never.
+    pub fn elapsed(&self) -> Option<Duration> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).map(|at| at.elapsed())
+    }
+}
+
+/// Who leads. Cheap to clone.
+///
+/// openraft remembers the last leader for as long as no other is elected; a follower that is cut off would name it for
+/// ever. So a leader counts as known only while it is heard, or while its majority answers it.
+#[derive(Clone)]
+pub struct Leadership {
+    raft: Raft,
+    cluster_id: Arc<str>,
+    name: Arc<str>,
+    heard: Heard,
+    patience: Duration,
+}
+
+impl Leadership {
+    /// `patience`: how long a leader counts as present without being heard, twice the longest election timeout.
+    pub fn new(raft: Raft, cluster_id: &str, name: &str, heard: Heard, patience: Duration) -> Self {
+        Self { raft, cluster_id: cluster_id.into(), name: name.into(), heard, patience }
+    }
+
+    /// openraft's metrics of now.
+    pub fn metrics(&self) -> Metrics {
+        self.raft.metrics().borrow_watched().clone()
+    }
+
+    /// The leader that is heard, or this node itself.
+    pub fn leader(&self) -> Option<NodeId> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        self.leader_in(&metrics)
+    }
+
+    fn leader_in(&self, metrics: &Metrics) -> Option<NodeId> {
+        let leader = metrics.current_leader?;
+        let present = leader == metrics.id || self.heard.elapsed().is_some_and(|ago| ago <= self.patience);
+        present.then_some(leader)
+    }
+
+    /// Whether a majority is behind the leader, as far as this node can tell.
+    pub fn has_quorum(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        match self.leader_in(&metrics) {
+            Some(leader) if leader == metrics.id => self.quorum_answers(&metrics),
+            Some(_) => true,
+            None => false,
+        }
+    }
+
+    fn quorum_answers(&self, metrics: &Metrics) -> bool {
+        let alone = metrics.membership_config.voter_ids().all(|id| id == metrics.id);
+        alone || metrics.last_quorum_acked.is_some_and(|at| at.elapsed() <= self.patience)
+    }
+
+    /// Whether this node is the leader.
+    pub fn is_leader(&self) -> bool {
+        self.raft.metrics().borrow_watched().state == ServerState::Leader
+    }
+
+    /// Nothing, or why another node must be asked.
+    pub fn ensure_leader(&self) -> Result<(), Fault> {
+        if self.is_leader() { Ok(()) } else { Err(self.not_leader()) }
+    }
+
+    /// The hint that goes with NOT_LEADER: who leads, in which term.
+    pub fn hint(&self) -> LeaderHint {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        // This very node is never a hint: whoever asked it was refused by it.
+        let leader = self.leader_in(&metrics).filter(|leader| *leader != metrics.id);
+        let member = leader.and_then(|id| metrics.membership_config.get_node(&id));
+        LeaderHint {
+            cluster_id: self.cluster_id.to_string(),
+            leader_id: leader.unwrap_or(0),
+            leader_address: member.map(|member| member.address.clone()).unwrap_or_default(),
+            term: metrics.current_term,
+        }
+    }
+
+    /// NOT_LEADER with a hint, or NO_LEADER when none is heard.
+    pub fn not_leader(&self) -> Fault {
+        let hint = self.hint();
+        let name = &self.name;
+        let fault = match hint.leader_id {
+            0 => Fault::new(Reason::NoLeader, format!("node {name} knows no leader at the moment"))
+                .next("repeat the call: an election takes about a second, and needs a majority of the voters"),
+            _ => Fault::new(Reason::NotLeader, format!("node {name} is not the leader"))
+                .next(format!("ask {}", hint.leader_address)),
+        };
+        fault.leader(hint).retry_after(Duration::from_millis(50))
+    }
+
+    /// This leader has lost its majority.
+    pub fn no_quorum(&self) -> Fault {
+        Fault::new(Reason::NoQuorum, format!("node {} leads, but a majority of the voters does not answer", self.name))
+            .next("bring voters back; the call is safe to repeat with the same request_id")
+            .leader(self.hint())
+            .retry_after(Duration::from_millis(200))
+    }
+
+    /// A write that was proposed and not agreed on in time.
+    pub fn write_timed_out(&self, patience: Duration) -> Fault {
+        if self.is_leader() && !self.has_quorum() {
+            return self.no_quorum();
+        }
+        let waited = humantime::format_duration(patience);
+        Fault::new(Reason::Timeout, format!("the write was not agreed on within {waited}"))
+            .next("its outcome is unknown; it is safe to repeat with the same request_id")
+    }
+}

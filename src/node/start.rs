@@ -1,0 +1,299 @@
+//! How a node comes up and goes down.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use tokio::sync::{Mutex, watch};
+
+use super::{
+    Inner, Node,
+    hub::Hub,
+    identity::{self, Identity},
+    keeper,
+    replica::{Replica, ReplicaError, Stores},
+};
+use crate::{
+    config::NodeConfig,
+    raft::{PeerService, types::Member},
+    storage::{Blocking, DataDir, StorageError},
+    types::{Clock, Entropy},
+    wire::Dialer,
+};
+
+/// The first node of a cluster. Later ids come from the log.
+const FIRST: u64 = 1;
+/// How long a stopping leader waits for a successor.
+const HAND_OVER: Duration = Duration::from_millis(1_500);
+/// How long a one-voter cluster may take to elect itself when it is made.
+const BOOTSTRAP: Duration = Duration::from_secs(10);
+
+/// What a node is made of: its configuration and the seams through which tests reach it.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Checked settings.
+    pub config: NodeConfig,
+    /// Wall clock.
+    pub clock: Clock,
+    /// Randomness.
+    pub entropy: Entropy,
+    /// How connections are made.
+    pub dialer: Dialer,
+    /// Where blocking work runs.
+    pub blocking: Blocking,
+}
+
+impl Settings {
+    /// The real clock, randomness, network and threads.
+    pub fn production(config: NodeConfig) -> Self {
+        Self {
+            config,
+            clock: Clock::system(),
+            entropy: Entropy::system(),
+            dialer: Dialer::tcp(),
+            blocking: Blocking::Pool,
+        }
+    }
+}
+
+/// Why a node stopped by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exit {
+    /// It was removed from its cluster.
+    Removed,
+    /// Its disk or state is broken: it answers no more, rather than wrongly.
+    Quarantined(String),
+    /// Its disk is full. What it has acknowledged is kept.
+    DiskFull(String),
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Removed => f.write_str("this node was removed from its cluster"),
+            Self::Quarantined(why) => write!(f, "this node's disk or state is broken: {why}"),
+            Self::DiskFull(why) => write!(f, "this node's disk is full: {why}"),
+        }
+    }
+}
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The disk.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// Consensus.
+    #[error("{0}")]
+    Consensus(String),
+    /// `init` wants an empty directory.
+    #[error("the data directory is not empty")]
+    NotEmpty,
+    /// There are files, but no identity.
+    #[error("the data directory holds files but no identity: it is not a node's, or its set-up was broken off")]
+    NoIdentity,
+    /// The cluster has removed this node.
+    #[error("node {name} (id {node_id}) was removed from cluster {cluster_id}")]
+    Removed {
+        /// Its name.
+        name: String,
+        /// Its id.
+        node_id: u64,
+        /// The cluster.
+        cluster_id: String,
+    },
+    /// Flags that contradict the identity.
+    #[error("this node is known as {known}, but was started with {given}")]
+    Contradiction {
+        /// From its identity.
+        known: String,
+        /// From its settings.
+        given: String,
+    },
+    /// A setting without which it cannot start.
+    #[error("{0} is not given")]
+    Missing(&'static str),
+}
+
+impl From<ReplicaError> for StartError {
+    fn from(error: ReplicaError) -> Self {
+        match error {
+            ReplicaError::Storage(error) => Self::Storage(error),
+            ReplicaError::Consensus(error) => Self::Consensus(error),
+        }
+    }
+}
+
+impl Node {
+    /// Makes a one-voter cluster in the empty data directory of `settings`, and stops again.
+    pub async fn init(settings: Settings) -> Result<Identity, StartError> {
+        let dir = DataDir::create_or_open(&settings.config.data_dir)?;
+        Self::init_on(settings, dir).await
+    }
+
+    /// The same on a directory of the caller's own.
+    pub async fn init_on(settings: Settings, dir: DataDir) -> Result<Identity, StartError> {
+        if !dir.is_empty()? {
+            return Err(StartError::NotEmpty);
+        }
+        let identity = first_identity(&settings)?;
+        let stores = Stores::open(&dir, &settings, true)?;
+        let node = Self::assemble(settings, dir.clone());
+        let replica = Replica::start(identity.clone(), stores, node.settings(), &node.inner.hub).await?;
+        let members = BTreeMap::from([(FIRST, member(&identity))]);
+        let failed = |error: &dyn fmt::Display| StartError::Consensus(format!("the cluster was not made: {error}"));
+        replica.raft.initialize(members).await.map_err(|error| failed(&error))?;
+        let led = replica.raft.wait(Some(BOOTSTRAP)).current_leader(FIRST, "the first node leads").await;
+        led.map_err(|error| failed(&error))?;
+        replica.stop(node.settings(), Duration::ZERO).await;
+        // Last, for an identity promises that the rest is there: a broken-off init is told apart by its absence.
+        identity::write(&dir, &identity)?;
+        Ok(identity)
+    }
+
+    /// Starts a node on the data directory of `settings`: a member goes on, an empty one waits to be adopted.
+    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        let dir = DataDir::create_or_open(&settings.config.data_dir)?;
+        Self::start_on(settings, dir).await
+    }
+
+    /// The same on a directory of the caller's own.
+    pub async fn start_on(settings: Settings, dir: DataDir) -> Result<Self, StartError> {
+        let node = Self::assemble(settings, dir.clone());
+        let Some(identity) = identity::read(&dir)? else {
+            node.refuse_leftovers()?;
+            return Ok(node);
+        };
+        if identity.removed {
+            let Identity { name, node_id, cluster_id, .. } = identity;
+            return Err(StartError::Removed { name, node_id, cluster_id });
+        }
+        contradictions(&identity, &node.settings().config)?;
+        let stores = Stores::open(&dir, node.settings(), false)?;
+        node.begin(identity, stores).await?;
+        Ok(node)
+    }
+
+    fn assemble(settings: Settings, dir: DataDir) -> Self {
+        let inner = Inner {
+            settings,
+            dir,
+            hub: Hub::default(),
+            peers: PeerService::default(),
+            replica: RwLock::new(None),
+            adopting: Mutex::new(()),
+            busy: Default::default(),
+            exit: watch::Sender::new(None),
+            changes: watch::Sender::new(0),
+            ready: watch::Sender::new(false),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// An adoption that was broken off leaves stores without an identity: nobody counts on them. Anything else in the
+    /// directory is not ours to touch.
+    fn refuse_leftovers(&self) -> Result<(), StartError> {
+        let ours = |name: &String| name.starts_with("log.redb") || name.starts_with("state.redb");
+        match self.inner.dir.disks().list()?.iter().all(ours) {
+            true => Ok(()),
+            false => Err(StartError::NoIdentity),
+        }
+    }
+
+    /// Starts consensus and the background duties under this identity.
+    pub(super) async fn begin(&self, identity: Identity, stores: Stores) -> Result<(), ReplicaError> {
+        let replica = Replica::start(identity, stores, self.settings(), &self.inner.hub).await?;
+        self.inner.peers.serve(replica.serving(self.settings()));
+        *self.inner.replica.write().unwrap_or_else(PoisonError::into_inner) = Some(replica.clone());
+        keeper::start(self.clone(), replica);
+        self.inner.changes.send_modify(|version| *version += 1);
+        Ok(())
+    }
+
+    /// Waits until the node stops by itself, and says why.
+    pub async fn exited(&self) -> Exit {
+        let mut exit = self.inner.exit.subscribe();
+        // The sender lives in `self`, so the wait ends with a value.
+        match exit.wait_for(Option::is_some).await {
+            Ok(exit) => exit.clone().unwrap_or(Exit::Removed),
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Ends this member's part: it answers no peer and no client any more.
+    pub(super) fn give_up(&self, why: Exit) {
+        self.inner.peers.stop();
+        *self.inner.replica.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.inner.hub.close();
+        self.inner.ready.send_replace(false);
+        self.inner.exit.send_if_modified(|exit| {
+            let first = exit.is_none();
+            if first {
+                tracing::error!(reason = %why, "this node stops");
+                *exit = Some(why);
+            }
+            first
+        });
+    }
+
+    /// Ends all subscriptions and takes no new ones: the first step of stopping.
+    pub fn close_subscriptions(&self) {
+        self.inner.hub.close();
+        self.inner.ready.send_replace(false);
+    }
+
+    /// Stops: hands leadership over, stops consensus, makes everything durable. Bounded by a few seconds.
+    pub async fn stop(&self) {
+        self.close_subscriptions();
+        let replica = self.inner.replica.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(replica) = replica {
+            replica.stop(self.settings(), HAND_OVER).await;
+            self.inner.peers.stop();
+            *self.inner.replica.write().unwrap_or_else(PoisonError::into_inner) = None;
+            tracing::info!(node = replica.identity.node_id, "stopped");
+        }
+    }
+}
+
+fn first_identity(settings: &Settings) -> Result<Identity, StartError> {
+    let config = &settings.config;
+    let listen = config.listen.as_ref().ok_or(StartError::Missing("--listen HOST:PORT"))?;
+    let advertise = config.advertise.as_ref().unwrap_or(listen);
+    let name = config.name.as_ref().ok_or(StartError::Missing("--name NAME"))?;
+    let id = uuid::Builder::from_random_bytes(settings.entropy.bytes()).into_uuid();
+    Ok(Identity {
+        cluster_id: id.to_string(),
+        epoch: 1,
+        node_id: FIRST,
+        name: name.to_string(),
+        address: advertise.to_string(),
+        zone: config.zone.as_ref().map(ToString::to_string).unwrap_or_default(),
+        removed: false,
+        create_time_ms: settings.clock.now_ms(),
+        listen: listen.to_string(),
+    })
+}
+
+/// The node as the membership carries it.
+fn member(identity: &Identity) -> Member {
+    Member { name: identity.name.clone(), address: identity.address.clone(), zone: identity.zone.clone() }
+}
+
+/// Name, address and zone of a member are the cluster's to change, not a flag's.
+fn contradictions(identity: &Identity, config: &NodeConfig) -> Result<(), StartError> {
+    let given = [
+        ("name", &identity.name, config.name.as_ref().map(ToString::to_string)),
+        ("advertise", &identity.address, config.advertise.as_ref().map(ToString::to_string)),
+        ("zone", &identity.zone, config.zone.as_ref().map(ToString::to_string)),
+    ];
+    for (what, known, given) in given {
+        if let Some(given) = given.filter(|given| given != known) {
+            let (known, given) = (format!("{what} {known}"), format!("--{what} {given}"));
+            return Err(StartError::Contradiction { known, given });
+        }
+    }
+    Ok(())
+}

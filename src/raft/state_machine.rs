@@ -1,0 +1,272 @@
+//! openraft's state machine over [`StateSlot`] and [`machine`].
+//!
+//! # Durability
+//!
+//! A batch of entries is one transaction: the commands' effects, the applied id and the last membership together. It is
+//! committed without an fsync, since the log replays what a crash takes back. Three moments make the state durable:
+//! a timer of the node, before a snapshot is reported, and shutdown. openraft purges the log only up to a reported
+//! snapshot, and a snapshot is reported only after the durable commit that covers it, so what is purged is never needed.
+//!
+//! # Snapshots
+//!
+//! A snapshot is the state file itself, read at one read transaction: building costs nothing and blocks no writer. None
+//! is kept ready, for an old read transaction keeps old pages from being reused: whoever asks gets the state of now.
+
+use std::{io, sync::Arc};
+
+use bytes::Bytes;
+use futures::{FutureExt, Stream, StreamExt};
+use openraft::{
+    EntryPayload as Payload, OptionalSend, RaftSnapshotBuilder,
+    storage::{ApplyResponder, EntryResponder, RaftStateMachine},
+};
+use prost::Message;
+use tokio::sync::watch;
+
+use super::{
+    convert,
+    types::{Decisions, Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig},
+};
+use crate::{
+    machine::{self, Effect},
+    storage::{
+        Blocking, Durable, StateSlot, StateView, StorageError, archive,
+        kv::{Read, Write},
+    },
+    wire::{raft as pb, store},
+};
+
+const APPLIED: &[u8] = b"\0applied";
+const MEMBERSHIP: &[u8] = b"\0membership";
+
+/// Entries that one transaction applies, at most: bounds the wait of whoever comes next.
+const APPLY_ENTRIES: usize = 256;
+
+/// A snapshot on its way.
+pub enum SnapshotData {
+    /// Ours, to be read and sent.
+    View(StateView),
+    /// Received, verified and synced: a state file waiting to take the place of ours.
+    Received(archive::Loaded),
+}
+
+/// What consensus keeps beside the chat state, in the same transactions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StateMeta {
+    /// The last entry applied.
+    pub applied: Option<LogId>,
+    /// The last membership applied.
+    pub membership: StoredMembership,
+}
+
+impl StateMeta {
+    /// Reads it from a view of the state.
+    pub fn read(view: &dyn Read) -> Result<Self, StorageError> {
+        let damaged = |what: &str, error: &dyn std::fmt::Display| StorageError::damaged(what, error);
+        let applied = match view.get(APPLIED)? {
+            Some(bytes) => {
+                let id = pb::LogId::decode(bytes.as_slice()).map_err(|e| damaged("the state's applied id", &e))?;
+                Some(convert::read_log_id(id))
+            }
+            None => None,
+        };
+        let membership = match view.get(MEMBERSHIP)? {
+            Some(bytes) => pb::StoredMembership::decode(bytes.as_slice())
+                .map_err(convert::Malformed::from)
+                .and_then(convert::read_stored_membership)
+                .map_err(|e| damaged("the state's membership", &e))?,
+            None => StoredMembership::default(),
+        };
+        Ok(Self { applied, membership })
+    }
+
+    /// Writes the applied id.
+    pub fn write_applied(batch: &mut dyn Write, applied: &LogId) -> Result<(), StorageError> {
+        batch.put(APPLIED, &convert::log_id(applied).encode_to_vec())
+    }
+
+    /// Writes the membership.
+    pub fn write_membership(batch: &mut dyn Write, membership: &StoredMembership) -> Result<(), StorageError> {
+        batch.put(MEMBERSHIP, &convert::stored_membership(membership).encode_to_vec())
+    }
+
+    fn snapshot(self) -> SnapshotMeta {
+        SnapshotMeta { last_log_id: self.applied, last_membership: self.membership }
+    }
+}
+
+/// What has changed on this node, told after the commit.
+#[derive(Debug, Clone)]
+pub enum Changed {
+    /// These parts of the chat state.
+    Parts(Vec<Effect>),
+    /// All of it: a snapshot was installed.
+    Everything,
+}
+
+/// Applies what is agreed on to the state file, and tells what has changed.
+#[derive(Clone)]
+pub struct StateMachine {
+    slot: StateSlot,
+    blocking: Blocking,
+    applied: Arc<watch::Sender<u64>>,
+    publish: Arc<dyn Fn(Changed) + Send + Sync>,
+}
+
+impl StateMachine {
+    /// The state in this slot. `publish` is called after each commit; it must not block.
+    pub fn new(
+        slot: StateSlot,
+        blocking: Blocking,
+        publish: impl Fn(Changed) + Send + Sync + 'static,
+    ) -> Result<Self, StorageError> {
+        let applied = StateMeta::read(&slot.current().view()?)?.applied.map_or(0, |id| id.index());
+        Ok(Self { slot, blocking, applied: Arc::new(watch::Sender::new(applied)), publish: Arc::new(publish) })
+    }
+
+    /// The index of the last entry whose effects can be read.
+    pub fn watch_applied(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
+    }
+
+    fn commit(slot: &StateSlot, entries: Vec<Entry>) -> Result<(u64, Vec<Decisions>, Vec<Effect>), StorageError> {
+        let mut batch = slot.current().begin()?;
+        let mut decisions = Vec::with_capacity(entries.len());
+        let mut effects = Vec::new();
+        let mut index = 0;
+        for entry in entries {
+            index = entry.log_id.index();
+            let decided = apply_entry(&mut batch, &entry, &mut effects)?;
+            StateMeta::write_applied(&mut batch, &entry.log_id)?;
+            decisions.push(Decisions(decided));
+        }
+        batch.commit(Durable::No)?;
+        Ok((index, decisions, effects))
+    }
+}
+
+/// A view of another state, as an archive that never leaves the process.
+fn copy(slot: &StateSlot, view: StateView) -> Result<archive::Loaded, StorageError> {
+    let mut writer = archive::Writer::new(view, Bytes::new())?;
+    let mut loader = slot.loader()?;
+    while let Some(frame) = writer.next_frame()? {
+        loader.feed(&frame)?;
+    }
+    loader.finish()
+}
+
+fn apply_entry(
+    batch: &mut dyn Write,
+    entry: &Entry,
+    effects: &mut Vec<Effect>,
+) -> Result<Vec<machine::Decided>, StorageError> {
+    match &entry.payload {
+        Payload::Blank => Ok(Vec::new()),
+        Payload::Membership(membership) => {
+            let stored = StoredMembership::new(Some(entry.log_id), membership.clone());
+            StateMeta::write_membership(batch, &stored)?;
+            Ok(Vec::new())
+        }
+        Payload::Normal(proposal) => {
+            let index = entry.log_id.index();
+            let commands = store::CommandBatch::decode(proposal.0.clone())
+                .map_err(|error| StorageError::damaged(format!("the commands of log entry {index}"), error))?;
+            let applied = machine::apply(batch, index, &commands)?;
+            effects.extend(applied.effects);
+            Ok(applied.outcomes)
+        }
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Self;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let view = self.slot.current().view().map_err(io::Error::other)?;
+        let meta = StateMeta::read(&view).map_err(io::Error::other)?;
+        Ok((meta.applied, meta.membership))
+    }
+
+    async fn apply<Strm>(&mut self, mut incoming: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        while let Some(first) = incoming.next().await {
+            let (entry, responder) = first?;
+            let mut entries = vec![entry];
+            let mut responders: Vec<Option<ApplyResponder<TypeConfig>>> = vec![responder];
+            // Whatever is ready joins this transaction; nothing is waited for.
+            while entries.len() < APPLY_ENTRIES {
+                let Some(Some(next)) = incoming.next().now_or_never() else { break };
+                let (entry, responder) = next?;
+                entries.push(entry);
+                responders.push(responder);
+            }
+            let slot = self.slot.clone();
+            let work = self.blocking.run(move || Self::commit(&slot, entries));
+            let (index, decisions, effects) = work.await.map_err(io::Error::other)?;
+            self.applied.send_replace(index);
+            (self.publish)(Changed::Parts(effects));
+            for (responder, decisions) in responders.into_iter().zip(decisions) {
+                if let Some(responder) = responder {
+                    responder.send(decisions);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
+        let slot = self.slot.clone();
+        let expected = meta.clone();
+        let install = move || -> Result<u64, StorageError> {
+            let loaded = match snapshot {
+                SnapshotData::Received(loaded) => loaded,
+                SnapshotData::View(view) => copy(&slot, view)?,
+            };
+            slot.install(loaded)?;
+            let found = StateMeta::read(&slot.current().view()?)?;
+            if found.applied != expected.last_log_id {
+                return Err(StorageError::damaged(
+                    "the installed snapshot",
+                    "its applied id is not what was announced",
+                ));
+            }
+            Ok(found.applied.map_or(0, |id| id.index()))
+        };
+        let applied = self.blocking.run(install).await.map_err(io::Error::other)?;
+        self.applied.send_replace(applied);
+        (self.publish)(Changed::Everything);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        let view = self.slot.current().view().map_err(io::Error::other)?;
+        let meta = StateMeta::read(&view).map_err(io::Error::other)?;
+        if meta.applied.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Snapshot { meta: meta.snapshot(), snapshot: SnapshotData::View(view) }))
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let slot = self.slot.clone();
+        let build = move || -> Result<Snapshot, StorageError> {
+            // The view first, the flush after: what is reported is then durable.
+            let view = slot.current().view()?;
+            let meta = StateMeta::read(&view)?;
+            slot.current().flush()?;
+            Ok(Snapshot { meta: meta.snapshot(), snapshot: SnapshotData::View(view) })
+        };
+        self.blocking.run(build).await.map_err(io::Error::other)
+    }
+}
