@@ -6,7 +6,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::*},
+    },
 };
 
 use tokio::sync::Notify;
@@ -20,7 +23,10 @@ use crate::{
 
 /// All doorbells of a node.
 #[derive(Clone, Default)]
-pub struct Hub(Arc<Mutex<Listeners>>);
+pub struct Hub {
+    listeners: Arc<Mutex<Listeners>>,
+    told: Arc<AtomicU64>,
+}
 
 #[derive(Default)]
 struct Listeners {
@@ -53,7 +59,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Hub {
     /// A doorbell for what `account` may see: itself and these conversations.
     pub fn doorbell(&self, account: AccountId, conversations: Vec<ConversationId>) -> Result<Doorbell, Fault> {
-        let mut listeners = lock(&self.0);
+        let mut listeners = lock(&self.listeners);
         if listeners.closed {
             return Err(Fault::new(Reason::ShuttingDown, "this node is stopping").next("subscribe on another node"));
         }
@@ -74,20 +80,22 @@ impl Hub {
 
     /// Rings whom a change concerns. Does not block.
     pub fn publish(&self, changed: &Changed) {
-        let listeners = lock(&self.0);
-        match changed {
-            Changed::Everything => {
+        let listeners = lock(&self.listeners);
+        match &changed.parts {
+            None => {
                 for bell in listeners.bells.values() {
                     bell.ring(|missed| (missed.all, missed.account) = (true, true));
                 }
             }
-            Changed::Parts(effects) => effects.iter().for_each(|effect| listeners.ring(effect)),
+            Some(effects) => effects.iter().for_each(|effect| listeners.ring(effect)),
         }
+        // After the rings: whoever reads this finds all of them rung.
+        self.told.store(changed.through, Release);
     }
 
     /// Ends every doorbell, for the node stops.
     pub fn close(&self) {
-        let mut listeners = lock(&self.0);
+        let mut listeners = lock(&self.listeners);
         listeners.closed = true;
         for bell in listeners.bells.values() {
             bell.ring(|missed| missed.closed = true);
@@ -147,6 +155,9 @@ pub struct Doorbell {
 pub struct Ring {
     /// Conversations with something new; `None` when too many to name: look at all.
     pub conversations: Option<Vec<ConversationId>>,
+    /// The log index up to which this ring and those before it tell of everything: a view may be newer already, and
+    /// what it shows beyond is told of by a later ring.
+    pub through: u64,
     /// The account itself changed: it joined or left a conversation, moved a read mark, ended a session, was deleted.
     pub account: bool,
 }
@@ -158,6 +169,7 @@ impl Doorbell {
     pub async fn wait(&mut self) -> Option<Ring> {
         loop {
             let rung = self.bell.rung.notified();
+            let through = self.hub.told.load(Acquire);
             {
                 let mut missed = lock(&self.bell.missed);
                 if missed.closed {
@@ -166,7 +178,7 @@ impl Doorbell {
                 if !missed.is_empty() {
                     let missed = std::mem::take(&mut *missed);
                     let conversations = (!missed.all).then(|| missed.conversations.into_iter().collect());
-                    return Some(Ring { conversations, account: missed.account });
+                    return Some(Ring { conversations, through, account: missed.account });
                 }
             }
             rung.await;
@@ -176,7 +188,7 @@ impl Doorbell {
     /// Listens to these conversations from now on, beside the account itself.
     pub fn listen_to(&mut self, conversations: &[ConversationId]) {
         let new: BTreeSet<_> = conversations.iter().copied().collect();
-        let mut listeners = lock(&self.hub.0);
+        let mut listeners = lock(&self.hub.listeners);
         for gone in self.conversations.difference(&new) {
             listeners.forget_conversation(*gone, self.id);
         }
@@ -201,7 +213,7 @@ impl Listeners {
 
 impl Drop for Doorbell {
     fn drop(&mut self) {
-        let mut listeners = lock(&self.hub.0);
+        let mut listeners = lock(&self.hub.listeners);
         listeners.bells.remove(&self.id);
         for conversation in std::mem::take(&mut self.conversations) {
             listeners.forget_conversation(conversation, self.id);
@@ -224,8 +236,12 @@ mod tests {
     const ALICE: AccountId = AccountId(1);
     const ROOM: ConversationId = ConversationId(7);
 
+    fn changed(effects: Vec<Effect>) -> Changed {
+        Changed { through: 5, parts: Some(effects) }
+    }
+
     fn ring_of(conversations: &[ConversationId]) -> Option<Ring> {
-        Some(Ring { conversations: Some(conversations.to_vec()), account: false })
+        Some(Ring { conversations: Some(conversations.to_vec()), through: 5, account: false })
     }
 
     #[tokio::test]
@@ -233,7 +249,7 @@ mod tests {
         let hub = Hub::default();
         let mut bell = hub.doorbell(ALICE, vec![ROOM]).unwrap();
         assert!(bell.wait().now_or_never().is_none(), "nothing has changed yet");
-        hub.publish(&Changed::Parts(vec![Effect::Conversation(ROOM), Effect::Conversation(ROOM)]));
+        hub.publish(&changed(vec![Effect::Conversation(ROOM), Effect::Conversation(ROOM)]));
         assert_eq!(bell.wait().await, ring_of(&[ROOM]));
         assert!(bell.wait().now_or_never().is_none(), "one ring for both changes");
     }
@@ -242,13 +258,13 @@ mod tests {
     async fn others_are_not_rung_and_leave_nothing_behind() {
         let hub = Hub::default();
         let mut bell = hub.doorbell(ALICE, vec![ROOM]).unwrap();
-        hub.publish(&Changed::Parts(vec![Effect::Account(AccountId(2)), Effect::Conversation(ConversationId(8))]));
+        hub.publish(&changed(vec![Effect::Account(AccountId(2)), Effect::Conversation(ConversationId(8))]));
         assert!(bell.wait().now_or_never().is_none());
         bell.listen_to(&[ConversationId(8)]);
-        hub.publish(&Changed::Parts(vec![Effect::Conversation(ROOM), Effect::Conversation(ConversationId(8))]));
+        hub.publish(&changed(vec![Effect::Conversation(ROOM), Effect::Conversation(ConversationId(8))]));
         assert_eq!(bell.wait().await, ring_of(&[ConversationId(8)]));
         drop(bell);
-        let listeners = lock(&hub.0);
+        let listeners = lock(&hub.listeners);
         assert!(listeners.bells.is_empty() && listeners.by_account.is_empty() && listeners.by_conversation.is_empty());
     }
 
@@ -257,8 +273,8 @@ mod tests {
         let hub = Hub::default();
         let many: Vec<_> = (1..=limits::DIRTY_CONVERSATIONS as u64 + 1).map(ConversationId).collect();
         let mut bell = hub.doorbell(ALICE, many.clone()).unwrap();
-        hub.publish(&Changed::Parts(many.into_iter().map(Effect::Conversation).collect()));
-        assert_eq!(bell.wait().await, Some(Ring { conversations: None, account: false }));
+        hub.publish(&changed(many.into_iter().map(Effect::Conversation).collect()));
+        assert_eq!(bell.wait().await, Some(Ring { conversations: None, through: 5, account: false }));
     }
 
     #[tokio::test]

@@ -97,11 +97,11 @@ impl StateMeta {
 
 /// What has changed on this node, told after the commit.
 #[derive(Debug, Clone)]
-pub enum Changed {
-    /// These parts of the chat state.
-    Parts(Vec<Effect>),
-    /// All of it: a snapshot was installed.
-    Everything,
+pub struct Changed {
+    /// The log index up to which everything has now been told.
+    pub through: u64,
+    /// The parts that changed; `None`: all of it, for a snapshot was installed.
+    pub parts: Option<Vec<Effect>>,
 }
 
 /// Applies what is agreed on to the state file, and tells what has changed.
@@ -207,7 +207,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let work = self.blocking.run(move || Self::commit(&slot, entries));
             let (index, decisions, effects) = work.await.map_err(io::Error::other)?;
             self.applied.send_replace(index);
-            (self.publish)(Changed::Parts(effects));
+            (self.publish)(Changed { through: index, parts: Some(effects) });
             for (responder, decisions) in responders.into_iter().zip(decisions) {
                 if let Some(responder) = responder {
                     responder.send(decisions);
@@ -241,7 +241,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         };
         let applied = self.blocking.run(install).await.map_err(io::Error::other)?;
         self.applied.send_replace(applied);
-        (self.publish)(Changed::Everything);
+        (self.publish)(Changed { through: applied, parts: None });
         Ok(())
     }
 

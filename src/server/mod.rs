@@ -36,6 +36,7 @@ mod conversations;
 mod desk;
 mod events;
 mod health;
+mod join;
 mod listen;
 mod messages;
 mod passwords;
