@@ -7,12 +7,13 @@
 //! Nothing is pushed into a queue: the next events are read when the consumer has taken the last ones. A slow consumer
 //! lags, its cursor stands still, and all that it costs is one page.
 //!
-//! # Why every look is at all conversations
+//! # Why a ring tells its index
 //!
-//! A ring names the conversations that changed, but a view may be newer than the ring: it could show an event at index 9
-//! of a conversation that rang, while one at index 8 of another has not rung yet. Were 9 delivered, 8 would be behind
-//! the cursor for ever. A look at all conversations of one view has no such hole; a conversation without news costs it
-//! one row and one get.
+//! Looking at the changed conversations alone spares an account with thousands of them a long look. But a view may be
+//! newer than the ring: it could show an event at index 9 of a conversation that rang, while one at index 8 of another
+//! has not rung yet. Were 9 delivered, 8 would be behind the cursor for ever. So a look at some conversations takes no
+//! event beyond the index that the ring vouches for. A look at all of them needs no such care, and one is taken with
+//! every heartbeat, too.
 
 use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
@@ -36,9 +37,9 @@ use super::{
 };
 use crate::{
     machine::query,
-    node::Doorbell,
+    node::{Doorbell, Ring},
     storage::{self, kv::Read},
-    types::{AccountId, Consistency, Cursor, SessionKey, limits},
+    types::{AccountId, Consistency, ConversationId, Cursor, SessionKey, limits},
     wire::{
         Fault, Reason,
         chat::{self, event_service_server::EventService, subscribe_response::Event},
@@ -113,6 +114,42 @@ async fn resume(desk: &Desk, call: &Call, key: SessionKey, cursor: Cursor) -> Re
     Ok((account, index))
 }
 
+/// What to look at next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Look {
+    /// At nothing: all was seen.
+    Nothing,
+    /// At these conversations, up to this log index.
+    At { conversations: Vec<ConversationId>, through: u64 },
+    /// At everything that the account may see.
+    All,
+}
+
+impl Look {
+    /// What to look at after a `ring`.
+    fn after(ring: Ring) -> Self {
+        match ring.conversations {
+            Some(conversations) if !ring.account => Self::At { conversations, through: ring.through },
+            _ => Self::All,
+        }
+    }
+
+    fn conversations(&self) -> Option<&[ConversationId]> {
+        match self {
+            Self::At { conversations, .. } => Some(conversations),
+            Self::Nothing | Self::All => None,
+        }
+    }
+
+    /// How far this look, at a view of log index `index`, sees everything.
+    fn sees_through(&self, index: u64) -> u64 {
+        match self {
+            Self::At { through, .. } => index.min(*through),
+            Self::Nothing | Self::All => index,
+        }
+    }
+}
+
 struct Subscription {
     desk: Arc<Desk>,
     key: SessionKey,
@@ -121,8 +158,7 @@ struct Subscription {
     doorbell: Doorbell,
     /// Read, and not yet delivered.
     pending: VecDeque<chat::SubscribeResponse>,
-    /// There may be something to see.
-    look: bool,
+    look: Look,
     /// The account may have joined or left conversations since the doorbell was told of them.
     moved: bool,
     heartbeat_at: Instant,
@@ -140,7 +176,7 @@ impl Subscription {
             cursor,
             doorbell,
             pending: VecDeque::new(),
-            look: true,
+            look: Look::All,
             moved: true,
             heartbeat_at: Instant::now(),
             told_quorum: None,
@@ -158,7 +194,7 @@ impl Subscription {
                 self.cursor = self.cursor.max(Cursor(event.cursor));
                 return Ok(event);
             }
-            if self.look {
+            if self.look != Look::Nothing {
                 self.read().await?;
             } else if let Some(heartbeat) = self.heartbeat() {
                 return Ok(heartbeat);
@@ -175,16 +211,17 @@ impl Subscription {
             let conversations = self.query(query::conversation_ids).await?.0;
             self.doorbell.listen_to(&conversations);
         }
-        let cursor = self.cursor;
+        let (look, cursor) = (self.look.clone(), self.cursor);
         let reading = self.query(move |state, account| {
-            query::events_after(state, account, cursor, None, limits::SUBSCRIPTION_READ_AHEAD)
+            query::events_after(state, account, cursor, look.conversations(), limits::SUBSCRIPTION_READ_AHEAD)
         });
         let ((events, _), index) = reading.await?;
-        if events.is_empty() {
-            self.look = false;
-            self.cursor = self.cursor.max(Cursor::end_of(index));
+        let through = Cursor::end_of(self.look.sees_through(index));
+        self.pending = events.into_iter().take_while(|event| event.cursor <= through.0).collect();
+        if self.pending.is_empty() {
+            self.look = Look::Nothing;
+            self.cursor = self.cursor.max(through);
         }
-        self.pending = events.into();
         Ok(())
     }
 
@@ -220,14 +257,40 @@ impl Subscription {
             ring = self.doorbell.wait() => {
                 let ring = ring.ok_or_else(shutting_down)?;
                 self.moved |= ring.account;
-                self.look = true;
+                self.look = Look::after(ring);
                 Ok(())
             }
             () = sleep_until(self.heartbeat_at) => {
-                self.look = true;
+                self.look = Look::All;
                 Ok(())
             }
             changed = self.has_quorum.changed() => changed.map_err(|_| shutting_down()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ring(conversations: Option<Vec<u64>>, account: bool) -> Ring {
+        let conversations = conversations.map(|ids| ids.into_iter().map(ConversationId).collect());
+        Ring { conversations, through: 7, account }
+    }
+
+    #[test]
+    fn a_ring_of_some_conversations_is_looked_into_no_further_than_it_vouches() {
+        let look = Look::after(ring(Some(vec![1]), false));
+        assert_eq!(look.conversations(), Some(&[ConversationId(1)][..]));
+        assert_eq!(look.sees_through(9), 7, "the view is newer than the ring");
+        assert_eq!(look.sees_through(5), 5, "a view never shows what it has not");
+    }
+
+    #[test]
+    fn a_ring_of_the_account_or_of_too_much_means_a_look_at_all() {
+        for ring in [ring(Some(vec![1]), true), ring(None, false)] {
+            let look = Look::after(ring);
+            assert_eq!((look.conversations(), look.sees_through(9)), (None, 9));
         }
     }
 }
