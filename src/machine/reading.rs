@@ -12,14 +12,17 @@
 //!
 //! The mark moves on by itself over what is read already, so that the sparse set stays small.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
+};
 
 use super::{
     context::Context,
     conversations::{CLEAR_STEP, as_member},
     error::{Result, invalid, refuse},
     keys::{self, Span},
-    records::{clear, count_in, event_at, exists, is_erased, is_message, keys_in, save},
+    records::{clear, count_in, each, event_at, exists, is_erased, is_message, save},
     sessions::Actor,
 };
 use crate::{
@@ -59,9 +62,10 @@ impl Place {
         let prefix = keys::all_of(keys::ERASED, self.id.0);
         let span = Span { start: keys::erased(self.id, self.member.read_seq + 1).to_vec(), end: prefix.end };
         let mut erased = 0;
-        for key in keys_in(state, &span, usize::MAX)? {
-            erased += u64::from(!self.has_row(state, keys::last_number(&key))?);
-        }
+        each(state, &span, |key, _: store::Present| {
+            erased += u64::from(!self.has_row(state, keys::last_number(key))?);
+            Ok(ControlFlow::Continue(()))
+        })?;
         Ok(unread.saturating_sub(erased))
     }
 

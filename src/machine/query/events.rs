@@ -64,7 +64,6 @@ pub fn events_after(
 
 /// Where events of a timeline are seen from.
 struct Source {
-    joined_seq: u64,
     /// `None` if the account is out since.
     place: Option<Place>,
 }
@@ -114,7 +113,7 @@ impl News<'_> {
         if place.conversation.last_cursor > self.after.0 {
             let joined_seq = place.member.joined_seq;
             self.timelines.add(place.id, joined_seq, place.conversation.last_seq, self.after)?;
-            self.sources.push(Source { joined_seq, place: Some(place) });
+            self.sources.push(Source { place: Some(place) });
         }
         Ok(())
     }
@@ -137,7 +136,7 @@ impl News<'_> {
                 Some(account_event::Kind::Left(left)) => {
                     let id = ConversationId(left.conversation_id);
                     self.timelines.add(id, left.joined_seq, left.left_seq, self.after)?;
-                    self.sources.push(Source { joined_seq: left.joined_seq, place: None });
+                    self.sources.push(Source { place: None });
                 }
                 Some(account_event::Kind::Hidden(hidden)) => {
                     let messages = hidden.messages.into_iter().map(reference).collect();
@@ -168,8 +167,12 @@ impl News<'_> {
         let source = &self.sources[source];
         match event.kind {
             Some(Kind::Deletion(deletion)) => {
-                let seqs = deletion.seqs.into_iter().filter(|seq| *seq >= source.joined_seq);
-                let messages = seqs.map(|seq| reference(store::MessageRef { conversation_id: id.0, seq })).collect();
+                // Those from before the account joined too: without any, nothing would say where this event stands.
+                let messages = deletion
+                    .seqs
+                    .into_iter()
+                    .map(|seq| reference(store::MessageRef { conversation_id: id.0, seq }))
+                    .collect();
                 let by = self.authors.name(event.author_id)?;
                 Ok(Event::Deleted(chat::MessagesDeleted { messages, by, seq }))
             }
