@@ -1,46 +1,88 @@
 //! A replica: see [`quorate::cli::node`].
 
-use std::process::ExitCode;
+use std::{future::Future, process::ExitCode};
 
 use clap::{CommandFactory, Parser};
 use quorate::{
     cli::{
         Exit, Failure, Output, Result, completions, finish,
-        node::{self, NodeArgs, NodeCommand},
+        node::{self as cli, NodeArgs, NodeCommand},
     },
     config::{LogFormat, NodeConfig},
-    telemetry,
+    node::{self, Node, Settings, StartError},
+    server::{self, Ended},
+    storage::StorageError,
+    telemetry, wire,
 };
 
 fn main() -> ExitCode {
-    finish(run(NodeArgs::parse().command))
+    finish(dispatch(NodeArgs::parse().command))
 }
 
-fn run(command: NodeCommand) -> Result<()> {
+fn dispatch(command: NodeCommand) -> Result<()> {
     match command {
-        NodeCommand::Init { settings, .. } | NodeCommand::Restore { settings, .. } => {
+        NodeCommand::Init { settings, json } => {
             let config = settings.load()?;
-            node::founder(&config)?;
+            cli::founder(&config)?;
             with_logs(&config)?;
-            Err(to_be_joined("init and restore"))
+            let identity = block_on(Node::init(Settings::production(config)))?.map_err(not_started)?;
+            let mut output = Output::standard(json);
+            if json {
+                return output.message(&identity);
+            }
+            output.line(format!("cluster {} made, with node {} as its one voter", identity.cluster_id, identity.name))
         }
         NodeCommand::Run { settings } => {
             let config = settings.load()?;
             with_logs(&config)?;
-            Err(to_be_joined("run"))
+            block_on(run(config))?
         }
-        NodeCommand::Inspect { .. } => Err(to_be_joined("inspect")),
+        NodeCommand::Inspect { data_dir, json } => {
+            let settings = Settings::production(NodeConfig::defaults(data_dir));
+            let found = block_on(node::inspect(settings))?.map_err(not_started)?;
+            let mut output = Output::standard(json);
+            if json { output.message(&found) } else { output.line(wire::json::to_string(&found)) }
+        }
+        NodeCommand::Restore { .. } => Err(Failure::new(Exit::Failure, "restore needs `node::restore`")),
         NodeCommand::Completions { shell } => completions(shell, NodeArgs::command(), &mut Output::standard(false)),
     }
 }
 
-fn with_logs(config: &NodeConfig) -> Result<()> {
-    let json = config.log.format == LogFormat::Json;
-    telemetry::init(&config.log.filter, json)
-        .map_err(|error| Failure::new(Exit::Configuration, error.to_string()).next("correct --log"))
+async fn run(config: NodeConfig) -> Result<()> {
+    let node = Node::start(Settings::production(config)).await.map_err(not_started)?;
+    match server::run(node).await.map_err(cli::run_failure)? {
+        Ended::Asked => Ok(()),
+        Ended::ByItself(exit) => {
+            let code = match exit {
+                node::Exit::Removed => Exit::Removed,
+                node::Exit::Quarantined(_) => Exit::Quarantined,
+                node::Exit::DiskFull(_) => Exit::Temporary,
+            };
+            Err(Failure::new(code, exit.to_string()))
+        }
+    }
 }
 
-/// The seam to `node`, which has no `start`, `init`, `restore` and `inspect` yet.
-fn to_be_joined(command: &str) -> Failure {
-    Failure::new(Exit::Failure, format!("{command} needs a node, which this build does not have"))
+fn block_on<T>(future: impl Future<Output = T>) -> Result<T> {
+    let runtime = tokio::runtime::Runtime::new();
+    let runtime = runtime.map_err(|error| Failure::new(Exit::Failure, format!("cannot start: {error}")))?;
+    Ok(runtime.block_on(future))
+}
+
+fn not_started(error: StartError) -> Failure {
+    let exit = match &error {
+        StartError::Removed { .. } => Exit::Removed,
+        StartError::Storage(StorageError::DiskFull { .. }) => Exit::Temporary,
+        StartError::Storage(StorageError::Damaged { .. } | StorageError::TooNew { .. }) => Exit::Quarantined,
+        StartError::NotEmpty | StartError::NoIdentity | StartError::Contradiction { .. } | StartError::Missing(_) => {
+            Exit::Configuration
+        }
+        StartError::Storage(_) | StartError::Consensus(_) => Exit::Failure,
+    };
+    Failure::new(exit, error.to_string())
+}
+
+fn with_logs(config: &NodeConfig) -> Result<()> {
+    telemetry::init(&config.log.filter, config.log.format == LogFormat::Json)
+        .map_err(|error| Failure::new(Exit::Configuration, error.to_string()).next("correct --log"))
 }

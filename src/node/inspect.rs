@@ -2,7 +2,11 @@
 
 use prost_types::Timestamp;
 
-use super::{identity, replica::Stores, start::{Settings, StartError}};
+use super::{
+    identity,
+    replica::Stores,
+    start::{Settings, StartError},
+};
 use crate::{
     raft::{LogStore, StateMeta},
     storage::{DataDir, archive},

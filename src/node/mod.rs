@@ -136,6 +136,12 @@ impl Node {
         }
     }
 
+    /// `host:port` to listen on: as set, or as when this node was made.
+    pub fn listen(&self) -> Option<String> {
+        let set = self.settings().config.listen.as_ref().map(ToString::to_string);
+        set.or_else(|| self.replica().ok().map(|replica| replica.identity.listen.clone()))
+    }
+
     fn replica(&self) -> Result<Arc<Replica>, Fault> {
         let replica = self.inner.replica.read().unwrap_or_else(PoisonError::into_inner).clone();
         replica.ok_or_else(|| match &*self.inner.exit.borrow() {

@@ -2,10 +2,7 @@
 
 use openraft::testing::log::{StoreBuilder, Suite};
 
-use super::{
-    LogStore, StateMachine,
-    types::{TypeConfig},
-};
+use super::{LogStore, StateMachine, types::TypeConfig};
 use crate::storage::{Blocking, DataDir, LogFile, Open, StateSlot};
 
 struct Builder(Blocking);

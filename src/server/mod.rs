@@ -40,6 +40,7 @@ mod join;
 mod listen;
 mod messages;
 mod passwords;
+mod run;
 mod sessions;
 mod signal;
 mod translate;
@@ -62,6 +63,7 @@ use tonic::{
 use tower::util::MapResponseLayer;
 
 pub use listen::{incoming, listen};
+pub use run::{Ended, peers, run};
 pub use signal::stop_requested;
 
 use self::{cluster::stopped, desk::Desk};
