@@ -11,7 +11,7 @@ use crate::{
     config::NodeConfig,
     node::{self, Identity, Node, Settings, StartError},
     storage::StorageError,
-    types::Address,
+    types::{Address, limits},
     wire::{
         Fault, json,
         raft::{join_service_server::JoinServiceServer, raft_service_server::RaftServiceServer},
@@ -105,8 +105,6 @@ pub async fn run(config: NodeConfig) -> Result<()> {
         tracing::info!("this node is empty: it waits to be added with `chat-admin add-node {} {address}`", name(&node));
     }
     let (stop, stopping) = oneshot::channel::<()>();
-    let mut extra = Routes::builder();
-    add_peer_services(&mut extra, &node);
     let closing = node.clone();
     let serving = tokio::spawn({
         let (node, config) = (node.clone(), config.clone());
@@ -114,7 +112,8 @@ pub async fn run(config: NodeConfig) -> Result<()> {
             let shutdown = async {
                 let _ = stopping.await;
             };
-            serve(node, &config, incoming(listener), extra.routes(), shutdown).await
+            let peers = peers(&node);
+            serve(node, &config, incoming(listener), peers, shutdown).await
         }
     });
     let exit = tokio::select! {
@@ -144,12 +143,11 @@ fn name(node: &Node) -> String {
 }
 
 /// The services that only peers and strangers speak.
-pub fn add_peer_services(routes: &mut tonic::service::RoutesBuilder, node: &Node) {
-    let limit = crate::types::limits::PEER_RPC_BYTES;
-    routes.add_service(
-        RaftServiceServer::new(node.peer_service()).max_decoding_message_size(limit).max_encoding_message_size(limit),
-    );
-    routes.add_service(JoinServiceServer::new(Join(node.clone())));
+pub fn peers(node: &Node) -> Routes {
+    let raft = RaftServiceServer::new(node.peer_service())
+        .max_decoding_message_size(limits::PEER_RPC_BYTES)
+        .max_encoding_message_size(limits::PEER_RPC_BYTES);
+    Routes::new(raft).add_service(JoinServiceServer::new(Join(node.clone())))
 }
 
 /// As given, or as the node's identity has it.
