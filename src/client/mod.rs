@@ -20,6 +20,7 @@ mod discovery;
 mod effort;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod ledger;
 mod order;
 mod rooms;
 mod session;

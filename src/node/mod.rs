@@ -18,6 +18,7 @@ mod keeper;
 mod leadership;
 mod proposer;
 mod reads;
+mod recover;
 mod replica;
 mod restore;
 mod start;
@@ -37,6 +38,7 @@ pub use self::{
     inspect::inspect,
     join::PROTOCOL,
     proposer::Proposed,
+    recover::{Compared, Recovery, Survivor},
     start::{Exit, Settings, StartError},
     status::VERSION,
 };
