@@ -64,6 +64,7 @@ struct Inner {
     replica: RwLock<Option<Arc<Replica>>>,
     adopting: Mutex<()>,
     busy: change::Busy,
+    ready_learners: change::Ready,
     exit: watch::Sender<Option<Exit>>,
     changes: watch::Sender<u64>,
     ready: watch::Sender<bool>,

@@ -208,6 +208,7 @@ impl Node {
             replica: RwLock::new(None),
             adopting: Mutex::new(()),
             busy: Default::default(),
+            ready_learners: Default::default(),
             exit: watch::Sender::new(None),
             changes: watch::Sender::new(0),
             ready: watch::Sender::new(false),
