@@ -58,17 +58,18 @@ fn a_configuration_that_cannot_work_ends_with_78() {
 fn nodes_and_data_of_another_cluster_are_kept_out() {
     let mut ours = Cluster::of(3);
     let mut theirs = Cluster::of(1);
-    ours.account("alice");
     // Theirs is not adopted.
     ours.admin(&["add-node", "n9", &theirs.address("n1")]).expect(7).says("empty node");
     // Their data at the address of one of ours: the others do not take it for theirs.
-    let (address, data) = (ours.address("n3"), theirs.data("n1"));
+    let (address, data, known_as) = (ours.address("n3"), theirs.data("n1"), theirs.address("n1"));
     ours.kill("n3");
     theirs.kill("n1");
+    chat_node(&["run", "--data-dir", &data, "--listen", &address]).expect(78).says("this node is known as");
     let log = tempfile::NamedTempFile::new().expect("a log");
-    let impostor = Running::start(&["--data-dir", &data, "--listen", &address], log.path());
+    let impostor = Running::start(&["--data-dir", &data, "--listen", &address, "--advertise", &known_as], log.path());
     eventually("the impostor listens", || impostor.logged().contains("listening"));
-    ours.writes_go_on();
+    let rest = format!("{},{}", ours.address("n1"), ours.address("n2"));
+    ours.chat_by_way_of(&rest, &["register", "alice"]).expect(0);
     let verified = ours.admin(&["--timeout", "5s", "verify"]);
     assert!(verified.code != 0, "the impostor counts as a replica:\n{}", verified.out);
     drop(impostor);
@@ -85,7 +86,7 @@ fn every_exit_code_of_the_clients_is_met() {
     let chat = |args: &[&str]| cluster.chat(args);
     chat(&["send", "alice", ""]).expect(1);
     chat(&["send"]).expect(2);
-    chat(&["send", "nobody", "hi"]).expect(3).says("next: ");
+    chat(&["send", "nobody", "hi"]).expect(3).says("nobody");
     chat(&["register", "ALICE"]).expect(4);
     chat(&["--as", "bob", "whoami"]).expect(5).says("next: sign in with `chat login NAME`");
     let mut login = program("chat");
