@@ -9,7 +9,7 @@ use quorate::{
         node::{NodeArgs, NodeCommand},
     },
     config::{LogFormat, NodeConfig},
-    server::program,
+    server::{program, recover::recover},
     telemetry,
 };
 
@@ -27,6 +27,9 @@ async fn run(command: NodeCommand) -> Result<()> {
         NodeCommand::Inspect { data_dir, json } => program::inspect(&data_dir, &mut Output::standard(json)).await,
         NodeCommand::Restore { settings, from, json } => {
             program::restore(with_logs(settings.load()?)?, &from, &mut Output::standard(json)).await
+        }
+        NodeCommand::Recover { data_dir, compare, yes_lose_data, json } => {
+            recover(&data_dir, &compare, yes_lose_data, &mut Output::standard(json)).await
         }
         NodeCommand::Completions { shell } => completions(shell, NodeArgs::command(), &mut Output::standard(false)),
     }
