@@ -22,6 +22,7 @@ mod effort;
 pub(crate) mod fake;
 pub mod ledger;
 mod order;
+pub mod probe;
 mod rooms;
 mod session;
 mod subscription;
