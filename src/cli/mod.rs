@@ -8,10 +8,12 @@
 pub mod admin;
 mod args;
 pub mod chat;
+pub mod demo;
 mod exit;
 mod failure;
 pub mod node;
 mod output;
+pub mod probe;
 mod style;
 mod table;
 pub mod text;
