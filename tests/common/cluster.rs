@@ -10,12 +10,13 @@ use std::{
 use quorate::{
     client,
     config::SnapshotPolicy,
-    node::{Exit, Node, StartError},
+    node::{self, Exit, Node, Settings, StartError},
     types::Address,
     wire::{
         Profile,
         admin::{GetStateDigestRequest, TransferLeadershipRequest, admin_service_client::AdminServiceClient},
         cluster::{GetMembershipResponse, Role},
+        store::Inspection,
     },
 };
 use tonic::transport::Channel;
@@ -140,6 +141,12 @@ impl Cluster {
         for number in numbers {
             self.restart(number).await.unwrap_or_else(|error| panic!("n{number} does not start: {error}"));
         }
+    }
+
+    /// What a stopped node's directory holds.
+    pub async fn inspect(&self, number: usize) -> Inspection {
+        let config = self.host(number, |host| host.config.clone());
+        node::inspect(Settings::production(config)).await.expect("the directory of a node")
     }
 
     /// Takes away all that a stopped node has written.

@@ -7,10 +7,14 @@ use quorate::{
     types::{Consistency, ConversationId, RequestId},
     wire::{
         Fault,
-        chat::{self, message_service_client::MessageServiceClient, subscribe_response::Event},
+        chat::{
+            self, event_service_client::EventServiceClient, message_service_client::MessageServiceClient,
+            subscribe_response::Event,
+        },
         metadata,
     },
 };
+use tokio::task::JoinHandle;
 use tonic::{Request, Status, transport::Channel};
 
 use super::{Cluster, PASSWORD, PATIENCE, eventually};
@@ -118,6 +122,43 @@ impl User {
         request.set_timeout(patience);
         let response = MessageServiceClient::new(channel).send_message(request).await?;
         Ok(response.into_inner().message.expect("a message"))
+    }
+
+    /// This user's next `count` events after `cursor` that are no heartbeats, from one node and no other.
+    pub async fn events_at(&self, channel: Channel, cursor: u64, count: usize) -> Vec<chat::SubscribeResponse> {
+        let request = self.signed(chat::SubscribeRequest { after_cursor: cursor, from_now: false });
+        let mut stream = EventServiceClient::new(channel).subscribe(request).await.expect("a stream").into_inner();
+        let mut events = Vec::new();
+        while events.len() < count {
+            let next = tokio::time::timeout(PATIENCE, stream.message()).await.expect("an event in time");
+            let event = next.expect("no fault").expect("an open stream");
+            if !matches!(event.event, Some(Event::Heartbeat(_))) {
+                events.push(event);
+            }
+        }
+        events
+    }
+
+    /// Collects messages from one node in the background.
+    pub fn follow_at(
+        &self,
+        channel: Channel,
+        cursor: u64,
+        messages: usize,
+    ) -> JoinHandle<Vec<chat::SubscribeResponse>> {
+        let request = self.signed(chat::SubscribeRequest { after_cursor: cursor, from_now: false });
+        tokio::spawn(async move {
+            let mut stream = EventServiceClient::new(channel).subscribe(request).await.expect("a stream").into_inner();
+            let mut events = Vec::new();
+            while events.len() < messages {
+                let next = tokio::time::timeout(PATIENCE, stream.message()).await.expect("an event in time");
+                let event = next.expect("no fault").expect("an open stream");
+                if matches!(event.event, Some(Event::Message(_))) {
+                    events.push(event);
+                }
+            }
+            events
+        })
     }
 
     /// This user's events after `cursor`.
