@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use quorate::{
     cli::{
-        Exit, Failure, Output, Result, completions, finish,
+        Exit, Failure, Output, Result, completions, finish, man,
         node::{NodeArgs, NodeCommand},
     },
     config::{LogFormat, NodeConfig},
@@ -28,6 +28,7 @@ async fn run(command: NodeCommand) -> Result<()> {
         NodeCommand::Restore { settings, from, json } => {
             program::restore(with_logs(settings.load()?)?, &from, &mut Output::standard(json)).await
         }
+        NodeCommand::Man { directory } => man(NodeArgs::command(), &directory),
         NodeCommand::Completions { shell } => completions(shell, NodeArgs::command(), &mut Output::standard(false)),
     }
 }
