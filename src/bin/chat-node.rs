@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use quorate::{
     cli::{
-        Exit, Failure, Output, Result, completions, demo, finish,
+        Exit, Failure, Output, Result, completions, demo, finish, man,
         node::{NodeArgs, NodeCommand},
     },
     config::{LogFormat, NodeConfig},
@@ -32,6 +32,7 @@ async fn run(command: NodeCommand) -> Result<()> {
         NodeCommand::Recover { data_dir, compare, yes_lose_data, json } => {
             recover(&data_dir, &compare, yes_lose_data, &mut Output::standard(json)).await
         }
+        NodeCommand::Man { directory } => man(NodeArgs::command(), &directory),
         NodeCommand::Completions { shell } => completions(shell, NodeArgs::command(), &mut Output::standard(false)),
     }
 }

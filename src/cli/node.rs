@@ -104,6 +104,12 @@ pub enum NodeCommand {
         /// For which shell.
         shell: Shell,
     },
+    /// Write man pages into a folder.
+    #[command(hide = true)]
+    Man {
+        /// The folder.
+        directory: PathBuf,
+    },
 }
 
 /// The flags that are settings: the topmost of the layers.

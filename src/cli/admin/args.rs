@@ -141,6 +141,12 @@ pub enum Command {
         /// For which shell
         shell: Shell,
     },
+    /// Write man pages into a folder.
+    #[command(hide = true)]
+    Man {
+        /// The folder.
+        directory: std::path::PathBuf,
+    },
 }
 
 /// A node that comes.

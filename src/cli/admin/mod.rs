@@ -22,7 +22,7 @@ use clap::CommandFactory;
 pub use args::{Args, Command};
 pub use layout::fault_tolerance;
 
-use super::{Exit, Failure, Output, Result, completions, probe};
+use super::{Exit, Failure, Output, Result, completions, man, probe};
 use crate::{
     client::{Cluster, Settings},
     types::{Clock, Entropy},
@@ -36,6 +36,7 @@ use crate::{
 pub async fn run(args: Args, dialer: Dialer, output: &mut Output) -> Result<()> {
     match &args.command {
         Command::Plan { zones } => return plan::run(zones, output),
+        Command::Man { directory } => return man(Args::command(), directory),
         Command::Completions { shell } => return completions(*shell, Args::command(), output),
         _ => {}
     }
@@ -80,7 +81,7 @@ impl Context<'_> {
             Command::Snapshot => commands::snapshot(self, output).await,
             Command::Backup { file } => backup::run(self, file, output).await,
             Command::Verify => verify::run(self, output).await,
-            Command::Probe(_) | Command::Plan { .. } | Command::Completions { .. } => Ok(()),
+            Command::Probe(_) | Command::Plan { .. } | Command::Completions { .. } | Command::Man { .. } => Ok(()),
         }
     }
 }
