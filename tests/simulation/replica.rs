@@ -105,6 +105,11 @@ async fn observe(world: &World, name: &str, node: &Node) {
         if said.leader_id != 0 && said.leader_id == said.answered_by_id {
             world.note_leader(said.term, said.leader_id);
         }
+        if said.answered_by_id == 0 {
+            // Not a member yet, or no longer: it has nothing to say.
+            sleep(Duration::from_millis(20)).await;
+            continue;
+        }
         if said.applied_index < applied {
             world.violation(format!("{name} went back from index {applied} to {}", said.applied_index));
         }
