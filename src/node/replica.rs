@@ -108,6 +108,12 @@ impl Replica {
         Ok(Arc::new(Self { identity, raft, slot, log, leadership, heard, proposer, reader, transfers }))
     }
 
+    /// Whether this node has its identity and nothing more. An empty log alone does not say so: one that is compacted
+    /// away as a whole is empty as well.
+    pub fn is_pristine(&self) -> bool {
+        self.log.bounds().is_none() && self.leadership.metrics().last_applied.is_none()
+    }
+
     /// What the service for peers needs.
     pub fn serving(&self, settings: &Settings) -> Serving {
         let heard = self.heard.clone();
