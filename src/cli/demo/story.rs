@@ -66,7 +66,7 @@ impl<'a> Story<'a> {
     /// Founds a cluster of one, and starts the chat.
     async fn begin(size: usize, options: &Options, password: &str, output: &'a mut Output) -> Result<Self> {
         let begun = Instant::now();
-        let mut live = Live::new(output);
+        let mut live = Live::new(output).on_terminals();
         let mut fleet = Fleet::new(size, options.dir.as_deref())?;
         live.say(&format!("{size} nodes on 127.0.0.1, data in {}", fleet.directory.display()));
         fleet.found()?;
