@@ -144,8 +144,8 @@ fn a_kept_demo_goes_on_running_and_says_how_to_use_it() {
         .output()
         .expect("chat runs");
     assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
-    // As it says: kill PID… && rm -r DIR
-    let (_, kill) = out.split_once("  kill ").expect("how to stop it");
+    // As it says: kill -9 PID… && rm -r DIR
+    let (_, kill) = out.split_once("  kill -9 ").expect("how to stop it");
     let (pids, remove) = kill.split_once(" && rm -r ").expect("how to clean up");
     for id in pids.split(' ') {
         kill_process(pid(id.parse().expect("a process id")), Signal::TERM).expect("it runs");

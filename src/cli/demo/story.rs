@@ -248,6 +248,6 @@ fn usage(fleet: &Fleet, password: &str) -> Vec<String> {
         "  chat-admin status".to_owned(),
         "  chat login alice && chat history bob --limit 5 && chat send bob hello".to_owned(),
         "To stop it and clean up:".to_owned(),
-        format!("  kill {} && rm -r {directory}", pids.join(" ")),
+        format!("  kill -9 {} && rm -r {directory}", pids.join(" ")),
     ]
 }
