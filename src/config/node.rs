@@ -93,7 +93,8 @@ pub struct NodeConfig {
     pub zone: Option<Zone>,
     /// Time between heartbeats: 10 ms to 10 s, at most a third of the least election timeout.
     pub heartbeat: Duration,
-    /// Least time without a leader before an election.
+    /// Least of the random part of a follower's patience. openraft lets a follower stand for election after the
+    /// leader's lease, which is `election_timeout_max`, plus a random time between the two: 0.9 to 1.2 s by default.
     pub election_timeout_min: Duration,
     /// Most time without a leader before an election; more than the least, at most 60 s. Equal patience everywhere
     /// would split votes.
@@ -120,8 +121,8 @@ impl NodeConfig {
             advertise: None,
             zone: None,
             heartbeat: Duration::from_millis(100),
-            election_timeout_min: Duration::from_millis(500),
-            election_timeout_max: Duration::from_millis(1_000),
+            election_timeout_min: Duration::from_millis(300),
+            election_timeout_max: Duration::from_millis(600),
             snapshot: SnapshotPolicy { entries: 10_000, keep: 1_000 },
             session_ttl: limits::SESSION_TTL,
             log: Log { filter: "info".to_owned(), format: LogFormat::Human },
@@ -272,7 +273,7 @@ mod tests {
             ("zone = 'a b'", "zone"),
             ("heartbeat = '1ms'", "heartbeat"),
             ("heartbeat = '200ms'", "election_timeout_min"),
-            ("election_timeout_max = '500ms'", "election_timeout_max"),
+            ("election_timeout_max = '300ms'", "election_timeout_max"),
             ("election_timeout_max = '2m'", "election_timeout_max"),
             ("snapshot_entries = 0", "snapshot_entries"),
             ("session_ttl = '31d'", "session_ttl"),

@@ -11,6 +11,7 @@ mod add;
 mod address;
 mod catch_up;
 mod preflight;
+mod promote;
 mod remove;
 mod step;
 mod transfer;
@@ -32,6 +33,8 @@ use crate::{
         admin::{ChangeProgress, Check, change_progress::Phase},
     },
 };
+
+pub(super) use promote::Ready;
 
 /// Progress of a membership change: messages until it is done, or a fault.
 pub type Progress = mpsc::Receiver<Result<ChangeProgress, Fault>>;
