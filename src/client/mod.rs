@@ -24,6 +24,7 @@ pub mod ledger;
 mod order;
 mod rooms;
 mod session;
+mod settings;
 mod subscription;
 mod view;
 
