@@ -188,7 +188,8 @@ pub(super) fn mark_read(context: &mut Context<'_>, actor: &Actor, verb: &store::
             let up_to = if verb.up_to_seq == 0 { last_seq } else { verb.up_to_seq.min(last_seq) };
             place.move_mark(context, up_to)?;
         }
-        for seq in messages.keys() {
+        // An erased message counts as read: a row for it would be one that the member's record does not count.
+        for (seq, _) in messages.iter().filter(|(_, event)| !is_erased(event)) {
             place.read_one(context, *seq)?;
         }
         place.settle(context)?;
