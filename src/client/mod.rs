@@ -28,6 +28,7 @@ mod outbox_line;
 pub mod probe;
 mod rooms;
 mod session;
+mod settings;
 mod subscription;
 mod view;
 
