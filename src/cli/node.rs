@@ -25,6 +25,7 @@ pub struct NodeArgs {
 }
 
 const EXAMPLES: &str = "Examples:
+  chat-node demo
   chat-node init --data-dir /var/lib/quorate --name n1 --listen 10.0.0.1:7400 --zone a
   chat-node run --data-dir /var/lib/quorate
   chat-node run --data-dir /var/lib/quorate --name n2 --listen 10.0.0.2:7400     # then, anywhere:
@@ -47,11 +48,20 @@ pub enum NodeCommand {
         json: bool,
     },
     /// Serve. An empty directory waits to be added to a cluster, an initialised one recovers and goes on.
+    ///
+    /// A member that has moved is started on its new address (--listen, --advertise) and takes part as far as it reaches
+    /// the others; `chat-admin set-address NAME ADDRESS` then makes them dial it there. Name and zone stay for as long as
+    /// the node is a member.
     Run {
         /// The node's settings.
         #[command(flatten)]
         settings: Settings,
     },
+    /// Show the whole story on this machine: grow to five nodes, lose two, lose all, come back; exit code 8 on FAIL.
+    ///
+    /// Starts real processes of this program on free ports of 127.0.0.1, lets accounts chat all the while, and at the
+    /// end holds every node to every message that was acknowledged. Takes under a minute, and leaves nothing behind.
+    Demo(super::demo::Options),
     /// Show identity, vote, log, membership, sizes and digest of a stopped node.
     Inspect {
         /// Where the node keeps everything.
@@ -97,6 +107,12 @@ pub enum NodeCommand {
     Completions {
         /// For which shell.
         shell: Shell,
+    },
+    /// Write man pages into a folder.
+    #[command(hide = true)]
+    Man {
+        /// The folder.
+        directory: PathBuf,
     },
 }
 
@@ -213,6 +229,8 @@ mod tests {
             "chat-node init --data-dir d --name n1 --listen 127.0.0.1:7400 --advertise h:1 --zone a",
             "chat-node run --data-dir d",
             "chat-node run --data-dir d --name n2 --listen 127.0.0.1:7401 --config f.toml --log debug --log-format json",
+            "chat-node demo",
+            "chat-node demo --nodes 5 --dir d --keep",
             "chat-node inspect --data-dir d --json",
             "chat-node restore --data-dir d --from b --name n1 --listen 127.0.0.1:7400",
             "chat-node recover --data-dir d --compare e --compare f --yes-lose-data 1234 --json",
@@ -226,6 +244,7 @@ mod tests {
     fn a_wrong_command_line_ends_with_usage() {
         for line in [
             "chat-node rum",
+            "chat-node demo --nodes 2",
             "chat-node run --dir d",
             "chat-node restore --data-dir d",
             "chat-node run --log-format xml",

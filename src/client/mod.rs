@@ -25,6 +25,7 @@ pub mod ledger;
 mod order;
 mod outbox;
 mod outbox_line;
+pub mod probe;
 mod rooms;
 mod session;
 mod subscription;

@@ -109,6 +109,22 @@ pub enum Command {
         #[command(flatten)]
         guard: Guard,
     },
+    /// Tell the cluster that a node has moved to ADDRESS
+    ///
+    /// First start the node there, on its own data directory: `chat-node run --data-dir DIR --listen ADDRESS`. It joins
+    /// in at once as far as it reaches the others. Then give this command: the leader makes sure that the node at
+    /// ADDRESS is that very member, and from then on everybody dials it there. Move one node at a time.
+    SetAddress {
+        /// The node that has moved
+        #[arg(value_parser = node_name)]
+        name: NodeName,
+        /// Where it listens now, as the other nodes and the clients dial it
+        #[arg(value_parser = dialable)]
+        address: Address,
+        /// How it is guarded.
+        #[command(flatten)]
+        guard: Guard,
+    },
     /// Hand leadership over, to NAME or to the most caught-up voter
     TransferLeader {
         /// Who shall lead
@@ -124,6 +140,12 @@ pub enum Command {
     },
     /// Compare the state of all replicas at one index; exit code 8 unless all are equal
     Verify,
+    /// Write and read under a ledger, through whatever happens meanwhile; exit code 8 unless all holds
+    ///
+    /// Makes two accounts, writes to their conversation and their room, reads from every node in turn, and listens. At
+    /// the end it reads every replica that answers, and deletes the accounts. Do the damage meanwhile by hand, or name
+    /// processes of this machine with --kill.
+    Probe(crate::cli::probe::Options),
     /// What a layout would survive, without a cluster
     Plan {
         /// Voters in each zone
@@ -134,6 +156,12 @@ pub enum Command {
     Completions {
         /// For which shell
         shell: Shell,
+    },
+    /// Write man pages into a folder.
+    #[command(hide = true)]
+    Man {
+        /// The folder.
+        directory: std::path::PathBuf,
     },
 }
 
@@ -213,11 +241,13 @@ mod tests {
             "chat-admin remove-node n3 --accept-lower-tolerance --dry-run",
             "chat-admin promote n4",
             "chat-admin demote n4 --accept-lower-tolerance",
+            "chat-admin set-address n4 10.0.0.9:7400 --dry-run",
             "chat-admin transfer-leader",
             "chat-admin transfer-leader n2 --timeout 5s",
             "chat-admin snapshot --json",
             "chat-admin backup state.backup",
             "chat-admin verify",
+            "chat-admin probe --rate 50 --for 60s --kill 4242,4243 --json",
             "chat-admin plan --zones a=3,b=2",
             "chat-admin completions bash",
         ] {
@@ -235,6 +265,8 @@ mod tests {
             "chat-admin add-node n4",
             "chat-admin add-node -x 10.0.0.4:7400",
             "chat-admin add-node n4 0.0.0.0:7400",
+            "chat-admin set-address n4",
+            "chat-admin set-address n4 0.0.0.0:7400",
             "chat-admin plan",
             "chat-admin plan --zones a",
             "chat-admin plan --zones a=0",

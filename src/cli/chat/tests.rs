@@ -69,6 +69,7 @@ impl Person {
             output,
             input: Box::new(std::io::Cursor::new(input.as_bytes().to_vec())),
             state: Some(self.state.path().into()),
+            config: Some(self.state.path().join("config")),
             password: Some("correct horse".into()),
             new_password: Some("battery staple".into()),
             dialer: Dialer::tcp(),
@@ -117,6 +118,25 @@ async fn signing_in_lasts_until_signing_out() {
     assert_eq!(person.run(&["whoami"]).await.data(), "alice\n");
     person.run(&["logout"]).await.data();
     assert_eq!(person.run(&["whoami"]).await.failure().0, Exit::NotAllowed);
+}
+
+#[tokio::test]
+async fn registering_signs_in_unless_told_not_to() {
+    let person = Person::new().await;
+    person.run(&["register", "alice"]).await.data();
+    assert_eq!(person.run(&["whoami"]).await.data(), "alice\n");
+    person.run(&["register", "bob", "--no-login"]).await.data();
+    assert_eq!(person.run(&["whoami"]).await.data(), "alice\n");
+    assert_eq!(person.run(&["--as", "bob", "whoami"]).await.failure().0, Exit::NotAllowed);
+}
+
+#[tokio::test]
+async fn an_account_that_cannot_sign_in_is_told_to_be_registered() {
+    let person = Person::new().await;
+    let refused = Turn::Refuse(Fault::new(Reason::LimitExceeded, "no more sessions"));
+    person.node.script(|script| script.turns.extend([Turn::Accept, refused]));
+    let (_, text) = person.run(&["register", "alice"]).await.failure();
+    assert!(text.contains("alice is registered, but cannot sign in") && text.contains("chat login alice"), "{text}");
 }
 
 #[tokio::test]

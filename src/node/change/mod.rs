@@ -8,6 +8,7 @@
 //! may die: then the cluster has a learner more, or a joint configuration that the next leader completes (`keeper`).
 
 mod add;
+mod address;
 mod catch_up;
 mod preflight;
 mod promote;
@@ -101,6 +102,18 @@ impl Node {
         if !replica.leadership.has_quorum() {
             return Err(replica.leadership.no_quorum());
         }
+        self.begin_without_quorum(names, etag, validate_only)
+    }
+
+    /// The same for a change that may be what brings the quorum back.
+    fn begin_without_quorum(
+        &self,
+        names: &[&str],
+        etag: &str,
+        validate_only: bool,
+    ) -> Result<(Changing, Progress), Fault> {
+        let replica = self.replica()?;
+        replica.leadership.ensure_leader()?;
         let claim = self.inner.busy.claim(names)?;
         settled(&replica).await?;
         let current = status::etag(&replica.leadership.metrics());
