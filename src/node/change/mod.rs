@@ -102,6 +102,7 @@ impl Node {
         if !replica.leadership.has_quorum() {
             return Err(replica.leadership.no_quorum());
         }
+        settled(&replica).await?;
         self.begin_without_quorum(names, etag, validate_only)
     }
 
@@ -115,7 +116,6 @@ impl Node {
         let replica = self.replica()?;
         replica.leadership.ensure_leader()?;
         let claim = self.inner.busy.claim(names)?;
-        settled(&replica).await?;
         let current = status::etag(&replica.leadership.metrics());
         if !etag.is_empty() && etag != current {
             return Err(step::changed_meanwhile(&replica.leadership.metrics()));
