@@ -48,6 +48,10 @@ pub enum NodeCommand {
         json: bool,
     },
     /// Serve. An empty directory waits to be added to a cluster, an initialised one recovers and goes on.
+    ///
+    /// A member that has moved is started on its new address (--listen, --advertise) and takes part as far as it reaches
+    /// the others; `chat-admin set-address NAME ADDRESS` then makes them dial it there. Name and zone stay for as long as
+    /// the node is a member.
     Run {
         /// The node's settings.
         #[command(flatten)]

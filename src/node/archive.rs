@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 
 use super::{Node, reads::applied_index};
 use crate::{
+    raft::NoCut,
     storage::{self, StorageError, archive},
     types::Consistency,
     wire::{Fault, Reason, admin::GetStateDigestResponse},
@@ -18,6 +19,18 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 fn unreadable(error: &StorageError) -> Fault {
     Fault::new(Reason::Quarantined, format!("this node's state could not be read: {error}"))
+}
+
+fn no_cut(index: u64, why: &NoCut) -> Fault {
+    match why {
+        NoCut::Passed(applied) => {
+            Fault::new(Reason::EtagMismatch, format!("this node is past index {index} already, at {applied} or beyond"))
+                .next("ask for an index that no replica has reached yet")
+        }
+        NoCut::Full => Fault::new(Reason::Overloaded, "too many digests are being prepared")
+            .retry_after(std::time::Duration::from_secs(1)),
+        NoCut::Storage(error) => unreadable(error),
+    }
 }
 
 impl Node {
@@ -52,6 +65,23 @@ impl Node {
             index,
             digest: Bytes::copy_from_slice(&digest),
         })
+    }
+
+    /// The digest of the whole state right after the entry at `index`, which must not have been applied yet, or be the
+    /// last: a replica under load does not stand still to be looked at, so ask a little ahead.
+    pub async fn state_digest_at(&self, index: u64) -> Result<GetStateDigestResponse, Fault> {
+        let replica = self.replica()?;
+        let (cuts, slot, blocking) = (replica.cuts.clone(), replica.slot.clone(), self.settings().blocking);
+        let asked = blocking.run(move || cuts.at(index, &slot)).await.map_err(|why| no_cut(index, &why))?;
+        let view = tokio::time::timeout(PATIENCE, asked).await.map_err(|_| {
+            Fault::new(Reason::Timeout, format!("this node did not reach index {index} in time"))
+                .next("ask for one that is nearer, or for one at least some index")
+        })?;
+        // Nothing but a snapshot skips an entry.
+        let view = view.map_err(|_| no_cut(index, &NoCut::Passed(index)))?;
+        let digest = blocking.run(move || archive::digest(&view)).await.map_err(|error| unreadable(&error))?;
+        let digest = Bytes::copy_from_slice(&digest);
+        Ok(GetStateDigestResponse { node: replica.identity.name.clone(), index, digest })
     }
 
     /// The state as a checksummed archive, frame by frame: everything acknowledged before the call is in it.

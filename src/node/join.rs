@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{
     Node,
     identity::{self, Identity},
-    replica::{Replica, Stores},
+    replica::{Elections, Replica, Stores},
     status::VERSION,
 };
 use crate::{
@@ -49,7 +49,7 @@ impl Node {
             disk_free_bytes: free.map_err(storage)?,
             dialled,
             removed: identity.removed,
-            pristine: self.replica().is_ok_and(|replica| replica.log.bounds().is_none()),
+            pristine: self.replica().is_ok_and(|replica| replica.is_pristine()),
         })
     }
 
@@ -73,7 +73,7 @@ impl Node {
     /// Gives this empty node its identity and starts consensus. Repeating the same adoption is harmless.
     pub async fn adopt(&self, request: AdoptRequest) -> Result<(), Fault> {
         let identity = self.checked_identity(request)?;
-        let _one_at_a_time = self.inner.adopting.lock().await;
+        let _one_at_a_time = self.inner.identity_file.lock().await;
         if let Ok(replica) = self.replica() {
             let same = replica.identity.cluster_id == identity.cluster_id
                 && replica.identity.node_id == identity.node_id
@@ -98,7 +98,7 @@ impl Node {
         });
         let stores = stores.await.map_err(|error| internal(&error))?;
         tracing::info!(cluster = identity.cluster_id, node = identity.node_id, name = identity.name, "adopted");
-        self.begin(identity, stores).await.map_err(|error| internal(&error))
+        self.begin(identity, stores, Elections::AtOnce).await.map_err(|error| internal(&error))
     }
 
     fn checked_identity(&self, request: AdoptRequest) -> Result<Identity, Fault> {

@@ -3,20 +3,23 @@
 //! - Makes the state durable every second, so that a restart has little to replay.
 //! - Watches consensus: tells of changes of leader and membership, finishes a joint configuration that a new leader
 //!   finds, and takes the node out of service when its disk fails.
-//! - Asks whether this node is still a member when it hears no leader: a removed node is never told by replication.
+//! - Asks whether this node is still a member, before it stands for election after a start and whenever it hears no
+//!   leader: a removed node is never told by replication.
 
 use std::{sync::Arc, time::Duration};
 
 use openraft::{ServerState, async_runtime::WatchReceiver};
 
-use super::{Exit, Node, identity, replica::Replica};
+use tokio::time::Instant;
+
+use super::{
+    Exit, Identity, Node, identity,
+    replica::Replica,
+    standing::{Standing, standing},
+};
 use crate::{
-    raft::types::{ChangeMembers, Fatal, Metrics},
+    raft::types::{ChangeMembers, Fatal, Metrics, Precondition},
     types::NodeId,
-    wire::{
-        Address, Profile,
-        raft::{CheckMemberRequest, join_service_client::JoinServiceClient},
-    },
 };
 
 const FLUSH: Duration = Duration::from_secs(1);
@@ -30,6 +33,7 @@ pub fn start(node: Node, replica: Arc<Replica>) {
     tokio::spawn(flush(node.clone(), replica.clone()));
     tokio::spawn(watch(node.clone(), replica.clone()));
     tokio::spawn(look(node.clone(), replica.clone()));
+    tokio::spawn(finish_joint(node.clone(), replica.clone()));
     tokio::spawn(ask(node, replica));
 }
 
@@ -79,8 +83,9 @@ async fn watch(node: Node, replica: Arc<Replica>) {
         if before.as_ref().is_none_or(|before| differs(before, &now)) {
             tell(before.as_ref(), &now);
             node.inner.changes.send_modify(|version| *version += 1);
-            if now.state == ServerState::Leader && now.membership_config.get_joint_config().len() > 1 {
-                tokio::spawn(finish_joint(node.clone(), replica.clone()));
+            replica.addresses.note(now.membership_config.nodes().map(|(id, member)| (*id, member)));
+            if let Err(error) = follow_address(&node, &now).await {
+                tracing::warn!(%error, "this node's new address could not be written down; it is tried at the next change");
             }
         }
         before = Some(now);
@@ -127,19 +132,37 @@ fn fatal_exit(fatal: &Fatal) -> Option<Exit> {
 
 /// A change whose leader died between its two steps is completed by the next leader: it takes the newer voter set. The
 /// nodes that leave it stay as learners; the command that removed them, given again, finishes that too.
+///
+/// A change of this leader's own is joint for a moment as well, so a joint membership is touched only when it has stood
+/// for a while, and then again and again until it is uniform or somebody else leads.
 async fn finish_joint(node: Node, replica: Arc<Replica>) {
-    // A change of this leader's own is joint for a moment as well: let it finish by itself.
-    tokio::time::sleep(node.settings().config.election_timeout_max).await;
-    let metrics = replica.leadership.metrics();
-    let joint = metrics.membership_config.get_joint_config();
-    let [_, target] = joint.as_slice() else { return };
-    if metrics.state != ServerState::Leader {
-        return;
-    }
-    tracing::warn!(voters = ?target, "finishing a membership change that its leader left half way");
-    let change = ChangeMembers::ReplaceAllVoters(target.clone());
-    if let Err(error) = replica.raft.change_membership(change, true).await {
-        tracing::warn!(%error, "the membership change could not be finished; it is tried again when leadership changes");
+    let patience = node.settings().config.election_timeout_max;
+    let mut seen = None;
+    let mut since = Instant::now();
+    while serves(&node, &replica) {
+        tokio::time::sleep(LOOK).await;
+        let metrics = replica.leadership.metrics();
+        let joint = metrics.membership_config.get_joint_config();
+        let now = match joint.as_slice() {
+            [_, target] if metrics.state == ServerState::Leader => {
+                Some((metrics.current_term, *metrics.membership_config.log_id(), target.clone()))
+            }
+            _ => None,
+        };
+        if now != seen {
+            (seen, since) = (now, Instant::now());
+        }
+        let Some((term, based_on, target)) = seen.clone().filter(|_| since.elapsed() >= patience) else { continue };
+        tracing::warn!(term, voters = ?target, "finishing a membership change that its leader left half way");
+        let guard = [Precondition::LastMembershipLogId { last_membership_log_id: based_on }];
+        let change = ChangeMembers::ReplaceAllVoters(target);
+        let finishing = replica.raft.change_membership_if(change, true, guard);
+        match tokio::time::timeout(patience * 2, finishing).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the membership change is not finished yet; it is tried again"),
+            Err(_) => tracing::warn!("the membership change is not finished yet: too few voters answer"),
+        }
+        since = Instant::now();
     }
 }
 
@@ -161,8 +184,13 @@ async fn look(node: Node, replica: Arc<Replica>) {
     }
 }
 
-/// Asks the other members whether this node still belongs, for as long as it hears no leader.
+/// Lets this node stand for election once no leader says that it was removed, then asks again for as long as it hears
+/// no leader.
 async fn ask(node: Node, replica: Arc<Replica>) {
+    if admit(&node, &replica).await == Standing::Removed {
+        return removed(&node, &replica).await;
+    }
+    replica.raft.runtime_config().elect(true);
     while serves(&node, &replica) {
         tokio::time::sleep(ASK).await;
         let metrics = replica.leadership.metrics();
@@ -173,35 +201,104 @@ async fn ask(node: Node, replica: Arc<Replica>) {
         if !knows_members || (hears_leader && (listed || metrics.state == ServerState::Leader)) {
             continue;
         }
-        if is_removed(&node, &replica, &metrics).await {
-            let dir = node.inner.dir.clone();
-            let marked = node.settings().blocking.run(move || identity::mark_removed(&dir)).await;
-            if let Err(error) = marked {
-                tracing::error!(%error, "the removal could not be written down; it will be learned again");
-            }
-            let _ = replica.raft.shutdown().await;
-            return node.give_up(Exit::Removed);
+        if standing(&node, &replica, &metrics, ASK * 2).await == Standing::Removed {
+            return removed(&node, &replica).await;
         }
     }
 }
 
-async fn is_removed(node: &Node, replica: &Replica, metrics: &Metrics) -> bool {
-    let request = CheckMemberRequest {
-        cluster_id: replica.identity.cluster_id.clone(),
-        epoch: replica.identity.epoch,
-        node_id: replica.identity.node_id,
-    };
-    let others = metrics.membership_config.nodes().filter(|(id, _)| **id != metrics.id);
-    let asked = others.map(|(_, member)| {
-        let (request, dialer) = (request.clone(), node.settings().dialer.clone());
-        async move {
-            let address = member.address.parse::<Address>().ok()?;
-            let mut client = JoinServiceClient::new(dialer.channel(&address, Profile::Client));
-            let answer = tokio::time::timeout(ASK * 2, client.check_member(request)).await.ok()?.ok()?;
-            Some(answer.into_inner())
+/// What a leader says of this node at its start. Bounded: with nobody to ask, as when all start at once, the node goes
+/// on without an answer, and an election finds the leader that there was not.
+async fn admit(node: &Node, replica: &Replica) -> Standing {
+    let patience = node.settings().config.election_timeout_max;
+    let mut metrics = replica.raft.metrics();
+    // The first metrics come from the consensus task, a moment after it has started.
+    let known = async {
+        loop {
+            let now = metrics.borrow_watched().clone();
+            if now.membership_config.nodes().next().is_some() || metrics.changed().await.is_err() {
+                return now;
+            }
         }
-    });
-    let answers = futures::future::join_all(asked).await;
-    // Only leaders answer, each after a quorum round, so one "no" is proof.
-    answers.into_iter().flatten().any(|answer| !answer.member)
+    };
+    match tokio::time::timeout(patience, known).await {
+        Ok(metrics) => standing(node, replica, &metrics, patience).await,
+        Err(_) => Standing::Unknown,
+    }
+}
+
+async fn removed(node: &Node, replica: &Replica) {
+    let dir = node.inner.dir.clone();
+    let changing = node.inner.identity_file.lock().await;
+    let marked = node.settings().blocking.run(move || identity::mark_removed(&dir)).await;
+    drop(changing);
+    if let Err(error) = marked {
+        tracing::error!(%error, "the removal could not be written down; it will be learned again");
+    }
+    let _ = replica.raft.shutdown().await;
+    node.give_up(Exit::Removed);
+}
+
+/// The identity's address is the membership's: `chat-node run` knows by it whether it was started elsewhere.
+async fn follow_address(node: &Node, metrics: &Metrics) -> crate::storage::Result<()> {
+    let Some(member) = metrics.membership_config.get_node(&metrics.id) else { return Ok(()) };
+    let (dir, address) = (node.inner.dir.clone(), member.address.clone());
+    let _changing = node.inner.identity_file.lock().await;
+    let follow = move || match identity::read(&dir)? {
+        Some(identity) if identity.address != address => identity::write(&dir, &Identity { address, ..identity }),
+        _ => Ok(()),
+    };
+    node.settings().blocking.run(follow).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{
+        config::NodeConfig,
+        node::{
+            replica::Stores,
+            start::{Settings, member},
+        },
+        raft::{LogStore, StateMeta, types::Membership},
+        storage::DataDir,
+    };
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_leader_finishes_the_joint_membership_that_it_finds() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = NodeConfig::defaults(folder.path().join("data"));
+        config.name = Some(crate::types::NodeName::new("n1").unwrap());
+        config.listen = Some("127.0.0.1:1".parse().unwrap());
+        let settings = Settings::production(config);
+        let identity = Node::init(settings.clone()).await.unwrap();
+        {
+            let dir = DataDir::open(&settings.config.data_dir).unwrap();
+            let stores = Stores::open(&dir, &settings, false).unwrap();
+            let applied = StateMeta::read(&stores.slot.current().view().unwrap()).unwrap().applied;
+            let members = BTreeMap::from([(1, member(&identity)), (2, member(&identity))]);
+            let joint = Membership::new(vec![[1].into(), [1].into()], members).unwrap();
+            LogStore::new(stores.log.clone()).append_membership(1, joint, applied, 0).unwrap();
+            stores.log.close().unwrap();
+        }
+        let node = Node::start(settings).await.unwrap();
+        let mut metrics = node.replica().unwrap().raft.metrics();
+        let uniform = async {
+            let mut was_joint = false;
+            loop {
+                let now = metrics.borrow_watched().clone();
+                let sets = now.committed_membership_config.get_joint_config().len();
+                was_joint |= now.membership_config.get_joint_config().len() == 2;
+                if was_joint && sets == 1 {
+                    return now;
+                }
+                metrics.changed().await.expect("it runs");
+            }
+        };
+        let now = tokio::time::timeout(Duration::from_secs(20), uniform).await.expect("finished");
+        assert_eq!(now.state, ServerState::Leader);
+        node.stop().await;
+    }
 }

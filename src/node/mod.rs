@@ -21,11 +21,12 @@ mod reads;
 mod recover;
 mod replica;
 mod restore;
+mod standing;
 mod start;
 mod status;
 
 use std::{
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -46,7 +47,7 @@ use self::{hub::Hub, replica::Replica};
 use crate::{
     raft::PeerService,
     storage::{self, DataDir, kv::Read},
-    types::{AccountId, Clock, Consistency, ConversationId, Entropy},
+    types::{AccountId, Address, Clock, Consistency, ConversationId, Entropy},
     wire::{Fault, Reason, cluster, store},
 };
 
@@ -62,7 +63,10 @@ struct Inner {
     hub: Hub,
     peers: PeerService,
     replica: RwLock<Option<Arc<Replica>>>,
-    adopting: Mutex<()>,
+    /// Held by whoever changes the identity on disk.
+    identity_file: Mutex<()>,
+    /// Where this node was started, if its cluster knew it elsewhere.
+    moved_to: OnceLock<Address>,
     busy: change::Busy,
     ready_learners: change::Ready,
     exit: watch::Sender<Option<Exit>>,
@@ -96,7 +100,16 @@ impl Node {
     /// What this node knows of its cluster. Never waits for a quorum.
     pub fn membership(&self) -> cluster::GetMembershipResponse {
         match self.replica() {
-            Ok(replica) => status::of_member(&replica),
+            Ok(replica) => {
+                let mut membership = status::of_member(&replica);
+                // Whoever asks a leader that has moved must not be sent where nobody answers.
+                if let Some(moved_to) = self.inner.moved_to.get()
+                    && membership.leader_id == membership.answered_by_id
+                {
+                    membership.leader_address = moved_to.to_string();
+                }
+                membership
+            }
             Err(_) => status::of_empty_node(&self.name()),
         }
     }

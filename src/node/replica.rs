@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     config::NodeConfig,
-    raft::{LogStore, PeerNetworkFactory, Raft, Serving, StateMachine, network::Transfers},
+    raft::{
+        Cuts, LogStore, PeerNetworkFactory, Raft, Serving, StateMachine,
+        network::{AddressBook, Transfers},
+    },
     storage::{DataDir, LogFile, StateSlot, StorageError},
     types::NodeId,
 };
@@ -53,6 +56,19 @@ pub struct Replica {
     pub reader: Reader,
     /// Snapshots on their way to peers.
     pub transfers: Transfers,
+    /// Where peers are dialled.
+    pub addresses: AddressBook,
+    /// Views of the state at exact indexes.
+    pub cuts: Cuts,
+}
+
+/// Whether a member may stand for election from the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Elections {
+    /// It has just been made or adopted: nobody can have removed it.
+    AtOnce,
+    /// It was down: it must first look for a leader who knows it to be removed.
+    WhenAdmitted,
 }
 
 /// The stores of one directory, open.
@@ -80,15 +96,17 @@ impl Replica {
         stores: Stores,
         settings: &Settings,
         hub: &Hub,
+        elections: Elections,
     ) -> Result<Arc<Self>, ReplicaError> {
         let Stores { log, slot } = stores;
         let publish = hub.clone();
         let machine = StateMachine::new(slot.clone(), settings.blocking, move |changed| publish.publish(&changed))?;
-        let applied = machine.watch_applied();
+        let (applied, cuts) = (machine.watch_applied(), machine.cuts());
         let peer_identity = identity::for_peers(&identity);
         let network = PeerNetworkFactory::new(peer_identity.clone(), settings.dialer.clone(), settings.blocking);
-        let transfers = network.transfers();
-        let config = raft_config(&identity.cluster_id, &settings.config)?;
+        let (transfers, addresses) = (network.transfers(), network.addresses());
+        let mut config = raft_config(&identity.cluster_id, &settings.config)?;
+        config.enable_elect = elections == Elections::AtOnce;
         let raft = Raft::new(identity.node_id, Arc::new(config), network, LogStore::new(log.clone()), machine)
             .await
             .map_err(|error| ReplicaError::Consensus(error.to_string()))?;
@@ -105,7 +123,25 @@ impl Replica {
             slot.clone(),
             settings.blocking,
         );
-        Ok(Arc::new(Self { identity, raft, slot, log, leadership, heard, proposer, reader, transfers }))
+        Ok(Arc::new(Self {
+            identity,
+            raft,
+            slot,
+            log,
+            leadership,
+            heard,
+            proposer,
+            reader,
+            transfers,
+            addresses,
+            cuts,
+        }))
+    }
+
+    /// Whether this node has its identity and nothing more. An empty log alone does not say so: one that is compacted
+    /// away as a whole is empty as well.
+    pub fn is_pristine(&self) -> bool {
+        self.log.bounds().is_none() && self.leadership.metrics().last_applied.is_none()
     }
 
     /// What the service for peers needs.
@@ -185,9 +221,24 @@ fn raft_config(cluster_id: &str, config: &NodeConfig) -> Result<Config, ReplicaE
         // The node transfers leadership before it removes a leader; this is for a removal that was under way when
         // the leader changed.
         removed_leader_step_down: StepDownPolicy::After(ms(config.heartbeat)),
+        // A leader that is started again as such does not know how far its own term was committed: until the others have
+        // answered for its whole log, openraft would confirm reads at the first entry of the term, so that they miss
+        // what was acknowledged. A new election begins with an entry of its own, which comes after all of that.
+        enable_leader_restore: Some(false),
         // A log that went back is damage, not something to repair silently.
         allow_log_reversion: Some(false),
         ..Config::default()
     };
     config.validate().map_err(|error| ReplicaError::Consensus(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restarted_leader_stands_for_election_before_it_confirms_reads() {
+        let config = raft_config("q", &NodeConfig::defaults("d")).expect("sound");
+        assert_eq!(config.enable_leader_restore, Some(false));
+    }
 }

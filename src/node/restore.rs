@@ -31,8 +31,24 @@ impl Node {
         let identity = first_identity(&settings)?;
         let (blocking, from, work) = (settings.blocking, from.to_owned(), dir.clone());
         let founder = identity.clone();
-        let result = blocking.run(move || found(&settings, &work, &founder, &from)).await;
-        result.map(|()| identity)
+        let made = move || {
+            let made = found(&settings, &work, &founder, &from);
+            if made.is_err() {
+                clear(&work);
+            }
+            made
+        };
+        blocking.run(made).await.map(|()| identity)
+    }
+}
+
+/// Leaves the directory as empty as it was, so that the command can be given again with another backup.
+fn clear(dir: &DataDir) {
+    let names = dir.disks().list().unwrap_or_default();
+    for name in names {
+        if let Err(error) = dir.disks().remove(&name) {
+            tracing::warn!(file = name, %error, "what a failed restore has left could not be removed");
+        }
     }
 }
 

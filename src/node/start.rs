@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use super::{
     hub::Hub,
     identity::{self, Identity},
     keeper,
-    replica::{Replica, ReplicaError, Stores},
+    replica::{Elections, Replica, ReplicaError, Stores},
 };
 use crate::{
     config::NodeConfig,
@@ -158,7 +158,8 @@ impl Node {
         let identity = first_identity(&settings)?;
         let stores = Stores::open(&dir, &settings, true)?;
         let node = Self::assemble(settings, dir.clone());
-        let replica = Replica::start(identity.clone(), stores, node.settings(), &node.inner.hub).await?;
+        let replica =
+            Replica::start(identity.clone(), stores, node.settings(), &node.inner.hub, Elections::AtOnce).await?;
         let members = BTreeMap::from([(FIRST, member(&identity))]);
         let failed = |error: &dyn fmt::Display| StartError::Consensus(format!("the cluster was not made: {error}"));
         replica.raft.initialize(members).await.map_err(|error| failed(&error))?;
@@ -194,9 +195,25 @@ impl Node {
             return Err(StartError::Removed { name, node_id, cluster_id });
         }
         contradictions(&identity, &node.settings().config)?;
+        node.note_move(&identity);
         let stores = Stores::open(&dir, node.settings(), false)?;
-        node.begin(identity, stores).await?;
+        node.begin(identity, stores, Elections::WhenAdmitted).await?;
         Ok(node)
+    }
+
+    /// A member may be started on another address than its cluster knows: it can reach the others, and the operator
+    /// completes the move.
+    fn note_move(&self, identity: &Identity) {
+        let advertise = self.settings().config.advertise.clone();
+        let Some(advertise) = advertise.filter(|advertise| advertise.as_str() != identity.address) else { return };
+        tracing::warn!(
+            known = identity.address,
+            started_at = %advertise,
+            "the cluster dials another address: complete the move with `chat-admin -e {advertise} set-address {} \
+             {advertise}`",
+            identity.name
+        );
+        let _ = self.inner.moved_to.set(advertise);
     }
 
     fn assemble(settings: Settings, dir: DataDir) -> Self {
@@ -206,7 +223,8 @@ impl Node {
             hub: Hub::default(),
             peers: PeerService::default(),
             replica: RwLock::new(None),
-            adopting: Mutex::new(()),
+            identity_file: Mutex::new(()),
+            moved_to: OnceLock::new(),
             busy: Default::default(),
             ready_learners: Default::default(),
             exit: watch::Sender::new(None),
@@ -227,8 +245,13 @@ impl Node {
     }
 
     /// Starts consensus and the background duties under this identity.
-    pub(super) async fn begin(&self, identity: Identity, stores: Stores) -> Result<(), ReplicaError> {
-        let replica = Replica::start(identity, stores, self.settings(), &self.inner.hub).await?;
+    pub(super) async fn begin(
+        &self,
+        identity: Identity,
+        stores: Stores,
+        elections: Elections,
+    ) -> Result<(), ReplicaError> {
+        let replica = Replica::start(identity, stores, self.settings(), &self.inner.hub, elections).await?;
         self.inner.peers.serve(replica.serving(self.settings()));
         *self.inner.replica.write().unwrap_or_else(PoisonError::into_inner) = Some(replica.clone());
         keeper::start(self.clone(), replica);
@@ -306,11 +329,11 @@ pub(super) fn member(identity: &Identity) -> Member {
     Member { name: identity.name.clone(), address: identity.address.clone(), zone: identity.zone.clone() }
 }
 
-/// Name, address and zone of a member are the cluster's to change, not a flag's.
+/// Name and zone of a member are the cluster's to change, not a flag's. So is its address, but a node that has moved
+/// must run before the cluster can be told: see [`Node::note_move`].
 fn contradictions(identity: &Identity, config: &NodeConfig) -> Result<(), StartError> {
     let given = [
         ("name", &identity.name, config.name.as_ref().map(ToString::to_string)),
-        ("advertise", &identity.address, config.advertise.as_ref().map(ToString::to_string)),
         ("zone", &identity.zone, config.zone.as_ref().map(ToString::to_string)),
     ];
     for (what, known, given) in given {

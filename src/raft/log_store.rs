@@ -73,6 +73,18 @@ impl LogStore {
         applied: Option<LogId>,
         term: u64,
     ) -> io::Result<LogId> {
+        let membership = Membership::new(vec![[voter].into()], BTreeMap::from([(voter, member.clone())]));
+        self.append_membership(voter, membership.map_err(io::Error::other)?, applied, term)
+    }
+
+    /// The same with any membership; `candidate` is the node whose log it is.
+    pub(crate) fn append_membership(
+        &self,
+        candidate: NodeId,
+        membership: Membership,
+        applied: Option<LogId>,
+        term: u64,
+    ) -> io::Result<LogId> {
         let mut last = self.bounds()?.last_log_id;
         if let Some(applied) = applied.filter(|applied| Some(*applied) > last) {
             // A snapshot was installed, and a crash came before the log knew of it.
@@ -84,11 +96,9 @@ impl LogStore {
         let logged = last.map_or(0, |id| id.committed_leader_id().term);
         let term = voted.max(logged).max(term) + 1;
         // The vote first: no entry may be of a term that its node has not seen.
-        let vote = convert::vote(&Vote::new(term, voter)).encode_to_vec().into();
+        let vote = convert::vote(&Vote::new(term, candidate)).encode_to_vec().into();
         wait(|done| self.file.set(VOTE, vote, done))?;
         let id = LogId::new(CommittedLeaderId::new(term), last.map_or(0, |id| id.index() + 1));
-        let membership = Membership::new(vec![[voter].into()], BTreeMap::from([(voter, member.clone())]));
-        let membership = membership.map_err(io::Error::other)?;
         let entry = Entry { log_id: id, payload: EntryPayload::Membership(membership) };
         wait(|done| self.file.append(vec![(id.index(), convert::encode_entry(&entry))], done))?;
         Ok(id)

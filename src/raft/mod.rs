@@ -24,6 +24,7 @@
 //! [`storage::LogFile`]: crate::storage::LogFile
 
 pub mod convert;
+mod cuts;
 mod log_store;
 pub mod network;
 mod peer_service;
@@ -32,6 +33,7 @@ mod state_machine;
 mod tests;
 pub mod types;
 
+pub use cuts::{Cuts, NoCut};
 pub use log_store::LogStore;
 pub use network::{Identity, PeerNetwork, PeerNetworkFactory};
 pub use peer_service::{PeerService, Serving};

@@ -11,7 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{FutureExt, Stream, StreamExt, stream::BoxStream};
+use futures::{
+    FutureExt, Stream, StreamExt,
+    stream::{self, BoxStream},
+};
 use openraft::{
     OptionalSend, RaftNetworkFactory,
     errors::{NetworkError, ReplicationClosed, Timeout, Unreachable},
@@ -105,6 +108,27 @@ impl Drop for Sending {
     }
 }
 
+/// Where each peer is dialled, by the newest membership known here. Cheap to clone.
+///
+/// openraft gives a client its peer's address once, and keeps the client for as long as the peer is a member; when the
+/// membership tells another address, the client learns it here.
+#[derive(Debug, Clone, Default)]
+pub struct AddressBook(Arc<Mutex<BTreeMap<NodeId, String>>>);
+
+impl AddressBook {
+    /// Notes where these members are.
+    pub fn note<'a>(&self, members: impl IntoIterator<Item = (NodeId, &'a Member)>) {
+        let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (id, member) in members {
+            book.insert(id, member.address.clone());
+        }
+    }
+
+    fn of(&self, peer: NodeId) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&peer).cloned()
+    }
+}
+
 /// Makes the clients that openraft asks for.
 #[derive(Clone)]
 pub struct PeerNetworkFactory {
@@ -112,12 +136,13 @@ pub struct PeerNetworkFactory {
     dialer: Dialer,
     blocking: Blocking,
     transfers: Transfers,
+    addresses: AddressBook,
 }
 
 impl PeerNetworkFactory {
     /// Dials with `dialer`, as `identity`.
     pub fn new(identity: Identity, dialer: Dialer, blocking: Blocking) -> Self {
-        Self { identity, dialer, blocking, transfers: Transfers::default() }
+        Self { identity, dialer, blocking, transfers: Transfers::default(), addresses: AddressBook::default() }
     }
 
     /// The snapshots being sent.
@@ -125,18 +150,20 @@ impl PeerNetworkFactory {
         self.transfers.clone()
     }
 
+    /// Where peers are dialled.
+    pub fn addresses(&self) -> AddressBook {
+        self.addresses.clone()
+    }
+
     fn client(&self, target: NodeId, member: &Member, profile: Profile) -> PeerNetwork {
-        let channel = match member.address.parse::<Address>() {
-            Ok(address) => Some(self.dialer.channel(&address, profile)),
-            Err(error) => {
-                tracing::error!(peer = target, %error, "a peer's address in the membership is unusable");
-                None
-            }
-        };
+        self.addresses.note([(target, member)]);
         PeerNetwork {
             identity: self.identity.clone(),
             target,
-            channel,
+            dialer: self.dialer.clone(),
+            profile,
+            addresses: self.addresses.clone(),
+            dialled: None,
             blocking: self.blocking,
             transfers: self.transfers.clone(),
         }
@@ -163,17 +190,41 @@ impl RaftNetworkFactory<TypeConfig> for PeerNetworkFactory {
 pub struct PeerNetwork {
     identity: Identity,
     target: NodeId,
-    channel: Option<Channel>,
+    dialer: Dialer,
+    profile: Profile,
+    addresses: AddressBook,
+    /// The address in use, and the channel to it.
+    dialled: Option<(String, Channel)>,
     blocking: Blocking,
     transfers: Transfers,
 }
 
 impl PeerNetwork {
-    fn client(&self) -> Result<RaftServiceClient<Channel>, RpcError> {
-        let channel = self.channel.clone().ok_or_else(|| unreachable_peer("its address is unusable"))?;
+    fn client(&mut self) -> Result<RaftServiceClient<Channel>, RpcError> {
+        let channel = self.channel()?;
         Ok(RaftServiceClient::new(channel)
             .max_decoding_message_size(limits::PEER_RPC_BYTES)
             .max_encoding_message_size(limits::PEER_RPC_BYTES))
+    }
+
+    /// The channel to where the peer is now.
+    fn channel(&mut self) -> Result<Channel, RpcError> {
+        let address = self.addresses.of(self.target).unwrap_or_default();
+        if let Some((dialled, channel)) = &self.dialled
+            && *dialled == address
+        {
+            return Ok(channel.clone());
+        }
+        let parsed = address.parse::<Address>().map_err(|error| {
+            tracing::error!(peer = self.target, %error, "a peer's address in the membership is unusable");
+            unreachable_peer("its address is unusable")
+        })?;
+        if let Some((before, _)) = &self.dialled {
+            tracing::info!(peer = self.target, %before, %address, "a peer has another address now");
+        }
+        let channel = self.dialer.channel(&parsed, self.profile);
+        self.dialled = Some((address, channel.clone()));
+        Ok(channel)
     }
 
     fn request<T>(&self, message: T) -> Request<T> {
@@ -223,9 +274,12 @@ fn rpc_error(status: Status) -> RpcError {
 
 impl NetStreamAppend<TypeConfig> for PeerNetwork {
     /// Requests are pipelined on one bidirectional stream: the next is sent while earlier ones await their fsync.
+    ///
+    /// The first request is drawn before the peer is dialled: openraft waits out its backoff inside the stream of
+    /// requests, so that without drawing from it a peer that refuses connections would be dialled without any pause.
     fn stream_append<'s, S>(
         &'s mut self,
-        input: S,
+        mut input: S,
         option: RPCOption,
     ) -> openraft::base::BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult, RpcError>>, RpcError>>
     where
@@ -233,7 +287,8 @@ impl NetStreamAppend<TypeConfig> for PeerNetwork {
     {
         let patience = option.soft_ttl().max(APPEND_PATIENCE);
         async move {
-            let requests = input.map(|request| convert::append_request(&request));
+            let Some(first) = input.next().await else { return Ok(stream::empty().boxed()) };
+            let requests = stream::iter([first]).chain(input).map(|request| convert::append_request(&request));
             let request = self.request(requests);
             let mut client = self.client()?;
             let opening = tokio::time::timeout(patience, client.append(request)).await;

@@ -24,7 +24,7 @@ use prost::Message;
 use tokio::sync::watch;
 
 use super::{
-    convert,
+    Cuts, convert,
     types::{Decisions, Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig},
 };
 use crate::{
@@ -110,6 +110,7 @@ pub struct StateMachine {
     slot: StateSlot,
     blocking: Blocking,
     applied: Arc<watch::Sender<u64>>,
+    cuts: Cuts,
     publish: Arc<dyn Fn(Changed) + Send + Sync>,
 }
 
@@ -121,12 +122,18 @@ impl StateMachine {
         publish: impl Fn(Changed) + Send + Sync + 'static,
     ) -> Result<Self, StorageError> {
         let applied = StateMeta::read(&slot.current().view()?)?.applied.map_or(0, |id| id.index());
-        Ok(Self { slot, blocking, applied: Arc::new(watch::Sender::new(applied)), publish: Arc::new(publish) })
+        let (watch, cuts) = (Arc::new(watch::Sender::new(applied)), Cuts::new(applied));
+        Ok(Self { slot, blocking, applied: watch, cuts, publish: Arc::new(publish) })
     }
 
     /// The index of the last entry whose effects can be read.
     pub fn watch_applied(&self) -> watch::Receiver<u64> {
         self.applied.subscribe()
+    }
+
+    /// Where views at exact indexes are asked for.
+    pub fn cuts(&self) -> Cuts {
+        self.cuts.clone()
     }
 
     fn commit(slot: &StateSlot, entries: Vec<Entry>) -> Result<(u64, Vec<Decisions>, Vec<Effect>), StorageError> {
@@ -200,18 +207,25 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     {
         while let Some(first) = incoming.next().await {
             let (entry, responder) = first?;
+            let mut cut = self.cuts.claim(entry.log_id.index());
             let mut entries = vec![entry];
             let mut responders: Vec<Option<ApplyResponder<TypeConfig>>> = vec![responder];
             // Whatever is ready joins this transaction; nothing is waited for.
-            while entries.len() < APPLY_ENTRIES {
+            while !cut && entries.len() < APPLY_ENTRIES {
                 let Some(Some(next)) = incoming.next().now_or_never() else { break };
                 let (entry, responder) = next?;
+                cut = self.cuts.claim(entry.log_id.index());
                 entries.push(entry);
                 responders.push(responder);
             }
             let slot = self.slot.clone();
-            let work = self.blocking.run(move || Self::commit(&slot, entries));
-            let (index, decisions, effects) = work.await.map_err(io::Error::other)?;
+            let work = move || {
+                let committed = Self::commit(&slot, entries)?;
+                let view = if cut { Some(slot.current().view()?) } else { None };
+                Ok::<_, StorageError>((committed, view))
+            };
+            let ((index, decisions, effects), view) = self.blocking.run(work).await.map_err(io::Error::other)?;
+            self.cuts.settle(index, view);
             self.applied.send_replace(index);
             (self.publish)(Changed { through: index, parts: Some(effects) });
             for (responder, decisions) in responders.into_iter().zip(decisions) {
@@ -228,6 +242,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
+        self.cuts.claim(meta.last_log_id.as_ref().map_or(0, |id| id.index()));
         let slot = self.slot.clone();
         let expected = meta.clone();
         let install = move || -> Result<u64, StorageError> {
@@ -246,6 +261,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             Ok(found.applied.map_or(0, |id| id.index()))
         };
         let applied = self.blocking.run(install).await.map_err(io::Error::other)?;
+        self.cuts.settle(applied, None);
         self.applied.send_replace(applied);
         (self.publish)(Changed { through: applied, parts: None });
         Ok(())

@@ -42,6 +42,7 @@ impl AdminService for Admin {
     type ReplaceNodeStream = Changes;
     type RemoveNodeStream = Changes;
     type SetRoleStream = Changes;
+    type SetAddressStream = Changes;
     type CreateBackupStream = BoxStream<'static, Result<admin::BackupChunk, Status>>;
 
     async fn add_node(&self, request: Request<admin::AddNodeRequest>) -> Result<Response<Changes>, Status> {
@@ -58,6 +59,10 @@ impl AdminService for Admin {
 
     async fn set_role(&self, request: Request<admin::SetRoleRequest>) -> Result<Response<Changes>, Status> {
         change!(self.0, "SetRole", request, translate::set_role, set_role)
+    }
+
+    async fn set_address(&self, request: Request<admin::SetAddressRequest>) -> Result<Response<Changes>, Status> {
+        change!(self.0, "SetAddress", request, translate::set_address, set_address)
     }
 
     async fn transfer_leadership(
@@ -90,7 +95,10 @@ impl AdminService for Admin {
     ) -> Result<Response<admin::GetStateDigestResponse>, Status> {
         self.0
             .answer("GetStateDigest", request, |desk, _, request| async move {
-                let message = desk.node.state_digest(request.at_least_index).await?;
+                let message = match request.exact_index {
+                    0 => desk.node.state_digest(request.at_least_index).await?,
+                    index => desk.node.state_digest_at(index).await?,
+                };
                 Ok(Reply { index: message.index, message })
             })
             .await

@@ -209,7 +209,7 @@ pub(super) fn started(error: StartError, dir: &Path) -> Failure {
             .next("give the data directory of a member that was in the cluster when it failed"),
         StartError::Backup(_) => Failure::new(Exit::Failure, error.to_string()).next("use another backup"),
         StartError::Contradiction { .. } => Failure::new(Exit::Configuration, error.to_string())
-            .next("leave the flag out; a node keeps its name, address and zone for as long as it is a member"),
+            .next("leave the flag out; a node keeps its name and zone for as long as it is a member"),
         StartError::Missing(_) => Failure::new(Exit::Usage, error.to_string()).next("see chat-node init --help"),
     }
 }

@@ -91,6 +91,8 @@ pub const LOG_CACHE_BYTES: usize = 32 * 1024 * 1024;
 pub const NODE_NAME_BYTES: usize = 32;
 /// Bytes in an address `host:port`.
 pub const ADDRESS_BYTES: usize = 255;
+/// Digests at an exact index that a node prepares at once.
+pub const DIGESTS: usize = 16;
 /// Voters and learners of a cluster.
 pub const NODES: usize = 64;
 

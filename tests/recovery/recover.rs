@@ -108,6 +108,12 @@ async fn what_may_have_been_acknowledged_is_kept_and_a_joint_membership_in_the_t
     assert_eq!(world.wait_for_leader(), "n1");
     let id = world.status_of(&world.address("n1")).unwrap()["clusterId"].as_str().unwrap().to_owned();
 
+    let last = || {
+        let status = world.status_of(&world.address("n1"))?;
+        status["nodes"][0]["matchedIndex"].as_str()?.parse::<u64>().ok()
+    };
+    let before = last().expect("the leader's last index");
+
     // The leader writes into its own log what nobody else will ever hear of.
     world.signal("n2", Signal::STOP);
     world.signal("n3", Signal::STOP);
@@ -117,15 +123,18 @@ async fn what_may_have_been_acknowledged_is_kept_and_a_joint_membership_in_the_t
         tokio::spawn(async move { alice.send_as(request, &to("alice"), "on one disk").await })
     };
     let endpoint = world.address("n1");
+    eventually("the message in n1's log", || last().filter(|last| *last > before));
     let mut demoting = program("chat-admin");
     let mut demoting =
         demoting.args(["-e", &endpoint, "demote", "n3", "--accept-lower-tolerance"]).spawn().expect("chat-admin runs");
     eventually("a joint membership in n1's log", || {
         world.log("n1").contains("voters=[[1, 2, 3], [1, 2]]").then_some(())
     });
-    for name in ["n1", "n2", "n3"] {
-        world.kill(name);
-    }
+    // A clean stop, so that what was queued is on its disk for sure.
+    world.signal("n1", Signal::TERM);
+    assert_eq!(world.exit_code("n1"), 0);
+    world.kill("n2");
+    world.kill("n3");
     unanswered.abort();
     let _ = demoting.kill();
     demoting.wait().expect("it was ours");

@@ -109,6 +109,22 @@ pub enum Command {
         #[command(flatten)]
         guard: Guard,
     },
+    /// Tell the cluster that a node has moved to ADDRESS
+    ///
+    /// First start the node there, on its own data directory: `chat-node run --data-dir DIR --listen ADDRESS`. It joins
+    /// in at once as far as it reaches the others. Then give this command: the leader makes sure that the node at
+    /// ADDRESS is that very member, and from then on everybody dials it there. Move one node at a time.
+    SetAddress {
+        /// The node that has moved
+        #[arg(value_parser = node_name)]
+        name: NodeName,
+        /// Where it listens now, as the other nodes and the clients dial it
+        #[arg(value_parser = dialable)]
+        address: Address,
+        /// How it is guarded.
+        #[command(flatten)]
+        guard: Guard,
+    },
     /// Hand leadership over, to NAME or to the most caught-up voter
     TransferLeader {
         /// Who shall lead
@@ -225,6 +241,7 @@ mod tests {
             "chat-admin remove-node n3 --accept-lower-tolerance --dry-run",
             "chat-admin promote n4",
             "chat-admin demote n4 --accept-lower-tolerance",
+            "chat-admin set-address n4 10.0.0.9:7400 --dry-run",
             "chat-admin transfer-leader",
             "chat-admin transfer-leader n2 --timeout 5s",
             "chat-admin snapshot --json",
@@ -248,6 +265,8 @@ mod tests {
             "chat-admin add-node n4",
             "chat-admin add-node -x 10.0.0.4:7400",
             "chat-admin add-node n4 0.0.0.0:7400",
+            "chat-admin set-address n4",
+            "chat-admin set-address n4 0.0.0.0:7400",
             "chat-admin plan",
             "chat-admin plan --zones a",
             "chat-admin plan --zones a=0",

@@ -14,9 +14,9 @@ use crate::{
     client::Cluster,
     types::{NodeName, Zone, limits},
     wire::{
-        Fault, Reason,
+        Address, Fault, Reason,
         admin::{
-            AddNodeRequest, ChangeProgress, RemoveNodeRequest, ReplaceNodeRequest, SetRoleRequest,
+            AddNodeRequest, ChangeProgress, RemoveNodeRequest, ReplaceNodeRequest, SetAddressRequest, SetRoleRequest,
             admin_service_client::AdminServiceClient,
         },
         cluster::Role,
@@ -37,6 +37,7 @@ pub(super) enum Change {
     Replace(ReplaceNodeRequest),
     Remove(RemoveNodeRequest),
     SetRole(SetRoleRequest),
+    SetAddress(SetAddressRequest),
 }
 
 impl Change {
@@ -75,6 +76,15 @@ impl Change {
         Self::set_role(name, Role::Learner, accept_lower_tolerance, guard)
     }
 
+    pub(super) fn set_address(name: &NodeName, address: &Address, guard: &Guard) -> Self {
+        Self::SetAddress(SetAddressRequest {
+            name: name.to_string(),
+            address: address.to_string(),
+            validate_only: guard.dry_run,
+            etag: guard.etag.clone(),
+        })
+    }
+
     fn set_role(name: &NodeName, role: Role, accept_lower_tolerance: bool, guard: &Guard) -> Self {
         Self::SetRole(SetRoleRequest {
             name: name.to_string(),
@@ -93,6 +103,7 @@ impl Change {
             Self::Remove(request) => format!("remove node {}", request.name),
             Self::SetRole(request) if request.role() == Role::Voter => format!("promote {}", request.name),
             Self::SetRole(request) => format!("demote {}", request.name),
+            Self::SetAddress(request) => format!("move {} to {}", request.name, request.address),
         }
     }
 
@@ -108,6 +119,7 @@ impl Change {
                 format!("{} {would}promoted to voter", request.name)
             }
             Self::SetRole(request) => format!("{} {would}demoted to learner", request.name),
+            Self::SetAddress(request) => format!("{} {would}dialled at {}", request.name, request.address),
         }
     }
 
@@ -117,6 +129,7 @@ impl Change {
             Self::Replace(request) => request.validate_only,
             Self::Remove(request) => request.validate_only,
             Self::SetRole(request) => request.validate_only,
+            Self::SetAddress(request) => request.validate_only,
         }
     }
 
@@ -127,6 +140,7 @@ impl Change {
             Self::Replace(request) => request.etag.clear(),
             Self::Remove(request) => request.etag.clear(),
             Self::SetRole(request) => request.etag.clear(),
+            Self::SetAddress(request) => request.etag.clear(),
         }
         self
     }
@@ -143,6 +157,7 @@ impl Change {
             Self::Replace(request) => client.replace_node(Request::new(request)).await,
             Self::Remove(request) => client.remove_node(Request::new(request)).await,
             Self::SetRole(request) => client.set_role(Request::new(request)).await,
+            Self::SetAddress(request) => client.set_address(Request::new(request)).await,
         }
     }
 }

@@ -77,6 +77,9 @@ impl Context<'_> {
             Command::Demote { name, accept_lower_tolerance, guard } => {
                 change::run(self, change::Change::demote(name, *accept_lower_tolerance, guard), output).await
             }
+            Command::SetAddress { name, address, guard } => {
+                change::run(self, change::Change::set_address(name, address, guard), output).await
+            }
             Command::TransferLeader { name } => commands::transfer_leader(self, name.as_ref(), output).await,
             Command::Snapshot => commands::snapshot(self, output).await,
             Command::Backup { file } => backup::run(self, file, output).await,

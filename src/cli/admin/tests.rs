@@ -70,6 +70,7 @@ impl AdminService for Fake {
     type ReplaceNodeStream = Self::AddNodeStream;
     type RemoveNodeStream = Self::AddNodeStream;
     type SetRoleStream = Self::AddNodeStream;
+    type SetAddressStream = Self::AddNodeStream;
     type CreateBackupStream = BoxStream<'static, Result<BackupChunk, Status>>;
 
     async fn add_node(&self, _: Request<AddNodeRequest>) -> Answer<Self::AddNodeStream> {
@@ -86,6 +87,10 @@ impl AdminService for Fake {
     }
 
     async fn set_role(&self, _: Request<SetRoleRequest>) -> Answer<Self::AddNodeStream> {
+        self.change()
+    }
+
+    async fn set_address(&self, _: Request<SetAddressRequest>) -> Answer<Self::AddNodeStream> {
         self.change()
     }
 

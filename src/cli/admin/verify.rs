@@ -16,26 +16,49 @@ use super::{
 use crate::{
     cli::{Exit, Failure, Output, Result, Table, text},
     wire::{
-        Address,
+        Address, Fault, Reason,
         admin::{GetStateDigestRequest, GetStateDigestResponse, admin_service_client::AdminServiceClient},
         cluster::Node,
     },
 };
 
-/// How long to wait between rounds while replicas stand at different indexes.
+/// How far ahead of the replicas the first exact index lies, in time at the rate of writing seen, and at least in
+/// entries. Doubled whenever some replica was past it before it heard of it.
+const LEAD: Duration = Duration::from_millis(200);
+const LEAD_ENTRIES: u64 = 8;
+/// How long an exact index may take to come: when the writes cease, it never does.
+const COMING: Duration = Duration::from_secs(2);
+/// Between two looks at replicas that still apply what they have.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Compares all replicas; exit code 8 if two differ or one could not be asked.
+///
+/// At rest all stand at one index, and that is where they are compared. Under writes they never do: then all are asked
+/// ahead of time for the state at an index that none has reached.
 pub(super) async fn run(context: &Context<'_>, output: &mut Output) -> Result<()> {
     let deadline = Instant::now() + context.args.timeout;
+    let begun = Instant::now();
     let survey = survey(&context.cluster, &context.args.endpoints, context.args.timeout).await?;
-    let mut at_least = survey.view.commit_index;
+    let before = survey.view.commit_index;
+    let mut lead = LEAD;
     let verdict = loop {
-        let verdict = Verdict::of(round(context, &survey, at_least, deadline).await);
+        let request = GetStateDigestRequest { at_least_index: before, exact_index: 0 };
+        let verdict = Verdict::of(round(context, &survey, &request, deadline).await);
         if verdict.is_at_one_index() || Instant::now() >= deadline {
             break verdict;
         }
-        at_least = verdict.newest();
+        let rate = verdict.newest().saturating_sub(before) as f64 / begun.elapsed().as_secs_f64();
+        let ahead = ((rate * lead.as_secs_f64()) as u64).max(LEAD_ENTRIES);
+        let index = verdict.newest() + ahead + (rate * PAUSE.as_secs_f64()) as u64;
+        let request = GetStateDigestRequest { at_least_index: index, exact_index: index };
+        let answers = round(context, &survey, &request, deadline.min(Instant::now() + COMING + lead)).await;
+        let asked = answers.iter().filter(|(node, _)| survey.answers_us(node));
+        if asked.clone().all(|(_, answer)| matches!(answer, Answer::Digest(_))) {
+            break Verdict::of(answers);
+        }
+        if asked.clone().any(|(_, answer)| matches!(answer, Answer::Passed)) {
+            lead *= 2;
+        }
         sleep(PAUSE).await;
     };
     verdict.print(output)?;
@@ -46,19 +69,30 @@ pub(super) async fn run(context: &Context<'_>, output: &mut Output) -> Result<()
     if verdict.is_good() { Ok(()) } else { Err(Failure::quiet(Exit::Wanting)) }
 }
 
+/// What one replica said.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// Its digest.
+    Digest(GetStateDigestResponse),
+    /// It is past the exact index.
+    Passed,
+    /// Nothing, or nothing of use.
+    Silent,
+}
+
 async fn round(
     context: &Context<'_>,
     survey: &Survey,
-    at_least: u64,
+    request: &GetStateDigestRequest,
     deadline: Instant,
-) -> Vec<(Node, Option<GetStateDigestResponse>)> {
+) -> Vec<(Node, Answer)> {
     let ask = |node: &Node| {
         let node = node.clone();
         async move {
             // A node that the survey found mute is not waited for.
             let answer = match survey.answers_us(&node) {
-                true => timeout_at(deadline, digest(context, &node, at_least)).await.ok().flatten(),
-                false => None,
+                true => timeout_at(deadline, digest(context, &node, request)).await.unwrap_or(Answer::Silent),
+                false => Answer::Silent,
             };
             (node, answer)
         }
@@ -66,10 +100,14 @@ async fn round(
     join_all(survey.view.nodes.iter().map(ask)).await
 }
 
-async fn digest(context: &Context<'_>, node: &Node, at_least_index: u64) -> Option<GetStateDigestResponse> {
-    let address: Address = node.address.parse().ok()?;
+async fn digest(context: &Context<'_>, node: &Node, request: &GetStateDigestRequest) -> Answer {
+    let Ok(address) = node.address.parse::<Address>() else { return Answer::Silent };
     let mut client = AdminServiceClient::new(context.cluster.channel(&address));
-    client.get_state_digest(GetStateDigestRequest { at_least_index }).await.ok().map(tonic::Response::into_inner)
+    match client.get_state_digest(*request).await {
+        Ok(answer) => Answer::Digest(answer.into_inner()),
+        Err(status) if Fault::from_status(&status).reason == Reason::EtagMismatch => Answer::Passed,
+        Err(_) => Answer::Silent,
+    }
 }
 
 /// What the replicas answered.
@@ -81,15 +119,15 @@ pub(super) struct Verdict {
 
 impl Verdict {
     /// A node without an answer is silent.
-    pub(super) fn of(answers: Vec<(Node, Option<GetStateDigestResponse>)>) -> Self {
+    pub(super) fn of(answers: Vec<(Node, Answer)>) -> Self {
         let mut verdict = Self { digests: BTreeMap::new(), silent: Vec::new() };
         for (node, answer) in answers {
             match answer {
-                Some(answer) => {
+                Answer::Digest(answer) => {
                     let hex = answer.digest.iter().map(|byte| format!("{byte:02x}")).collect();
                     verdict.digests.insert(node.name, (answer.index, hex));
                 }
-                None => verdict.silent.push(node.name),
+                Answer::Passed | Answer::Silent => verdict.silent.push(node.name),
             }
         }
         verdict

@@ -141,7 +141,7 @@ pub(super) async fn digests(
 
 async fn digest(channel: tonic::transport::Channel, at_least_index: u64) -> Option<GetStateDigestResponse> {
     let mut client = AdminServiceClient::new(channel);
-    let asked = client.get_state_digest(Request::new(GetStateDigestRequest { at_least_index }));
+    let asked = client.get_state_digest(Request::new(GetStateDigestRequest { at_least_index, exact_index: 0 }));
     timeout(PATIENCE, asked).await.ok()?.ok().map(tonic::Response::into_inner)
 }
 

@@ -128,6 +128,11 @@ impl Changing {
                 format!("was left behind by a recovery: it is at epoch {}, this cluster at {epoch}", found.epoch),
                 fresh_start,
             ))
+        } else if found.cluster_id == *own && self.metrics().membership_config.get_node(&found.node_id).is_none() {
+            Err((
+                format!("holds the data of node id {}, which was removed from this cluster", found.node_id),
+                fresh_start,
+            ))
         } else if found.cluster_id == *own {
             Err((format!("is {} (id {}) of this cluster already", found.name, found.node_id), fresh_start))
         } else {

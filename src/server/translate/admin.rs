@@ -39,6 +39,12 @@ pub(in crate::server) fn set_role(request: admin::SetRoleRequest) -> Result<admi
     }
 }
 
+pub(in crate::server) fn set_address(request: admin::SetAddressRequest) -> Result<admin::SetAddressRequest, Fault> {
+    newcomer(&request.name, &request.address, "")?;
+    etag(&request.etag)?;
+    Ok(request)
+}
+
 pub(in crate::server) fn transfer_leadership(
     request: admin::TransferLeadershipRequest,
 ) -> Result<admin::TransferLeadershipRequest, Fault> {
