@@ -1,4 +1,5 @@
 //! The operator's tool: see [`quorate::cli::admin`].
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 

@@ -1,4 +1,5 @@
 //! A replica: see [`quorate::cli::node`].
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 

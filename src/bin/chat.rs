@@ -1,4 +1,5 @@
 //! The user's client.
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 

@@ -28,10 +28,12 @@ pub async fn inspect(settings: Settings) -> Result<Inspection, StartError> {
     let (vote, bounds) = (log.vote().map_err(damaged)?, log.bounds().map_err(damaged)?);
     let view = stores.slot.current().view()?;
     let meta = StateMeta::read(&view)?;
+    // A log that is compacted away as a whole begins with the entry to come.
+    let compacted = bounds.last_purged_log_id.as_ref().map_or(0, |id| id.index() + 1);
     let seconds = i64::try_from(identity.create_time_ms / 1_000).unwrap_or(i64::MAX);
     let inspection = Inspection {
         vote: vote.as_ref().map(crate::raft::convert::vote),
-        first_log_index: stores.log.bounds().map_or(0, |(first, _)| first),
+        first_log_index: stores.log.bounds().map_or(compacted, |(first, _)| first),
         last_log_id: bounds.last_log_id.as_ref().map(crate::raft::convert::log_id),
         applied: meta.applied.as_ref().map(crate::raft::convert::log_id),
         membership: Some(crate::raft::convert::stored_membership(&meta.membership)),

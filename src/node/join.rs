@@ -49,7 +49,7 @@ impl Node {
             disk_free_bytes: free.map_err(storage)?,
             dialled,
             removed: identity.removed,
-            pristine: self.replica().is_ok_and(|replica| replica.log.bounds().is_none()),
+            pristine: self.replica().is_ok_and(|replica| replica.is_pristine()),
         })
     }
 

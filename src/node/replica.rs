@@ -138,6 +138,12 @@ impl Replica {
         }))
     }
 
+    /// Whether this node has its identity and nothing more. An empty log alone does not say so: one that is compacted
+    /// away as a whole is empty as well.
+    pub fn is_pristine(&self) -> bool {
+        self.log.bounds().is_none() && self.leadership.metrics().last_applied.is_none()
+    }
+
     /// What the service for peers needs.
     pub fn serving(&self, settings: &Settings) -> Serving {
         let heard = self.heard.clone();
@@ -215,9 +221,24 @@ fn raft_config(cluster_id: &str, config: &NodeConfig) -> Result<Config, ReplicaE
         // The node transfers leadership before it removes a leader; this is for a removal that was under way when
         // the leader changed.
         removed_leader_step_down: StepDownPolicy::After(ms(config.heartbeat)),
+        // A leader that is started again as such does not know how far its own term was committed: until the others have
+        // answered for its whole log, openraft would confirm reads at the first entry of the term, so that they miss
+        // what was acknowledged. A new election begins with an entry of its own, which comes after all of that.
+        enable_leader_restore: Some(false),
         // A log that went back is damage, not something to repair silently.
         allow_log_reversion: Some(false),
         ..Config::default()
     };
     config.validate().map_err(|error| ReplicaError::Consensus(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restarted_leader_stands_for_election_before_it_confirms_reads() {
+        let config = raft_config("q", &NodeConfig::defaults("d")).expect("sound");
+        assert_eq!(config.enable_leader_restore, Some(false));
+    }
 }

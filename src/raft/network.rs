@@ -11,7 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{FutureExt, Stream, StreamExt, stream::BoxStream};
+use futures::{
+    FutureExt, Stream, StreamExt,
+    stream::{self, BoxStream},
+};
 use openraft::{
     OptionalSend, RaftNetworkFactory,
     errors::{NetworkError, ReplicationClosed, Timeout, Unreachable},
@@ -271,9 +274,12 @@ fn rpc_error(status: Status) -> RpcError {
 
 impl NetStreamAppend<TypeConfig> for PeerNetwork {
     /// Requests are pipelined on one bidirectional stream: the next is sent while earlier ones await their fsync.
+    ///
+    /// The first request is drawn before the peer is dialled: openraft waits out its backoff inside the stream of
+    /// requests, so that without drawing from it a peer that refuses connections would be dialled without any pause.
     fn stream_append<'s, S>(
         &'s mut self,
-        input: S,
+        mut input: S,
         option: RPCOption,
     ) -> openraft::base::BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult, RpcError>>, RpcError>>
     where
@@ -281,7 +287,8 @@ impl NetStreamAppend<TypeConfig> for PeerNetwork {
     {
         let patience = option.soft_ttl().max(APPEND_PATIENCE);
         async move {
-            let requests = input.map(|request| convert::append_request(&request));
+            let Some(first) = input.next().await else { return Ok(stream::empty().boxed()) };
+            let requests = stream::iter([first]).chain(input).map(|request| convert::append_request(&request));
             let request = self.request(requests);
             let mut client = self.client()?;
             let opening = tokio::time::timeout(patience, client.append(request)).await;

@@ -1,6 +1,6 @@
 //! Errors as they travel: the one mapping between our reasons and `google.rpc.Status`.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, error::Error, fmt, time::Duration};
 
 use prost::Message;
 use prost_types::Any;
@@ -73,8 +73,12 @@ impl Fault {
         self
     }
 
-    /// Reads a status. One that is not ours gets the reason nearest to its code.
+    /// Reads a status. One that is not ours gets the reason nearest to its code; one that this side of the connection
+    /// made says that the other could not be spoken with, which is never INTERNAL.
     pub fn from_status(status: &Status) -> Self {
+        if is_local(status) {
+            return Self::new(Reason::Unreachable, format!("the connection broke: {}", status.message()));
+        }
         let mut fault = Self::new(reason_of(status.code()), status.message());
         let Ok(details) = pb::Status::decode(status.details()) else { return fault };
         for any in details.details {
@@ -146,6 +150,13 @@ fn any(name: &str, message: &impl Message) -> Any {
     Any { type_url: format!("{TYPE_PREFIX}{name}"), value: message.encode_to_vec() }
 }
 
+/// Whether our own side of the connection made this status of a call that it could not bring to an end: such a one has
+/// a cause, or no server of ours would say so.
+fn is_local(status: &Status) -> bool {
+    let unspoken = matches!(status.code(), Code::Unknown | Code::Internal | Code::Unavailable);
+    status.details().is_empty() && (status.code() == Code::Unknown || (unspoken && status.source().is_some()))
+}
+
 /// For statuses that other software made: tonic itself, a proxy.
 fn reason_of(code: Code) -> Reason {
     match code {
@@ -202,6 +213,8 @@ mod tests {
     fn a_foreign_status_gets_the_nearest_reason() {
         assert_eq!(Fault::from_status(&Status::unavailable("x")).reason, Reason::Unreachable);
         assert_eq!(Fault::from_status(&Status::deadline_exceeded("x")).reason, Reason::Timeout);
+        // What tonic makes of a connection that breaks under a call.
+        assert_eq!(Fault::from_status(&Status::unknown("transport error")).reason, Reason::Unreachable);
         let garbage = Status::with_details(Code::Internal, "x", vec![0xff; 9].into());
         assert_eq!(Fault::from_status(&garbage).reason, Reason::Internal);
     }

@@ -143,6 +143,17 @@ impl Cluster {
         }
     }
 
+    /// `chat-node init` on a node's directory.
+    pub async fn init(&self, number: usize) -> Result<(), StartError> {
+        self.with_host(number, async |host, network| host.init(network).await).await
+    }
+
+    /// A second process on the directory of a running node.
+    pub async fn start_beside(&self, number: usize) -> Result<(), StartError> {
+        let config = self.host(number, |host| host.config.clone());
+        Node::start(Settings::production(config)).await.map(drop)
+    }
+
     /// What a stopped node's directory holds.
     pub async fn inspect(&self, number: usize) -> Inspection {
         let config = self.host(number, |host| host.config.clone());

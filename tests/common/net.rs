@@ -40,6 +40,8 @@ struct Shared {
 struct Table {
     places: BTreeMap<String, Place>,
     cut: BTreeSet<(Place, Place)>,
+    /// Links that are cut when so many more bytes have gone over them.
+    budgets: BTreeMap<(Place, Place), usize>,
     held: Vec<Waker>,
 }
 
@@ -69,18 +71,42 @@ impl Network {
         self.cut_one_way(b, a);
     }
 
+    /// Cuts the way from `from` to `to` when so many more bytes have gone over it: in the middle of what is sent.
+    pub fn cut_after(&self, from: Place, to: Place, bytes: usize) {
+        self.table().budgets.insert((from, to), bytes);
+    }
+
+    /// Whether nothing goes from `from` to `to`.
+    pub fn is_cut(&self, from: Place, to: Place) -> bool {
+        !self.passes(from, to)
+    }
+
+    fn spend(&self, from: Place, to: Place, bytes: usize) {
+        let mut table = self.table();
+        let Some(left) = table.budgets.get_mut(&(from, to)) else { return };
+        *left = left.saturating_sub(bytes);
+        if *left == 0 {
+            table.budgets.remove(&(from, to));
+            table.cut.insert((from, to));
+        }
+    }
+
     /// This link is whole again, both ways.
     pub fn mend(&self, a: Place, b: Place) {
         let mut table = self.table();
         table.cut.remove(&(a, b));
         table.cut.remove(&(b, a));
+        table.budgets.retain(|link, _| *link != (a, b) && *link != (b, a));
         drop(table);
         self.changed();
     }
 
     /// All links are whole again.
     pub fn heal(&self) {
-        self.table().cut.clear();
+        let mut table = self.table();
+        table.cut.clear();
+        table.budgets.clear();
+        drop(table);
         self.changed();
     }
 
@@ -149,7 +175,11 @@ impl AsyncWrite for Link {
         if !self.network.poll_passes(self.from, self.to, cx) {
             return Poll::Pending;
         }
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(count)) = written {
+            self.network.spend(self.from, self.to, count);
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

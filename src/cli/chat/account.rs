@@ -6,13 +6,13 @@ use serde_json::json;
 
 use super::{
     Desk,
-    args::{DeleteAccount, Named, Passwd},
+    args::{DeleteAccount, Named, Passwd, Register},
     contexts::Context,
     password, show, write_failed,
 };
 use crate::{
     cli::{Failure, Result, Table, text},
-    client::Session,
+    client::{Cluster, Session},
     types::{Username, limits},
     wire::{Address, Fault, Reason, chat},
 };
@@ -20,18 +20,30 @@ use crate::{
 /// Accounts asked for at once.
 const PAGE: u32 = limits::PAGE_SIZE as u32;
 
-pub(super) async fn register(mut desk: Desk, args: Named) -> Result<()> {
-    let name = username(&args.name)?;
+pub(super) async fn register(mut desk: Desk, args: Register) -> Result<()> {
+    let name = username(&args.account.name)?;
     let cluster = desk.cluster()?;
-    let password = ask(&mut desk, args.password.password_file.as_deref(), "Password", true)?;
+    if !args.no_login {
+        desk.contexts.check()?;
+    }
+    let password = ask(&mut desk, args.account.password.password_file.as_deref(), "Password", true)?;
     let account = Session::register(&cluster, &name, &password).await.map_err(|fault| {
         write_failed(fault, format!("`chat login {name}` shows whether it took effect"))
             .context(format!("cannot register {name}"))
     })?;
+    if !args.no_login {
+        sign_in(&desk, &cluster, &name, &password).await.map_err(|failure| {
+            let failure = failure.context(format!("{name} is registered, but cannot sign in"));
+            failure.next(format!("sign in with `chat login {name}`"))
+        })?;
+    }
     if desk.output().is_json() {
         return desk.output().message(&account);
     }
-    desk.output().talk(format!("{name} is registered; sign in with `chat login {name}`"));
+    desk.output().talk(match args.no_login {
+        true => format!("{name} is registered; sign in with `chat login {name}`"),
+        false => format!("{name} is registered and signed in"),
+    });
     Ok(())
 }
 
@@ -40,12 +52,9 @@ pub(super) async fn login(mut desk: Desk, args: Named) -> Result<()> {
     let cluster = desk.cluster()?;
     desk.contexts.check()?;
     let password = ask(&mut desk, args.password.password_file.as_deref(), "Password", false)?;
-    let (_, answer) = Session::login(&cluster, &name, &password, &device())
+    let answer = sign_in(&desk, &cluster, &name, &password)
         .await
-        .map_err(|fault| Failure::from(fault).context(format!("cannot sign in as {name}")))?;
-    let mut servers = desk.servers.clone();
-    servers.extend(cluster.addresses().into_iter().filter(|server| !desk.servers.contains(server)));
-    desk.contexts.keep(Context { servers, account: name.clone(), token: answer.token, cluster: cluster.id() })?;
+        .map_err(|failure| failure.context(format!("cannot sign in as {name}")))?;
     if desk.output().is_json() {
         // The token stays out of sight: it is as good as the password.
         let session = answer.session.unwrap_or_default();
@@ -57,6 +66,16 @@ pub(super) async fn login(mut desk: Desk, args: Named) -> Result<()> {
     }
     desk.output().talk(format!("signed in as {name}; {} unread", answer.unread_count));
     Ok(())
+}
+
+/// Signs in, and keeps the session on this machine.
+async fn sign_in(desk: &Desk, cluster: &Cluster, name: &str, password: &str) -> Result<chat::CreateSessionResponse> {
+    let (_, answer) = Session::login(cluster, name, password, &device()).await?;
+    let mut servers = desk.servers.clone();
+    servers.extend(cluster.addresses().into_iter().filter(|server| !desk.servers.contains(server)));
+    let (account, token) = (name.to_owned(), answer.token.clone());
+    desk.contexts.keep(Context { servers, account, token, cluster: cluster.id() })?;
+    Ok(answer)
 }
 
 pub(super) async fn logout(mut desk: Desk, all: bool) -> Result<()> {

@@ -15,7 +15,6 @@ const EXAMPLES: &str = "\
 Examples:
   export CHAT_SERVERS=10.0.0.1:7400,10.0.0.2:7400
   chat register alice
-  chat login alice
   chat send bob 'lunch at noon?'
   chat send '#ops' - < report.txt
   chat read --limit 10
@@ -56,8 +55,8 @@ pub struct Chat {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Create an account.
-    Register(Named),
+    /// Create an account, and sign in with it.
+    Register(Register),
     /// Sign in, and stay so on this machine.
     Login(Named),
     /// Sign out.
@@ -183,7 +182,18 @@ pub struct PasswordSource {
     pub password_file: Option<PathBuf>,
 }
 
-/// `register` and `login`.
+/// `register`.
+#[derive(Debug, Args)]
+pub struct Register {
+    /// The account.
+    #[command(flatten)]
+    pub account: Named,
+    /// Only create the account: whoever is signed in here stays so.
+    #[arg(long)]
+    pub no_login: bool,
+}
+
+/// `login`, and most of `register`.
 #[derive(Debug, Args)]
 pub struct Named {
     /// The account's name.

@@ -121,6 +121,25 @@ async fn signing_in_lasts_until_signing_out() {
 }
 
 #[tokio::test]
+async fn registering_signs_in_unless_told_not_to() {
+    let person = Person::new().await;
+    person.run(&["register", "alice"]).await.data();
+    assert_eq!(person.run(&["whoami"]).await.data(), "alice\n");
+    person.run(&["register", "bob", "--no-login"]).await.data();
+    assert_eq!(person.run(&["whoami"]).await.data(), "alice\n");
+    assert_eq!(person.run(&["--as", "bob", "whoami"]).await.failure().0, Exit::NotAllowed);
+}
+
+#[tokio::test]
+async fn an_account_that_cannot_sign_in_is_told_to_be_registered() {
+    let person = Person::new().await;
+    let refused = Turn::Refuse(Fault::new(Reason::LimitExceeded, "no more sessions"));
+    person.node.script(|script| script.turns.extend([Turn::Accept, refused]));
+    let (_, text) = person.run(&["register", "alice"]).await.failure();
+    assert!(text.contains("alice is registered, but cannot sign in") && text.contains("chat login alice"), "{text}");
+}
+
+#[tokio::test]
 async fn several_accounts_may_be_signed_in_here() {
     let person = Person::new().await;
     person.run(&["login", "alice"]).await.data();

@@ -66,7 +66,7 @@ impl<'a> Story<'a> {
     /// Founds a cluster of one, and starts the chat.
     async fn begin(size: usize, options: &Options, password: &str, output: &'a mut Output) -> Result<Self> {
         let begun = Instant::now();
-        let mut live = Live::new(output);
+        let mut live = Live::new(output).on_terminals();
         let mut fleet = Fleet::new(size, options.dir.as_deref())?;
         live.say(&format!("{size} nodes on 127.0.0.1, data in {}", fleet.directory.display()));
         fleet.found()?;
@@ -248,6 +248,6 @@ fn usage(fleet: &Fleet, password: &str) -> Vec<String> {
         "  chat-admin status".to_owned(),
         "  chat login alice && chat history bob --limit 5 && chat send bob hello".to_owned(),
         "To stop it and clean up:".to_owned(),
-        format!("  kill {} && rm -r {directory}", pids.join(" ")),
+        format!("  kill -9 {} && rm -r {directory}", pids.join(" ")),
     ]
 }

@@ -33,6 +33,13 @@ impl<'a> Live<'a> {
         Self { output, bar, due: SELDOM }
     }
 
+    /// The same, for who says enough without being asked: nothing but what is said appears where there is no terminal.
+    #[must_use]
+    pub fn on_terminals(mut self) -> Self {
+        self.due = Duration::MAX;
+        self
+    }
+
     /// Shows how far the run is.
     pub fn show(&mut self, progress: &Progress) {
         if let Some(bar) = &self.bar {

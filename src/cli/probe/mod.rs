@@ -45,7 +45,7 @@ pub struct Options {
 fn pid(text: &str) -> std::result::Result<Pid, String> {
     let number: i32 = text.parse().map_err(|_| "a process id is a number".to_owned())?;
     let may = number > 1 && u32::try_from(number).is_ok_and(|number| number != std::process::id());
-    Pid::from_raw(number).filter(|_| may).ok_or_else(|| format!("{number} is no process that a probe may kill"))
+    may.then(|| Pid::from_raw(number)).flatten().ok_or_else(|| format!("{number} is no process that a probe may kill"))
 }
 
 /// Runs a probe against `cluster`.

@@ -58,7 +58,7 @@ fn a_sound_run_ends_with_four_passes_and_says_who_took_over() {
         text.contains("longest write gap 1.25 s, 20.0 s into the run: n1 was followed by n2 as leader, term 3"),
         "{text}"
     );
-    assert!(text.contains("process 7 killed: after 1.30 s (bound 5.00 s)"), "{text}");
+    assert!(text.contains("process 7 killed: writes again after 1.30 s  (bound: 5 s)"), "{text}");
     assert!(text.contains("on the 2 of 3 nodes that answer"), "{text}");
     assert_eq!(text.lines().filter(|line| line.starts_with("PASS  ")).count(), 4, "{text}");
     assert!(!text.contains("FAIL"), "{text}");

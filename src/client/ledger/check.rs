@@ -191,16 +191,16 @@ impl<'a> Checker<'a> {
     /// last that the reader has seen now.
     fn read(&mut self, number: usize, floor: u64, last: u64) -> u64 {
         let read = &self.ledger.reads[number];
-        let (reader, conversation) = (read.reader, read.conversation);
+        let (reader, conversation, whence) = (read.reader, read.conversation, &read.whence);
         let base = self.ledger.bases().get(&conversation).copied().unwrap_or(0);
         let shown = read.entries.last().map_or(base, |entry| entry.seq);
         if shown < last {
             self.findings.add(Kind::ReadWentBack, || {
-                format!("reader {reader}: {conversation} ended at {shown}, after it had ended at {last}")
+                format!("reader {reader}, {whence}: {conversation} ended at {shown}, after it had ended at {last}")
             });
         } else if shown < floor {
             self.findings.add(Kind::StaleRead, || {
-                format!("reader {reader}: {conversation} ended at {shown}, when {floor} was known already")
+                format!("reader {reader}, {whence}: {conversation} ended at {shown}, when {floor} was known already")
             });
         }
         if let Some((name, reference)) = &self.reference {
@@ -211,7 +211,7 @@ impl<'a> Checker<'a> {
             };
             if let Some(entry) = read.entries.iter().find(|entry| !held(entry)) {
                 self.findings.add(Kind::ReadDiffers, || {
-                    format!("reader {reader}: {conversation}/{} is not what {name} holds", entry.seq)
+                    format!("reader {reader}, {whence}: {conversation}/{} is not what {name} holds", entry.seq)
                 });
             }
         }

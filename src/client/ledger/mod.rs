@@ -91,6 +91,8 @@ pub struct Attempt {
 struct Read {
     reader: usize,
     conversation: ConversationId,
+    /// Where and when, for people.
+    whence: String,
     /// What it showed. Contiguous to the end of the conversation as the read saw it.
     entries: Vec<Entry>,
 }
@@ -151,11 +153,11 @@ impl Ledger {
         attempt.outcome = outcome;
     }
 
-    /// `reader`, who reads one thing at a time, is about to read the end of a conversation. Answers with the read's
-    /// number.
-    pub fn begin_read(&mut self, reader: usize, conversation: ConversationId) -> usize {
+    /// `reader`, who reads one thing at a time, is about to read the end of a conversation; `whence` tells people where
+    /// and when. Answers with the read's number.
+    pub fn begin_read(&mut self, reader: usize, conversation: ConversationId, whence: impl Into<String>) -> usize {
         let number = self.reads.len();
-        self.reads.push(Read { reader, conversation, entries: Vec::new() });
+        self.reads.push(Read { reader, conversation, whence: whence.into(), entries: Vec::new() });
         self.events.push(Event::ReadBegan(number));
         number
     }

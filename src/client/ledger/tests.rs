@@ -76,7 +76,7 @@ impl Run {
 #[test]
 fn a_sound_run_passes() {
     let mut run = Run::sound();
-    let read = run.ledger.begin_read(0, ROOM);
+    let read = run.ledger.begin_read(0, ROOM, "n1");
     run.ledger.end_read(read, vec![entry(5, "c"), entry(6, "d")]);
     assert!(run.check().is_clean());
     Run::new().finds(&[]);
@@ -216,12 +216,12 @@ fn an_unknown_message_is_held_to_the_order_too() {
 #[test]
 fn a_read_sees_what_was_acknowledged_before_it_began() {
     let mut run = Run::sound();
-    let read = run.ledger.begin_read(0, ROOM);
+    let read = run.ledger.begin_read(0, ROOM, "n1");
     run.ledger.end_read(read, vec![entry(3, "a"), entry(4, "b"), entry(5, "c")]);
     run.finds(&[(Kind::StaleRead, 1)]);
 
     let mut run = Run::sound();
-    let early = run.ledger.begin_read(0, ROOM);
+    let early = run.ledger.begin_read(0, ROOM, "n1");
     let attempt = run.invoke("e");
     run.acknowledge(attempt, 7);
     run.ledger.end_read(early, vec![entry(6, "d")]);
@@ -235,9 +235,9 @@ fn what_one_reader_saw_the_next_one_sees() {
     let attempt = run.invoke("e");
     run.ledger.lose_sight(Duration::ZERO, attempt);
     run.everyone_holds(&["a", "b", "c", "d", "e"]);
-    let read = run.ledger.begin_read(0, ROOM);
+    let read = run.ledger.begin_read(0, ROOM, "n1");
     run.ledger.end_read(read, vec![entry(6, "d"), entry(7, "e")]);
-    let read = run.ledger.begin_read(1, ROOM);
+    let read = run.ledger.begin_read(1, ROOM, "n2");
     run.ledger.end_read(read, vec![entry(6, "d")]);
     run.finds(&[(Kind::StaleRead, 1)]);
 }
@@ -245,9 +245,9 @@ fn what_one_reader_saw_the_next_one_sees() {
 #[test]
 fn a_reader_never_goes_back() {
     let mut run = Run::sound();
-    let read = run.ledger.begin_read(0, ROOM);
+    let read = run.ledger.begin_read(0, ROOM, "n1");
     run.ledger.end_read(read, vec![entry(6, "d")]);
-    let read = run.ledger.begin_read(0, ROOM);
+    let read = run.ledger.begin_read(0, ROOM, "n1");
     run.ledger.end_read(read, Vec::new());
     run.finds(&[(Kind::ReadWentBack, 1)]);
 }
@@ -255,7 +255,7 @@ fn a_reader_never_goes_back() {
 #[test]
 fn a_read_of_what_no_replica_holds_is_found() {
     let mut run = Run::sound();
-    let read = run.ledger.begin_read(0, ROOM);
+    let read = run.ledger.begin_read(0, ROOM, "n1");
     run.ledger.end_read(read, vec![entry(5, "x"), entry(6, "d")]);
     run.finds(&[(Kind::ReadDiffers, 1)]);
 }
@@ -263,7 +263,7 @@ fn a_read_of_what_no_replica_holds_is_found() {
 #[test]
 fn a_read_that_failed_proves_nothing() {
     let mut run = Run::sound();
-    run.ledger.begin_read(0, ROOM);
+    run.ledger.begin_read(0, ROOM, "n1");
     assert_eq!(run.ledger.reads(), 0);
     run.finds(&[]);
 }

@@ -143,7 +143,8 @@ async fn look(
     (base, seen): (u64, &mut u64),
 ) {
     let session = desk.accounts.sessions[reader % 2].reading(Consistency::Linearizable);
-    let read = desk.ledger().begin_read(reader, conversation);
+    let whence = format!("{} s into the run at {address}", desk.now().as_secs());
+    let read = desk.ledger().begin_read(reader, conversation, whence);
     let after = seen.saturating_sub(1).max(base);
     let answer = replicas::timeline(&session, address, conversation, after, READ_PATIENCE).await;
     // A node that is down or cut off refuses: that proves nothing either way.

@@ -19,8 +19,10 @@ mod transfer;
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
+use openraft::async_runtime::WatchReceiver;
 use tokio::sync::mpsc;
 
 use super::{Node, replica::Replica, status};
@@ -41,6 +43,9 @@ pub type Progress = mpsc::Receiver<Result<ChangeProgress, Fault>>;
 
 /// Messages of a change that may wait for a slow reader; older ones are then left out.
 const PROGRESS_QUEUE: usize = 64;
+
+/// How long a change waits for another one to take its second step.
+const SETTLING: Duration = Duration::from_secs(5);
 
 /// Nodes that a change on this leader is about: a second one about the same node is refused.
 #[derive(Clone, Default)]
@@ -110,6 +115,7 @@ impl Node {
         let replica = self.replica()?;
         replica.leadership.ensure_leader()?;
         let claim = self.inner.busy.claim(names)?;
+        settled(&replica).await?;
         let current = status::etag(&replica.leadership.metrics());
         if !etag.is_empty() && etag != current {
             return Err(step::changed_meanwhile(&replica.leadership.metrics()));
@@ -118,6 +124,20 @@ impl Node {
         let changing = Changing { node: self.clone(), replica, progress, validate_only, _claim: claim };
         Ok((changing, receiver))
     }
+}
+
+/// Waits until no other change is between its two steps: one that a leader left there is finished by the next leader,
+/// and the command that began it, given again, should find it done.
+async fn settled(replica: &Replica) -> Result<(), Fault> {
+    let mut metrics = replica.raft.metrics();
+    let uniform = async {
+        while metrics.borrow_watched().membership_config.get_joint_config().len() > 1 {
+            if metrics.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(SETTLING, uniform).await.map_err(|_| step::under_way())
 }
 
 impl Changing {
@@ -184,6 +204,8 @@ impl Changing {
         self.tell(ChangeProgress { checks, ..self.message(Phase::Checks) });
         match failed {
             None => Ok(()),
+            // What is judged half way of another change says nothing about the time after it.
+            Some(_) if self.layout().is_joint() => Err(step::under_way()),
             Some(check) => {
                 let message = format!("refused by the check `{}`: {}", check.name, check.detail);
                 Err(Fault::new(Reason::Unsafe, message).next(check.hint))

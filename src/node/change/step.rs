@@ -45,13 +45,18 @@ impl Changing {
             ClientWriteError::PreconditionFailed(_) => changed_meanwhile(&self.metrics()),
             ClientWriteError::ChangeMembershipError(
                 ChangeMembershipError::InProgress(_) | ChangeMembershipError::UncommittedLeaderLog(_),
-            ) => Fault::new(Reason::ChangeInProgress, "another membership change is under way")
-                .next("repeat the command when `chat-admin status` shows it done"),
+            ) => under_way(),
             ClientWriteError::ChangeMembershipError(other) => {
                 Fault::new(Reason::Unsafe, format!("the change was refused: {other}"))
             }
         }
     }
+}
+
+/// Another change is between its two steps.
+pub fn under_way() -> Fault {
+    Fault::new(Reason::ChangeInProgress, "another membership change is under way")
+        .next("repeat the command when `chat-admin status` shows it done")
 }
 
 /// Somebody else has changed the membership since it was looked at.

@@ -1,0 +1,340 @@
+//! Changes of membership that meet trouble (P6): every scenario ends with the change done or untouched, never half done.
+
+mod common;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use common::{Cluster, PATIENCE, eventually};
+use quorate::{
+    node::{Exit, StartError},
+    wire::{
+        Reason,
+        admin::{AddNodeRequest, RemoveNodeRequest, admin_service_client::AdminServiceClient, change_progress::Phase},
+        cluster::Role,
+    },
+};
+use tokio::sync::mpsc;
+
+fn node_id(cluster: &Cluster, leader: usize, name: &str) -> Option<u64> {
+    cluster.membership(leader).nodes.iter().find(|node| node.name == name).map(|node| node.node_id)
+}
+
+fn role(cluster: &Cluster, leader: usize, name: &str) -> Option<Role> {
+    cluster.membership(leader).nodes.iter().find(|node| node.name == name).map(|node| node.role())
+}
+
+/// Begins to add `number`; kills the leader as soon as the change reports `phase`.
+async fn add_and_kill_the_leader_at(cluster: &Cluster, number: usize, phase: Phase) -> usize {
+    let leader = cluster.wait_for_leader().await;
+    let (reached, mut stage) = mpsc::unbounded_channel();
+    let adding = cluster.try_add_node(cluster.adding(number), move |message| {
+        if message.phase() == phase {
+            let _ = reached.send(());
+        }
+    });
+    let kill = async {
+        tokio::time::timeout(PATIENCE, stage.recv()).await.expect("the phase is reached");
+        cluster.kill([leader]).await;
+    };
+    let _ = tokio::join!(adding, kill);
+    leader
+}
+
+/// Scenario 1 (P6).
+#[tokio::test]
+async fn an_unreachable_node_is_refused_before_any_log_entry() {
+    let cluster = Cluster::of(1).start().await;
+    let [alice, _bob] = cluster.accounts(["alice", "bob"]).await;
+    let before = cluster.membership(1);
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for validate_only in [true, false] {
+        let request =
+            AddNodeRequest { name: "n2".into(), address: nobody.to_string(), validate_only, ..Default::default() };
+        let fault = cluster.try_add_node(request, |_| {}).await.unwrap_err();
+        assert_eq!(fault.reason, Reason::Unsafe, "{fault:?}");
+        assert!(fault.message.contains("`answers`") && fault.next.is_some(), "{fault:?}");
+    }
+    let after = cluster.membership(1);
+    assert_eq!((after.commit_index, after.etag), (before.commit_index, before.etag), "no log entry");
+    alice.send("bob", "writes never stopped").await;
+}
+
+/// Scenario 2 (P6).
+#[tokio::test]
+async fn a_node_of_another_cluster_a_member_and_a_taken_name_or_address_are_told_apart() {
+    let cluster = Cluster::of(2).spare(1).start().await;
+    let other = Cluster::of(1).start().await;
+    let (leader, _) = cluster.roles().await;
+    let before = cluster.membership(leader);
+    let adding = |name: &str, address: String| AddNodeRequest { name: name.into(), address, ..Default::default() };
+    let of_other = other.address(1).to_string();
+    let foreign = cluster.try_add_node(adding("n9", of_other), |_| {}).await.unwrap_err();
+    assert!(foreign.reason == Reason::Unsafe && foreign.message.contains("another cluster"), "{foreign:?}");
+    let name = cluster.try_add_node(adding("N2", cluster.address(3).to_string()), |_| {}).await.unwrap_err();
+    assert!(name.reason == Reason::Unsafe && name.message.contains("bears that name"), "{name:?}");
+    let address = cluster.try_add_node(adding("n3", cluster.address(2).to_string()), |_| {}).await.unwrap_err();
+    assert!(address.reason == Reason::Unsafe && address.message.contains("is at"), "{address:?}");
+    let again = cluster.add_node(2).await.unwrap();
+    assert!(again.note.contains("nothing was left to do"), "{again:?}");
+    let after = cluster.membership(leader);
+    assert_eq!((&after.etag, after.nodes.len()), (&before.etag, 2), "nothing changed");
+    assert_eq!(other.membership(1).nodes.len(), 1);
+}
+
+/// Scenario 2 (P6): the same node from two operators at once, and then both again.
+#[tokio::test]
+async fn the_same_node_added_twice_at_once_is_one_member() {
+    let cluster = Cluster::of(1).spare(1).start().await;
+    let adding = || cluster.try_add_node(cluster.adding(2), |_| {});
+    let (first, second) = tokio::join!(adding(), adding());
+    assert!(first.is_ok() || second.is_ok(), "{first:?} {second:?}");
+    for fault in [first, second].into_iter().filter_map(Result::err) {
+        assert_eq!(fault.reason, Reason::ChangeInProgress, "{fault:?}");
+    }
+    cluster.add_node(2).await.unwrap();
+    cluster.wait_for_voters(2).await;
+}
+
+/// Scenario 3 (P6): the same command again finishes what a dead leader began, wherever that was.
+#[tokio::test]
+async fn an_addition_survives_the_leader_at_every_stage() {
+    let cluster = Cluster::of(3).spare(4).start().await;
+    let [alice, bob] = cluster.accounts(["alice", "bob"]).await;
+    let stages = [Phase::Checks, Phase::LearnerAdded, Phase::Log, Phase::Joint];
+    for (number, phase) in (4..).zip(stages) {
+        let dead = add_and_kill_the_leader_at(&cluster, number, phase).await;
+        alice.send("bob", &format!("{phase:?}")).await;
+        cluster.add_node(number).await.unwrap_or_else(|fault| panic!("{phase:?}: {fault:?}\n{}", cluster.status()));
+        cluster.restart(dead).await.unwrap();
+        cluster.wait_for_voters(number).await;
+    }
+    let leader = cluster.wait_for_leader().await;
+    let ids: BTreeSet<u64> = cluster.membership(leader).nodes.iter().map(|node| node.node_id).collect();
+    assert_eq!(ids.len(), 7, "an id for each");
+    bob.eventually_sees("alice", &["Checks", "LearnerAdded", "Log", "Joint"]).await;
+    cluster.assert_replicas_agree().await;
+}
+
+/// Scenario 3 (P6): the joint entry is on the dead leader and one follower, committed nowhere; that follower leads next.
+#[tokio::test]
+async fn a_joint_configuration_that_a_new_leader_finds_is_completed() {
+    let cluster = Cluster::of(5).spare(1).start().await;
+    let (leader, followers) = cluster.roles().await;
+    let cut = || {
+        let away = [followers[1], followers[2], followers[3], 6];
+        cluster.partition(&[leader, followers[0]], &away);
+        for node in away {
+            cluster.isolate(node);
+        }
+    };
+    let (joint, mut begun) = mpsc::unbounded_channel();
+    let adding = cluster.try_add_node(cluster.adding(6), move |message| match message.phase() {
+        Phase::Log if message.lag_entries == 0 => cut(),
+        Phase::Joint => {
+            let _ = joint.send(());
+        }
+        _ => {}
+    });
+    let kill = async {
+        tokio::time::timeout(PATIENCE, begun.recv()).await.expect("the joint entry is appended");
+        eventually("the joint entry at one follower", async || {
+            if cluster.membership(followers[0]).joint { Ok(()) } else { Err(cluster.status()) }
+        })
+        .await;
+        cluster.kill([leader]).await;
+    };
+    let _ = tokio::join!(adding, kill);
+    cluster.heal();
+    // Without this one nobody but the follower with the joint entry has a majority's votes.
+    cluster.isolate(followers[3]);
+    assert_eq!(cluster.wait_for_leader().await, followers[0]);
+    cluster.heal();
+    cluster.wait_for_voters(6).await;
+    cluster.restart(leader).await.unwrap();
+    cluster.wait_for_voters(6).await;
+    cluster.assert_replicas_agree().await;
+}
+
+/// Scenario 3 (P6): killed between the two steps of the joint change, as near as can be aimed.
+#[tokio::test]
+async fn a_leader_killed_while_joint_leaves_no_joint_configuration_behind() {
+    let cluster = Cluster::of(3).spare(3).start().await;
+    for number in 4..=6 {
+        let (leader, followers) = cluster.roles().await;
+        let (reached, mut stage) = mpsc::unbounded_channel();
+        let adding = cluster.try_add_node(cluster.adding(number), |message| {
+            if message.phase() == Phase::Joint {
+                let begun = std::time::Instant::now();
+                while !cluster.membership(followers[0]).joint && begun.elapsed() < Duration::from_millis(200) {}
+                let _ = reached.send(());
+            }
+        });
+        let kill = async {
+            tokio::time::timeout(PATIENCE, stage.recv()).await.expect("the phase is reached");
+            cluster.kill([leader]).await;
+        };
+        let _ = tokio::join!(adding, kill);
+        cluster.wait_for_leader().await;
+        cluster.restart(leader).await.unwrap();
+        eventually("no joint configuration anywhere", async || {
+            let joint = (1..=6).any(|number| cluster.membership(number).joint);
+            if joint { Err(cluster.status()) } else { Ok(()) }
+        })
+        .await;
+        cluster.add_node(number).await.unwrap();
+        cluster.wait_for_voters(number).await;
+    }
+    cluster.assert_replicas_agree().await;
+}
+
+/// Scenario 4 (P6): both were meant for the membership of before; at most one may follow from it.
+#[tokio::test]
+async fn of_two_changes_of_one_membership_one_wins_and_the_other_conflicts() {
+    let cluster = Cluster::of(3).spare(1).start().await;
+    let (leader, followers) = cluster.roles().await;
+    let etag = cluster.membership(leader).etag;
+    let add = AddNodeRequest { etag: etag.clone(), learner_only: true, ..cluster.adding(4) };
+    let remove = RemoveNodeRequest {
+        name: format!("n{}", followers[0]),
+        accept_lower_tolerance: true,
+        etag,
+        ..Default::default()
+    };
+    let client = cluster.client();
+    let removing = common::change(
+        &client,
+        |mut admin: AdminServiceClient<_>| {
+            let remove = remove.clone();
+            async move { admin.remove_node(remove).await }
+        },
+        |_| {},
+    );
+    let (added, removed) = tokio::join!(cluster.try_add_node(add, |_| {}), removing);
+    let won = [added.is_ok(), removed.is_ok()];
+    assert_eq!(won.iter().filter(|won| **won).count(), 1, "{added:?} {removed:?}");
+    let lost = added.err().or(removed.err()).expect("the other one");
+    assert!(matches!(lost.reason, Reason::EtagMismatch | Reason::ChangeInProgress), "{lost:?}");
+    assert_eq!(lost.reason.exit_code(), 4);
+    let nodes = cluster.membership(leader).nodes.len();
+    assert_eq!(nodes, if won[0] { 4 } else { 2 }, "{}", cluster.status());
+}
+
+/// Scenario 5 (P6).
+#[tokio::test]
+async fn a_joint_entry_of_a_leader_that_was_cut_off_is_taken_back() {
+    let cluster = Cluster::of(3).spare(1).start().await;
+    let (leader, followers) = cluster.roles().await;
+    let (joint, mut begun) = mpsc::unbounded_channel();
+    let adding = cluster.try_add_node(cluster.adding(4), |message| match message.phase() {
+        Phase::Log if message.lag_entries == 0 => cluster.isolate(leader),
+        Phase::Joint => {
+            let _ = joint.send(());
+        }
+        _ => {}
+    });
+    let elected = async {
+        tokio::time::timeout(PATIENCE, begun.recv()).await.expect("the joint entry is appended");
+        eventually("the old leader is joint", async || match cluster.membership(leader).joint {
+            true => Ok(()),
+            false => Err(cluster.status()),
+        })
+        .await;
+        let elected = cluster.wait_for_leader_among(&followers).await;
+        cluster.heal();
+        elected
+    };
+    let (_, elected) = tokio::join!(adding, elected);
+    eventually("the old configuration holds on the old leader", async || {
+        let (old, new) = (cluster.membership(leader), cluster.membership(elected));
+        if !old.joint && old.etag == new.etag { Ok(()) } else { Err(cluster.status()) }
+    })
+    .await;
+    assert_eq!(cluster.voters(elected).len(), 3, "{}", cluster.status());
+    assert_eq!(role(&cluster, elected, "n4"), Some(Role::Learner));
+    cluster.add_node(4).await.unwrap();
+    cluster.wait_for_voters(4).await;
+    cluster.assert_replicas_agree().await;
+}
+
+/// Scenarios 6 and 7 (P6): the leader, a follower that is down, one that is cut off and returns.
+#[tokio::test]
+async fn removed_nodes_learn_of_it_and_disturb_nobody() {
+    let cluster = Cluster::of(5).start().await;
+    let [alice, bob] = cluster.accounts(["alice", "bob"]).await;
+    let (leader, followers) = cluster.roles().await;
+    cluster.remove_node(leader, true).await.unwrap();
+    assert_eq!(cluster.exited(leader).await, Exit::Removed);
+    cluster.stop(leader).await;
+    let again = cluster.restart(leader).await.unwrap_err();
+    assert!(matches!(again, StartError::Removed { .. }), "{again}");
+    cluster.wait_for_voters(4).await;
+
+    let leader = cluster.wait_for_leader().await;
+    let mut rest = followers.into_iter().filter(|number| *number != leader);
+    let (down, away) = (rest.next().unwrap(), rest.next().unwrap());
+    cluster.kill([down]).await;
+    cluster.remove_node(down, true).await.unwrap();
+    cluster.isolate(away);
+    eventually("a removal while the node is cut off", async || {
+        cluster.remove_node(away, true).await.map_err(|fault| format!("{fault:?}"))
+    })
+    .await;
+    alice.send("bob", "two are left").await;
+
+    let term = cluster.membership(leader).term;
+    cluster.restart(down).await.unwrap();
+    cluster.heal();
+    assert_eq!(cluster.exited(down).await, Exit::Removed);
+    assert_eq!(cluster.exited(away).await, Exit::Removed);
+    let now = cluster.membership(leader);
+    assert_eq!((now.term, now.leader_id), (term, now.answered_by_id), "nobody was disturbed\n{}", cluster.status());
+    bob.eventually_sees("alice", &["two are left"]).await;
+    cluster.assert_replicas_agree().await;
+}
+
+/// Scenario 7 (P6): an id is never used twice, and old data never comes back.
+#[tokio::test]
+async fn a_node_comes_back_only_empty_and_under_a_new_id() {
+    let cluster = Cluster::of(3).start().await;
+    let (leader, followers) = cluster.roles().await;
+    let back = followers[0];
+    let name = format!("n{back}");
+    let old = node_id(&cluster, leader, &name).expect("a member");
+    // Wiped while it is a member: it is empty, takes no part, and is not counted on.
+    cluster.kill([back]).await;
+    cluster.wipe(back).await;
+    cluster.restart(back).await.unwrap();
+    assert_eq!(cluster.membership(back).answered_by_id, 0, "an empty node");
+    cluster.remove_node(back, true).await.unwrap();
+    cluster.add_node(back).await.unwrap();
+    let new = node_id(&cluster, leader, &name).expect("a member again");
+    assert!(new > old, "{new} after {old}");
+    cluster.wait_for_voters(3).await;
+    cluster.assert_replicas_agree().await;
+}
+
+/// Scenario 7 (P6): a node whose log is all compacted away is not a fresh one.
+#[tokio::test]
+async fn a_removed_node_with_a_compacted_log_is_not_taken_for_a_fresh_one() {
+    let cluster = Cluster::of(3).snapshots(1, 0).start().await;
+    cluster.transfer_leader(1).await;
+    eventually("all of the log of n3 is compacted", async || {
+        cluster.stop(3).await;
+        let found = cluster.inspect(3).await;
+        let last = found.last_log_id.map_or(0, |id| id.index);
+        if found.first_log_index > last {
+            return Ok(());
+        }
+        cluster.restart(3).await.unwrap();
+        cluster.assert_replicas_agree().await;
+        Err(format!("the log reaches from {} to {last}", found.first_log_index))
+    })
+    .await;
+    cluster.remove_node(3, true).await.unwrap();
+    cluster.restart(3).await.unwrap();
+    // At once: before it has asked whether it still belongs.
+    let refused = cluster.try_add_node(cluster.adding(3), |_| {}).await.unwrap_err();
+    assert!(refused.reason == Reason::Unsafe && refused.message.contains("`empty node`"), "{refused:?}");
+    assert_eq!(cluster.exited(3).await, Exit::Removed);
+    assert_eq!(cluster.voters(1).len(), 2, "{}", cluster.status());
+}

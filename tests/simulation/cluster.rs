@@ -1,0 +1,331 @@
+//! A cluster under turmoil: machines, users and an operator on one network, one thread and one clock.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    fs,
+    future::{Future, pending},
+    rc::Rc,
+    sync::Mutex,
+    time::Duration,
+};
+
+use tokio::time::sleep;
+
+use crate::{
+    judge::judge,
+    operator::Operator,
+    replica,
+    users::{Notes, User},
+    world::{State, World},
+};
+
+/// How far time goes at once. Messages arrive at such moments only.
+const TICK: Duration = Duration::from_millis(2);
+const FASTEST: Duration = Duration::from_millis(1);
+pub const SLOWEST: Duration = Duration::from_millis(12);
+
+/// Panics of this process: a task that panics ends quietly otherwise.
+pub static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// What is simulated.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Machines, of which some are spare.
+    pub machines: usize,
+    /// Nodes of the cluster when the faults begin.
+    pub nodes: usize,
+    pub users: usize,
+    /// Whether the operator changes the membership all the while.
+    pub meddle: bool,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { machines: 7, nodes: 5, users: 3, meddle: true }
+    }
+}
+
+pub struct Cluster {
+    pub world: Rc<World>,
+    pub notes: Rc<Notes>,
+    pub users: Vec<String>,
+    sim: turmoil::Sim<'static>,
+    threads: usize,
+    /// What the operator is asked to do, by a scenario.
+    pub errands: Rc<Errands>,
+}
+
+/// Errands for the operator, and how they ended.
+#[derive(Default)]
+pub struct Errands {
+    asked: RefCell<Vec<Errand>>,
+    ended: RefCell<BTreeMap<String, Result<(), String>>>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Errand {
+    Add(String),
+    Remove(String),
+    Replace(String, String),
+    Transfer(String),
+}
+
+impl Cluster {
+    /// Founds a cluster and grows it to its size, with users at work. No faults yet.
+    pub fn start(seed: u64, plan: &Plan) -> Self {
+        let threads = threads();
+        let names: Vec<String> = (1..=plan.machines).map(|at| format!("n{at}")).collect();
+        let users: Vec<String> = ["alice", "bob", "carol", "dave", "erin"].map(String::from)[..plan.users].to_vec();
+        let world = World::new(seed, &names);
+        let notes = Rc::new(Notes::default());
+        let sim = turmoil::Builder::new()
+            .rng_seed(seed)
+            .epoch(std::time::UNIX_EPOCH + Duration::from_nanos(crate::tame::EPOCH_NS))
+            .tick_duration(TICK)
+            .simulation_duration(Duration::from_secs(100_000))
+            .min_message_latency(FASTEST)
+            .max_message_latency(SLOWEST)
+            .tcp_capacity(4096)
+            .enable_random_order()
+            .build();
+        let mut cluster = Self { world, notes, users, sim, threads, errands: Rc::default() };
+        cluster.world.set_elapsed(Duration::ZERO);
+        for name in names {
+            let world = cluster.world.clone();
+            cluster.host(&name.clone(), move || replica::run(world.clone(), name.clone()));
+        }
+        cluster.add_people(plan);
+        cluster
+    }
+
+    fn add_people(&mut self, plan: &Plan) {
+        for name in self.users.clone() {
+            let (world, notes, users) = (self.world.clone(), self.notes.clone(), self.users.clone());
+            self.host(&name.clone(), move || User::new(world.clone(), notes.clone(), &name, &users).live());
+        }
+        let (world, notes, users) = (self.world.clone(), self.notes.clone(), self.users.clone());
+        self.host("judge", move || {
+            let (world, notes, users) = (world.clone(), notes.clone(), users.clone());
+            async move {
+                while notes.done.borrow().len() < users.len() {
+                    sleep(Duration::from_millis(50)).await;
+                }
+                judge(&world, &notes, &users).await;
+                world.judged.set(true);
+                pending().await
+            }
+        });
+        let (world, plan, errands) = (self.world.clone(), plan.clone(), self.errands.clone());
+        self.host("operator", move || operate(world.clone(), plan.clone(), errands.clone()));
+    }
+
+    fn host<Fut: Future<Output = ()> + 'static>(&mut self, name: &str, software: impl Fn() -> Fut + 'static) {
+        self.sim.host(name, move || {
+            let running = software();
+            async move {
+                running.await;
+                Ok(())
+            }
+        });
+    }
+
+    /// One tick of everything.
+    pub fn step(&mut self) {
+        self.world.set_elapsed(self.sim.elapsed());
+        if let Err(error) = self.sim.step() {
+            self.world.violation(format!("the simulation broke: {error}"));
+        }
+        for panic in PANICS.lock().map(|mut panics| std::mem::take(&mut *panics)).unwrap_or_default() {
+            self.world.violation(format!("a panic: {panic}"));
+        }
+        if self.world.elapsed_ms().is_multiple_of(1_000) && threads() > self.threads {
+            self.world.violation("a thread was started inside the simulation".into());
+            self.threads = threads();
+        }
+    }
+
+    /// Lets simulated time pass until `fact` holds; says whether it came to hold within `bound`, unless something is
+    /// broken already.
+    pub fn run_until(&mut self, bound: Duration, mut fact: impl FnMut(&mut Self) -> bool) -> bool {
+        let end = self.sim.elapsed() + bound;
+        while !fact(self) {
+            if self.sim.elapsed() >= end || self.is_broken() {
+                return false;
+            }
+            self.step();
+        }
+        true
+    }
+
+    pub fn run_for(&mut self, time: Duration) {
+        self.run_until(time, |_| false);
+    }
+
+    /// As [`run_until`](Self::run_until); that it does not come to hold is a violation.
+    pub fn expect(&mut self, what: &str, bound: Duration, fact: impl FnMut(&mut Self) -> bool) {
+        if !self.run_until(bound, fact) && !self.is_broken() {
+            let status = self.status();
+            self.world.violation(format!("not within {} s: {what}\n{status}", bound.as_secs()));
+        }
+    }
+
+    pub fn is_broken(&self) -> bool {
+        !self.world.violations().is_empty()
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.sim.elapsed()
+    }
+
+    /// Kills the process on a machine; with `power`, what its disk had not synced is at the seed's mercy.
+    pub fn crash(&mut self, name: &str, power: bool) {
+        tracing::info!(target: "simulation", name, power, "crash");
+        let machine = self.world.machine(name);
+        if power {
+            machine.disks().power_off();
+        } else {
+            machine.disks().kill();
+        }
+        *machine.state.borrow_mut() = State::Down;
+        *machine.said.borrow_mut() = None;
+        self.sim.crash(name);
+    }
+
+    /// Starts the process on a machine again. One that was removed starts with an empty disk.
+    pub fn restart(&mut self, name: &str) {
+        tracing::info!(target: "simulation", name, "restart");
+        let machine = self.world.machine(name);
+        if !machine.disks().is_powered() {
+            machine.disks().power_on();
+        }
+        if *machine.state.borrow() == State::Removed {
+            machine.disks().kill();
+            machine.new_disks(self.world.seed ^ self.world.elapsed_ms());
+        }
+        self.sim.bounce(name);
+    }
+
+    /// Whatever is sent from `a` to `b` is lost from now on.
+    pub fn cut(&self, a: &str, b: &str) {
+        self.sim.partition_oneway(a, b);
+    }
+
+    pub fn cut_both(&self, a: &str, b: &str) {
+        self.sim.partition(a, b);
+    }
+
+    pub fn slow_down(&self, a: &str, b: &str, slowest: Duration) {
+        self.sim.set_link_max_message_latency(a, b, slowest);
+    }
+
+    pub fn hosts(&self) -> Vec<String> {
+        let people = self.users.iter().cloned().chain(["operator".to_owned()]);
+        self.world.names().into_iter().chain(people).collect()
+    }
+
+    /// All links are whole and fast again.
+    pub fn mend_links(&self) {
+        let hosts = self.hosts();
+        for (at, a) in hosts.iter().enumerate() {
+            for b in &hosts[at + 1..] {
+                self.sim.repair(a.as_str(), b.as_str());
+                self.slow_down(a, b, SLOWEST);
+            }
+        }
+    }
+
+    /// Ends all faults, and holds the cluster to its promises: it heals within a bound, and nothing is wrong.
+    pub fn conclude(&mut self) {
+        tracing::info!(target: "simulation", "the faults are over");
+        self.world.calm.set(true);
+        self.mend_links();
+        for name in self.world.names() {
+            self.world.machine(&name).set_skew_ms(0);
+            if !self.world.machine(&name).is_running() || !self.world.machine(&name).disks().is_powered() {
+                if *self.world.machine(&name).state.borrow() != State::Down {
+                    self.crash_if_unpowered(&name);
+                }
+                self.restart(&name);
+            }
+        }
+        let has_leader =
+            |cluster: &mut Self| cluster.world.newest_leader().is_some_and(|said| said.has_quorum && !said.joint);
+        self.expect("one leader with a quorum and a uniform membership", Duration::from_secs(30), has_leader);
+        self.world.healed.set(true);
+        let all = self.users.len();
+        let written = |cluster: &mut Self| cluster.notes.done.borrow().len() == all;
+        self.expect("every user has written afresh", Duration::from_secs(60), written);
+        self.expect("everything is judged", Duration::from_secs(120), |cluster| cluster.world.judged.get());
+    }
+
+    fn crash_if_unpowered(&mut self, name: &str) {
+        if !self.world.machine(name).disks().is_powered() {
+            self.crash(name, true);
+        }
+    }
+
+    /// The name of the leader of the newest term that runs.
+    pub fn leader(&self) -> Option<String> {
+        self.world.newest_leader().map(|said| said.answered_by)
+    }
+
+    /// Lines for people about each machine.
+    pub fn status(&self) -> String {
+        let line = |name: String| {
+            let machine = self.world.machine(&name);
+            let state = format!("{:?}", machine.state.borrow());
+            let said = machine.said.borrow().as_ref().map(|said| {
+                let nodes: Vec<_> = said.nodes.iter().map(|node| format!("{}:{}", node.name, node.role)).collect();
+                let (id, term, leader, applied) = (said.answered_by_id, said.term, said.leader_id, said.applied_index);
+                format!("id {id} term {term} leader {leader} applied {applied} joint {} {nodes:?}", said.joint)
+            });
+            format!("  {name} {state} {}", said.unwrap_or_default())
+        };
+        self.world.names().into_iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Waits until the cluster has grown to its size and every user is at work.
+    pub fn grown(mut self) -> Self {
+        let all = self.users.len();
+        let ready = |cluster: &mut Self| cluster.world.grown.get() && cluster.notes.present.borrow().len() == all;
+        self.expect("the cluster has grown", Duration::from_secs(120), ready);
+        self
+    }
+
+    pub fn ask(&self, errand: Errand) {
+        self.errands.asked.borrow_mut().push(errand);
+    }
+
+    /// How an errand ended, once it has.
+    pub fn ended(&self, errand: &Errand) -> Option<Result<(), String>> {
+        self.errands.ended.borrow().get(&format!("{errand:?}")).cloned()
+    }
+}
+
+async fn operate(world: Rc<World>, plan: Plan, errands: Rc<Errands>) {
+    let mut operator = Operator::new(world.clone());
+    operator.grow(plan.nodes).await;
+    world.grown.set(true);
+    if plan.meddle {
+        operator.meddle().await;
+    }
+    loop {
+        let next = errands.asked.borrow_mut().pop();
+        if let Some(errand) = next {
+            let ended = match &errand {
+                Errand::Add(name) => operator.add(name).await,
+                Errand::Remove(name) => operator.remove(name).await,
+                Errand::Replace(old, new) => operator.replace(old, new).await,
+                Errand::Transfer(to) => operator.transfer(to).await,
+            };
+            tracing::info!(target: "simulation", ?errand, ?ended, "operator");
+            errands.ended.borrow_mut().insert(format!("{errand:?}"), ended);
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn threads() -> usize {
+    fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
+}

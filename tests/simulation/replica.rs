@@ -1,0 +1,120 @@
+//! `chat-node run` on a simulated machine: the product from its disks to its port.
+
+use std::{rc::Rc, sync::Arc, time::Duration};
+
+use quorate::{
+    config::{Argon2, NodeConfig, SnapshotPolicy},
+    node::{Exit, Node, Settings, StartError},
+    server::{self, program},
+    storage::{Blocking, DataDir},
+    types::NodeName,
+};
+use tokio::{sync::oneshot, time::sleep};
+use turmoil::net::TcpListener;
+
+use crate::{
+    net::{PORT, dialer, incoming},
+    world::{State, World, address},
+};
+
+/// The machine on which the cluster is founded.
+pub const FOUNDER: &str = "n1";
+
+/// Runs from the start of the process to its end.
+pub async fn run(world: Rc<World>, name: String) {
+    let machine = world.machine(&name);
+    *machine.state.borrow_mut() = State::Running;
+    *machine.said.borrow_mut() = None;
+    let ended = live(&world, &name).await;
+    tracing::info!(target: "simulation", name, ?ended, "process ended");
+    *machine.said.borrow_mut() = None;
+    if let State::Failed(why) = &ended
+        && machine.disks().is_powered()
+    {
+        world.violation(format!("{name} failed although its disk did not: {why}"));
+    }
+    *machine.state.borrow_mut() = ended;
+}
+
+async fn live(world: &Rc<World>, name: &str) -> State {
+    let config = config(name);
+    let settings = Settings {
+        config: config.clone(),
+        clock: world.clock(name),
+        entropy: world.entropy(name),
+        dialer: dialer(),
+        blocking: Blocking::Inline,
+    };
+    let listener = match TcpListener::bind(("0.0.0.0", PORT)).await {
+        Ok(listener) => listener,
+        Err(error) => return State::Failed(format!("no port: {error}")),
+    };
+    let dir = DataDir::on(Arc::new(world.machine(name).disks()));
+    let node = match start(world, settings, dir, name).await {
+        Ok(node) => node,
+        Err(StartError::Removed { .. }) => return State::Removed,
+        Err(error) => return State::Failed(error.to_string()),
+    };
+    let (stop, stopping) = oneshot::channel::<()>();
+    let shutdown = async { drop(stopping.await) };
+    let serving = server::serve(node.clone(), &config, incoming(listener), program::peers(&node), shutdown);
+    let stopped = async {
+        world.machine(name).stop.notified().await;
+        node.stop().await;
+        let _ = stop.send(());
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        biased;
+        exit = node.exited() => match exit {
+            Exit::Removed => State::Removed,
+            other => State::Failed(other.to_string()),
+        },
+        served = serving => match served {
+            Ok(()) => State::Down,
+            Err(error) => State::Failed(error.to_string()),
+        },
+        () = stopped => State::Down,
+        () = observe(world, name, &node) => State::Down,
+    }
+}
+
+async fn start(world: &World, settings: Settings, dir: DataDir, name: &str) -> Result<Node, StartError> {
+    if name == FOUNDER && !world.founded.replace(true) {
+        Node::init_on(settings.clone(), dir.clone()).await?;
+    }
+    Node::start_on(settings, dir).await
+}
+
+fn config(name: &str) -> NodeConfig {
+    NodeConfig {
+        name: NodeName::new(name).ok(),
+        listen: Some(address(name)),
+        advertise: Some(address(name)),
+        snapshot: SnapshotPolicy { entries: 60, keep: 10 },
+        argon2: Argon2::insecure_for_tests(),
+        ..NodeConfig::defaults("/simulated")
+    }
+}
+
+/// Notes what the node says of itself, and holds it against what others have said.
+async fn observe(world: &World, name: &str, node: &Node) {
+    let mut applied = 0;
+    loop {
+        let said = node.membership();
+        if said.leader_id != 0 && said.leader_id == said.answered_by_id {
+            world.note_leader(said.term, said.leader_id);
+        }
+        if said.answered_by_id == 0 {
+            // Not a member yet, or no longer: it has nothing to say.
+            sleep(Duration::from_millis(20)).await;
+            continue;
+        }
+        if said.applied_index < applied {
+            world.violation(format!("{name} went back from index {applied} to {}", said.applied_index));
+        }
+        applied = said.applied_index;
+        *world.machine(name).said.borrow_mut() = Some(said);
+        sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,195 @@
+//! What outlives every host of a simulation: disks, clocks, and the notes from which it is judged.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use quorate::{
+    storage::testing::SimDisks,
+    types::{Clock, Entropy},
+    wire::{Address, cluster::GetMembershipResponse},
+};
+use tokio::sync::Notify;
+
+use crate::{net::PORT, rng::Rng, tame};
+
+/// Shared between the hosts, the nemesis and the judge. All on one thread.
+pub struct World {
+    pub seed: u64,
+    elapsed_ms: Arc<AtomicU64>,
+    machines: BTreeMap<String, Machine>,
+    /// Whoever led in a term, as itself said.
+    leaders: RefCell<BTreeMap<u64, u64>>,
+    violations: RefCell<Vec<String>>,
+    counts: RefCell<BTreeMap<&'static str, u64>>,
+    /// Whether the cluster was ever founded: no second one may be.
+    pub founded: Cell<bool>,
+    /// The users stop starting operations.
+    pub calm: Cell<bool>,
+    /// The cluster has its size.
+    pub grown: Cell<bool>,
+    /// All that can be judged has been.
+    pub judged: Cell<bool>,
+    /// Faults are over: everything must heal from here.
+    pub healed: Cell<bool>,
+}
+
+/// A machine that a node may run on.
+pub struct Machine {
+    disks: RefCell<SimDisks>,
+    skew_ms: Arc<AtomicI64>,
+    starts: Cell<u64>,
+    pub stop: Rc<Notify>,
+    pub state: RefCell<State>,
+    /// What the node said of itself lately.
+    pub said: RefCell<Option<GetMembershipResponse>>,
+}
+
+/// How the process on a machine fares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    Running,
+    Down,
+    /// It ended by itself because the cluster removed it.
+    Removed,
+    /// It ended by itself because of its disk.
+    Failed(String),
+}
+
+impl World {
+    pub fn new(seed: u64, names: &[String]) -> Rc<Self> {
+        let machine = |name: &String| {
+            let machine = Machine {
+                disks: RefCell::new(SimDisks::new(Rng::of(seed, name).next())),
+                skew_ms: Arc::default(),
+                starts: Cell::new(0),
+                stop: Rc::default(),
+                state: RefCell::new(State::Down),
+                said: RefCell::default(),
+            };
+            (name.clone(), machine)
+        };
+        Rc::new(Self {
+            seed,
+            elapsed_ms: Arc::default(),
+            machines: names.iter().map(machine).collect(),
+            leaders: RefCell::default(),
+            violations: RefCell::default(),
+            counts: RefCell::default(),
+            founded: Cell::new(false),
+            calm: Cell::new(false),
+            grown: Cell::new(false),
+            judged: Cell::new(false),
+            healed: Cell::new(false),
+        })
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        self.machines.keys().cloned().collect()
+    }
+
+    pub fn machine(&self, name: &str) -> &Machine {
+        &self.machines[name]
+    }
+
+    pub fn addresses(&self) -> Vec<Address> {
+        self.machines.keys().map(|name| address(name)).collect()
+    }
+
+    pub fn set_elapsed(&self, elapsed: std::time::Duration) {
+        self.elapsed_ms.store(elapsed.as_millis() as u64, Relaxed);
+        tame::set_elapsed(elapsed.as_nanos() as u64);
+    }
+
+    pub fn elapsed_ms(&self) -> u64 {
+        self.elapsed_ms.load(Relaxed)
+    }
+
+    /// The clock on the wall of `name`: true time for whoever is no machine.
+    pub fn clock(&self, name: &str) -> Clock {
+        let elapsed = self.elapsed_ms.clone();
+        let skew = self.machines.get(name).map(|machine| machine.skew_ms.clone()).unwrap_or_default();
+        Clock::new(move || {
+            let now = tame::EPOCH_NS / 1_000_000 + elapsed.load(Relaxed);
+            now.saturating_add_signed(skew.load(Relaxed))
+        })
+    }
+
+    /// Randomness for `name`, another at each start.
+    pub fn entropy(&self, name: &str) -> Entropy {
+        let start = self.machines.get(name).map_or(0, |machine| machine.starts.replace(machine.starts.get() + 1));
+        let rng = Mutex::new(Rng::of(self.seed, &format!("{name} {start}")));
+        Entropy::new(move |bytes| rng.lock().unwrap_or_else(PoisonError::into_inner).fill(bytes))
+    }
+
+    /// A term has one leader, for ever.
+    pub fn note_leader(&self, term: u64, id: u64) {
+        let first = *self.leaders.borrow_mut().entry(term).or_insert(id);
+        if first != id {
+            self.violation(format!("nodes {first} and {id} both led in term {term}"));
+        }
+    }
+
+    pub fn terms_led(&self) -> usize {
+        self.leaders.borrow().len()
+    }
+
+    pub fn violation(&self, what: String) {
+        tracing::error!(target: "simulation", "VIOLATION {what}");
+        self.violations.borrow_mut().push(what);
+    }
+
+    pub fn violations(&self) -> Vec<String> {
+        self.violations.borrow().clone()
+    }
+
+    pub fn count(&self, what: &'static str) {
+        *self.counts.borrow_mut().entry(what).or_default() += 1;
+    }
+
+    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
+        self.counts.borrow().clone()
+    }
+
+    /// The membership as the newest leader that runs has it: names of its nodes.
+    pub fn members(&self) -> BTreeSet<String> {
+        let said = self.newest_leader();
+        said.map(|said| said.nodes.into_iter().map(|node| node.name).collect()).unwrap_or_default()
+    }
+
+    /// What the running leader of the newest term says.
+    pub fn newest_leader(&self) -> Option<GetMembershipResponse> {
+        let running = self.machines.values().filter(|machine| *machine.state.borrow() == State::Running);
+        let said = running.filter_map(|machine| machine.said.borrow().clone());
+        said.filter(|said| said.leader_id != 0 && said.leader_id == said.answered_by_id).max_by_key(|said| said.term)
+    }
+}
+
+impl Machine {
+    pub fn disks(&self) -> SimDisks {
+        self.disks.borrow().clone()
+    }
+
+    /// A new, empty disk in place of the old one.
+    pub fn new_disks(&self, seed: u64) {
+        *self.disks.borrow_mut() = SimDisks::new(seed);
+    }
+
+    pub fn set_skew_ms(&self, ms: i64) {
+        self.skew_ms.store(ms, Relaxed);
+    }
+
+    pub fn is_running(&self) -> bool {
+        *self.state.borrow() == State::Running
+    }
+}
+
+pub fn address(name: &str) -> Address {
+    format!("{name}:{PORT}").parse().expect("a host name and a port")
+}
