@@ -9,7 +9,7 @@ use quorate::{
         node::{NodeArgs, NodeCommand},
     },
     config::{LogFormat, NodeConfig},
-    server::program,
+    server::{program, recover::recover},
     telemetry,
 };
 
@@ -29,6 +29,9 @@ async fn run(command: NodeCommand) -> Result<()> {
             program::restore(with_logs(settings.load()?)?, &from, &mut Output::standard(json)).await
         }
         NodeCommand::Man { directory } => man(NodeArgs::command(), &directory),
+        NodeCommand::Recover { data_dir, compare, yes_lose_data, json } => {
+            recover(&data_dir, &compare, yes_lose_data, &mut Output::standard(json)).await
+        }
         NodeCommand::Completions { shell } => completions(shell, NodeArgs::command(), &mut Output::standard(false)),
     }
 }

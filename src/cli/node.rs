@@ -29,6 +29,7 @@ const EXAMPLES: &str = "Examples:
   chat-node run --data-dir /var/lib/quorate
   chat-node run --data-dir /var/lib/quorate --name n2 --listen 10.0.0.2:7400     # then, anywhere:
   chat-admin -e 10.0.0.1:7400 add-node n2 10.0.0.2:7400
+  chat-node recover --data-dir /var/lib/quorate --compare /mnt/n2     # the other nodes are gone for good
 
 Exit codes of run, beside the usual ones: 70 quarantined (its disk or state is broken), 75 temporary (disk full),
 76 removed from the cluster, 78 bad configuration.";
@@ -69,6 +70,26 @@ pub enum NodeCommand {
         #[arg(long, value_name = "FILE")]
         from: PathBuf,
         /// Print what was made as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// After the quorum is lost for good: make a one-voter cluster from the data of one survivor.
+    ///
+    /// The node must be stopped. Shows what its log holds and, beside other survivors (--compare), what would be lost;
+    /// recover from the one with the newest log. Writes at the end of the log that may not have been agreed on are kept.
+    /// The cluster then goes on in a new epoch: the members left behind and it refuse each other for ever. Wipe those
+    /// and add them as new nodes. Refused while some node still sees a leader with a quorum.
+    Recover {
+        /// The survivor's data directory.
+        #[arg(long, value_name = "DIR", env = "CHAT_DATA_DIR")]
+        data_dir: PathBuf,
+        /// Another survivor's data directory (a copy will do), to compare with. Can be repeated.
+        #[arg(long, value_name = "DIR")]
+        compare: Vec<PathBuf>,
+        /// For scripts: the cluster's id, instead of typing it.
+        #[arg(long, value_name = "CLUSTER_ID")]
+        yes_lose_data: Option<String>,
+        /// Print what was found and made as JSON.
         #[arg(long)]
         json: bool,
     },
@@ -200,6 +221,7 @@ mod tests {
             "chat-node run --data-dir d --name n2 --listen 127.0.0.1:7401 --config f.toml --log debug --log-format json",
             "chat-node inspect --data-dir d --json",
             "chat-node restore --data-dir d --from b --name n1 --listen 127.0.0.1:7400",
+            "chat-node recover --data-dir d --compare e --compare f --yes-lose-data 1234 --json",
             "chat-node completions bash",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));

@@ -21,9 +21,9 @@ mod discovery;
 mod effort;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod ledger;
 mod order;
 mod outbox;
-mod outbox_line;
 mod rooms;
 mod session;
 mod subscription;

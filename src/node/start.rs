@@ -108,6 +108,19 @@ pub enum StartError {
     /// A backup that cannot be used.
     #[error("the backup {0}")]
     Backup(String),
+    /// A recovery that would tear a working cluster apart.
+    #[error("cluster {cluster_id} has a quorum: {leader} leads it, says the node at {address}")]
+    Lives {
+        /// The cluster.
+        cluster_id: String,
+        /// Who leads it.
+        leader: String,
+        /// Who says so.
+        address: String,
+    },
+    /// A data directory that a recovery cannot use.
+    #[error("{0}")]
+    Unusable(String),
     /// Flags that contradict the identity.
     #[error("this node is known as {known}, but was started with {given}")]
     Contradiction {
@@ -195,6 +208,7 @@ impl Node {
             replica: RwLock::new(None),
             adopting: Mutex::new(()),
             busy: Default::default(),
+            ready_learners: Default::default(),
             exit: watch::Sender::new(None),
             changes: watch::Sender::new(0),
             ready: watch::Sender::new(false),
@@ -226,9 +240,10 @@ impl Node {
     pub async fn exited(&self) -> Exit {
         let mut exit = self.inner.exit.subscribe();
         // The sender lives in `self`, so the wait ends with a value.
-        match exit.wait_for(Option::is_some).await {
-            Ok(exit) => exit.clone().unwrap_or(Exit::Removed),
-            Err(_) => std::future::pending().await,
+        let left = exit.wait_for(Option::is_some).await.ok().and_then(|exit| exit.clone());
+        match left {
+            Some(exit) => exit,
+            None => std::future::pending().await,
         }
     }
 

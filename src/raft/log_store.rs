@@ -1,6 +1,7 @@
 //! openraft's log over [`LogFile`].
 
 use std::{
+    collections::BTreeMap,
     fmt::Debug,
     io,
     ops::{Bound, RangeBounds},
@@ -16,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::{
     convert,
-    types::{Entry, LogId, TypeConfig, Vote},
+    types::{CommittedLeaderId, Entry, EntryPayload, LogId, Member, Membership, TypeConfig, Vote},
 };
 use crate::{
     storage::{Done, LogFile, StorageError},
@@ -58,6 +59,65 @@ impl LogStore {
         let vote = convert::vote(&Vote::new(at.committed_leader_id().term, id)).encode_to_vec().into();
         wait(|done| self.file.purge_to(at.index(), (PURGED, marker), done))?;
         wait(|done| self.file.set(VOTE, vote, done))
+    }
+
+    /// Makes `voter` the only member, as the last entry of a log that nobody else goes on with, and lets it stand for
+    /// election in a later term. `applied` is what the state holds. Answers with the entry's id.
+    ///
+    /// Everything before the entry stays: the sole voter's first election commits it. The entry's term is above every
+    /// term that this node has seen and above `term`.
+    pub fn append_sole_voter(
+        &self,
+        voter: NodeId,
+        member: &Member,
+        applied: Option<LogId>,
+        term: u64,
+    ) -> io::Result<LogId> {
+        let mut last = self.bounds()?.last_log_id;
+        if let Some(applied) = applied.filter(|applied| Some(*applied) > last) {
+            // A snapshot was installed, and a crash came before the log knew of it.
+            let marker = convert::log_id(&applied).encode_to_vec().into();
+            wait(|done| self.file.purge_to(applied.index(), (PURGED, marker), done))?;
+            last = Some(applied);
+        }
+        let voted = self.vote()?.map_or(0, |vote| vote.leader_id().term);
+        let logged = last.map_or(0, |id| id.committed_leader_id().term);
+        let term = voted.max(logged).max(term) + 1;
+        // The vote first: no entry may be of a term that its node has not seen.
+        let vote = convert::vote(&Vote::new(term, voter)).encode_to_vec().into();
+        wait(|done| self.file.set(VOTE, vote, done))?;
+        let id = LogId::new(CommittedLeaderId::new(term), last.map_or(0, |id| id.index() + 1));
+        let membership = Membership::new(vec![[voter].into()], BTreeMap::from([(voter, member.clone())]));
+        let membership = membership.map_err(io::Error::other)?;
+        let entry = Entry { log_id: id, payload: EntryPayload::Membership(membership) };
+        wait(|done| self.file.append(vec![(id.index(), convert::encode_entry(&entry))], done))?;
+        Ok(id)
+    }
+
+    /// The last entry that this node knew to be committed, as far as it was written down.
+    pub fn committed(&self) -> io::Result<Option<LogId>> {
+        Ok(self.value::<pb::LogId>(COMMITTED)?.map(convert::read_log_id))
+    }
+
+    /// The entries after `applied`, in pieces of bounded size, oldest first.
+    pub fn each_after(
+        &self,
+        applied: Option<LogId>,
+        mut visit: impl FnMut(Entry) -> Result<(), StorageError>,
+    ) -> io::Result<()> {
+        let mut next = applied.map_or(0, |id| id.index() + 1);
+        let Some((first, last)) = self.file.bounds() else { return Ok(()) };
+        if last >= next && first > next {
+            return Err(damaged(format!("log entry {next}"), "it is missing between the state and the log"));
+        }
+        while next <= last {
+            let records = self.file.read_some(next..last.saturating_add(1), READ_BYTES).map_err(io::Error::other)?;
+            for (index, record) in records {
+                visit(decode(index, record)?).map_err(io::Error::other)?;
+                next = index + 1;
+            }
+        }
+        Ok(())
     }
 
     /// The last purged and the last log id.
@@ -170,7 +230,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
-        Ok(self.value::<pb::LogId>(COMMITTED)?.map(convert::read_log_id))
+        self.committed()
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>

@@ -35,5 +35,5 @@ pub mod types;
 pub use log_store::LogStore;
 pub use network::{Identity, PeerNetwork, PeerNetworkFactory};
 pub use peer_service::{PeerService, Serving};
-pub use state_machine::{Changed, SnapshotData, StateMachine, StateMeta};
+pub use state_machine::{Changed, SnapshotData, StateMachine, StateMeta, replay};
 pub use types::Raft;

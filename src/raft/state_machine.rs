@@ -155,6 +155,12 @@ fn copy(slot: &StateSlot, view: StateView) -> Result<archive::Loaded, StorageErr
     loader.finish()
 }
 
+/// What applying `entry` would change, for those who look at a log that nobody runs.
+pub fn replay(batch: &mut dyn Write, entry: &Entry) -> Result<(), StorageError> {
+    apply_entry(batch, entry, &mut Vec::new())?;
+    StateMeta::write_applied(batch, &entry.log_id)
+}
+
 fn apply_entry(
     batch: &mut dyn Write,
     entry: &Entry,

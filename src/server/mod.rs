@@ -13,6 +13,7 @@
 //! | `accounts`, `conversations`, `messages`, `cluster`, `admin` | the services |
 //! | `events` | subscriptions |
 //! | `passwords`, `sessions` | hashing at the edge; keeping forged sessions out of the log |
+//! | `program`, `recover` | what the commands of `chat-node` do |
 //! | `listen`, `accept`, `signal` | the port; its connections; when to stop |
 //! | `unreadable`, `health` | requests that never become a message; the health service |
 //!
@@ -41,6 +42,7 @@ mod listen;
 mod messages;
 mod passwords;
 pub mod program;
+pub mod recover;
 mod sessions;
 mod signal;
 mod translate;

@@ -40,11 +40,11 @@ pub async fn restore(config: NodeConfig, from: &Path, out: &mut Output) -> Resul
 
 fn made(out: &mut Output, identity: &Identity, dir: &Path) -> Result<()> {
     if out.is_json() {
-        return out.line(&json::to_string(identity));
+        return out.line(json::to_string(identity));
     }
-    out.line(&format!("cluster {}", identity.cluster_id))?;
-    out.line(&format!("node    {} (id {}) at {}", identity.name, identity.node_id, identity.address))?;
-    out.line(&format!("start it: chat-node run --data-dir {}", dir.display()))
+    out.line(format!("cluster {}", identity.cluster_id))?;
+    out.line(format!("node    {} (id {}) at {}", identity.name, identity.node_id, identity.address))?;
+    out.line(format!("start it: chat-node run --data-dir {}", dir.display()))
 }
 
 /// Prints what a stopped node holds.
@@ -52,10 +52,10 @@ pub async fn inspect(dir: &Path, out: &mut Output) -> Result<()> {
     let settings = Settings::production(NodeConfig::defaults(dir));
     let found = node::inspect(settings).await.map_err(|error| started(error, dir))?;
     if out.is_json() {
-        return out.line(&json::to_string(&found));
+        return out.line(json::to_string(&found));
     }
     for line in report(&found) {
-        out.line(&line)?;
+        out.line(line)?;
     }
     Ok(())
 }
@@ -187,7 +187,8 @@ fn disk_full(message: String) -> Failure {
     Failure::new(Exit::Temporary, message).next("make room, then start the node again: nothing is lost")
 }
 
-fn started(error: StartError, dir: &Path) -> Failure {
+/// Why a node could not be started, as its operator is told.
+pub(super) fn started(error: StartError, dir: &Path) -> Failure {
     let place = dir.display();
     match error {
         StartError::Removed { .. } => removed(error.to_string()),
@@ -202,6 +203,10 @@ fn started(error: StartError, dir: &Path) -> Failure {
             .next("a node there is started with `chat-node run`; for a new cluster, give an empty directory"),
         StartError::NoIdentity => Failure::new(Exit::Refused, format!("{place}: {error}"))
             .next("give an empty directory, or clear this one if its set-up was broken off"),
+        StartError::Lives { .. } => Failure::new(Exit::Refused, error.to_string())
+            .next("nothing is lost: start the missing nodes, or add new ones with `chat-admin add-node`"),
+        StartError::Unusable(_) => Failure::new(Exit::Refused, error.to_string())
+            .next("give the data directory of a member that was in the cluster when it failed"),
         StartError::Backup(_) => Failure::new(Exit::Failure, error.to_string()).next("use another backup"),
         StartError::Contradiction { .. } => Failure::new(Exit::Configuration, error.to_string())
             .next("leave the flag out; a node keeps its name, address and zone for as long as it is a member"),

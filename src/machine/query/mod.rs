@@ -6,6 +6,7 @@
 mod accounts;
 mod conversations;
 mod events;
+mod holdings;
 mod messages;
 mod page;
 mod pattern;
@@ -18,5 +19,6 @@ pub use accounts::{
 };
 pub use conversations::{conversation, conversation_ids, list_conversations, unread_total};
 pub use events::events_after;
+pub use holdings::{Holdings, Lacking, holdings, lacking};
 pub use messages::list_messages;
 pub use requests::is_decided;

@@ -1,0 +1,270 @@
+//! The house rules that a machine can hold: floors, sizes, and what has no place in the product.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The floors of `src/lib.rs`, lowest first. A room uses only floors below its own.
+const FLOORS: &[&[&str]] = &[
+    &["types"],
+    &["config", "telemetry", "wire", "storage", "membership"],
+    &["machine", "client"],
+    &["raft", "cli"],
+    &["node"],
+    &["server"],
+    &["bin"],
+];
+
+const LINES: usize = 500;
+/// Files that may be longer, and why.
+const LONGER: &[(&str, &str)] =
+    &[("src/storage/tests/crashes.rs", "one simulated disk and every history on it: apart they would repeat it")];
+
+/// What has no place in the deterministic room, and what to use instead.
+const NOT_IN_MACHINE: &[(&str, &str)] = &[
+    ("SystemTime", "time comes with the command"),
+    ("Instant::now", "time comes with the command"),
+    ("HashMap", "its order differs from replica to replica: use BTreeMap"),
+    ("HashSet", "its order differs from replica to replica: use BTreeSet"),
+    ("rand::", "randomness comes with the command"),
+    ("getrandom", "randomness comes with the command"),
+    ("f32", "floats round differently"),
+    ("f64", "floats round differently"),
+    ("thread", "a command is applied where it stands"),
+    ("tokio", "a command is applied where it stands"),
+    ("tracing", "a state machine has nothing to say"),
+];
+
+/// One source file: the part that ships, and the part that only tests see.
+struct Source {
+    path: String,
+    text: String,
+    product: String,
+}
+
+impl Source {
+    /// `room/file.rs` → `room`; `lib.rs` → `lib`.
+    fn room(&self) -> &str {
+        let inside = self.path.strip_prefix("src/").unwrap_or(&self.path);
+        inside.split(['/', '.']).next().unwrap_or(inside)
+    }
+
+    /// How many modules deep the file is: what so many `super::` climb out of.
+    fn depth(&self) -> usize {
+        let inside = self.path.strip_prefix("src/").unwrap_or(&self.path);
+        inside.split('/').filter(|part| *part != "mod.rs").count()
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files(under: &str, extension: Option<&str>) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(under)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder of the source tree") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if extension.is_none_or(|wanted| path.extension().is_some_and(|has| has == wanted)) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn relative(path: &Path) -> String {
+    path.strip_prefix(root()).expect("inside the tree").display().to_string()
+}
+
+fn sources(under: &str) -> Vec<Source> {
+    let texts: BTreeMap<PathBuf, String> = files(under, Some("rs"))
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).expect("UTF-8 source");
+            (path, text)
+        })
+        .collect();
+    let only_for_tests: Vec<PathBuf> = texts.iter().flat_map(|(path, text)| test_modules(path, text)).collect();
+    let is_test =
+        |path: &Path| only_for_tests.iter().any(|test| path.starts_with(test.with_extension("")) || path == test);
+    texts
+        .into_iter()
+        .map(|(path, text)| {
+            let product = if is_test(&path) { String::new() } else { code(&text) };
+            Source { path: relative(&path), text, product }
+        })
+        .collect()
+}
+
+/// The files of the modules that a file declares under `#[cfg(test)]`.
+fn test_modules(path: &Path, text: &str) -> Vec<PathBuf> {
+    let own = path.file_stem().is_some_and(|stem| stem != "mod" && stem != "lib");
+    let folder = if own { path.with_extension("") } else { path.parent().expect("a folder").to_owned() };
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let declared = lines.windows(2).filter(|pair| pair[0] == "#[cfg(test)]").filter_map(|pair| {
+        let name = pair[1].split("mod ").nth(1)?.strip_suffix(';')?;
+        Some(name.to_owned())
+    });
+    declared
+        .flat_map(|name| [folder.join(format!("{name}.rs")), folder.join(&name).join("mod.rs")])
+        .flat_map(|file| {
+            let module = file.file_name().is_some_and(|name| name == "mod.rs");
+            if module { vec![file.parent().expect("a folder").with_extension("rs"), file] } else { vec![file] }
+        })
+        .collect()
+}
+
+/// The shipped code of a file: no comments, and nothing from the first inline test module on (which comes last).
+fn code(text: &str) -> String {
+    let end = ["\n#[cfg(test)]\nmod tests {", "\n#[cfg(test)]\nmod test {"]
+        .iter()
+        .filter_map(|start| text.find(start))
+        .min()
+        .unwrap_or(text.len());
+    let lines = text[..end].lines().map(|line| match line.find("//") {
+        // A URL in a string is no comment.
+        Some(at) if !line[..at].ends_with(':') => &line[..at],
+        _ => line,
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Every room that the code names: `crate::room`, and the first names of `crate::{…}`.
+fn rooms_used(code: &str, own_crate: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices(own_crate) {
+        if code[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_') {
+            continue;
+        }
+        let rest = &code[at + own_crate.len()..];
+        match rest.strip_prefix('{') {
+            Some(group) => found.extend(first_names(group)),
+            None => found.push(name_at(rest)),
+        }
+    }
+    found.retain(|name| name.chars().next().is_some_and(char::is_lowercase));
+    found
+}
+
+fn name_at(text: &str) -> String {
+    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+/// The names directly inside a group whose brace has been opened.
+fn first_names(group: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let (mut depth, mut begins) = (0, true);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => begins = true,
+            c if begins && c.is_alphanumeric() => {
+                names.push(name_at(&group[at..]));
+                begins = false;
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+fn floor(room: &str) -> Option<usize> {
+    FLOORS.iter().position(|rooms| rooms.contains(&room))
+}
+
+fn assert_none(found: &[String], rule: &str) {
+    assert!(found.is_empty(), "{rule}:\n  {}", found.join("\n  "));
+}
+
+#[test]
+fn a_room_uses_only_the_floors_below_its_own() {
+    let mut broken = Vec::new();
+    for source in sources("src").iter().filter(|source| source.room() != "lib") {
+        let own =
+            floor(source.room()).unwrap_or_else(|| panic!("{} has no floor: give its room one here", source.path));
+        let names = if source.room() == "bin" { "quorate::" } else { "crate::" };
+        for used in rooms_used(&source.product, names).iter().filter(|used| *used != source.room()) {
+            match floor(used) {
+                Some(below) if below < own => {}
+                Some(_) => broken.push(format!("{} uses {used}", source.path)),
+                None => broken.push(format!("{} uses {used}, which is no room", source.path)),
+            }
+        }
+        if source.product.contains(&"super::".repeat(source.depth())) && source.room() != "bin" {
+            broken.push(format!("{} climbs out of its room by super::", source.path));
+        }
+    }
+    assert_none(&broken, "a room uses only the floors below its own (see src/lib.rs)");
+}
+
+#[test]
+fn the_floors_are_those_that_the_library_tells_of() {
+    let lib = fs::read_to_string(root().join("src/lib.rs")).expect("src/lib.rs");
+    for (number, rooms) in FLOORS.iter().enumerate() {
+        let row = lib.lines().find(|line| line.starts_with(&format!("//! | {number} |")));
+        let row = row.unwrap_or_else(|| panic!("src/lib.rs tells nothing of floor {number}"));
+        for room in *rooms {
+            assert!(row.contains(&format!("`{room}")), "src/lib.rs does not put {room} on floor {number}: {row}");
+        }
+    }
+}
+
+#[test]
+fn no_file_is_longer_than_one_idea() {
+    let all = sources("src").into_iter().chain(sources("tests"));
+    let long = all.filter(|source| source.text.lines().count() > LINES);
+    let unlisted = long.filter(|source| !LONGER.iter().any(|(path, _)| *path == source.path));
+    let found: Vec<String> =
+        unlisted.map(|source| format!("{} has {} lines", source.path, source.text.lines().count())).collect();
+    assert_none(&found, "a file is one idea, under 500 lines");
+}
+
+#[test]
+fn nothing_in_the_product_unwraps_or_is_left_to_do() {
+    let mut found = Vec::new();
+    // Put together here, so that this file does not find itself.
+    let unfinished = ["todo", "dbg", "unimplemented"].map(|word| format!("{word}!("));
+    for source in sources("src") {
+        for (number, line) in source.product.lines().enumerate() {
+            if line.contains(".unwrap()") {
+                found.push(format!("{}:{}: unwrap() outside tests", source.path, number + 1));
+            }
+        }
+    }
+    for source in sources("src").into_iter().chain(sources("tests")) {
+        for (number, line) in source.text.lines().enumerate() {
+            if let Some(word) = unfinished.iter().find(|word| line.contains(*word)) {
+                found.push(format!("{}:{}: {word}", source.path, number + 1));
+            }
+        }
+    }
+    assert_none(&found, "errors are values with a cause, and nothing is left half done");
+}
+
+#[test]
+fn the_state_machine_is_deterministic_by_what_it_uses() {
+    let mut found = Vec::new();
+    for source in sources("src").iter().filter(|source| source.room() == "machine") {
+        for (number, line) in source.product.lines().enumerate() {
+            for (word, instead) in NOT_IN_MACHINE.iter().filter(|(word, _)| line.contains(word)) {
+                found.push(format!("{}:{}: {word}: {instead}", source.path, number + 1));
+            }
+        }
+    }
+    assert_none(&found, "machine/ decides by state, command and time alone");
+}
+
+#[test]
+fn the_reader_of_use_lines_sees_what_they_name() {
+    let code = "use crate::{\n    wire::{Fault, store::{a}},\n    node,\n};\nuse crate::types;\nfn f() { mycrate::x(); crate::cli::run() }";
+    assert_eq!(rooms_used(code, "crate::"), ["wire", "node", "types", "cli"]);
+}
