@@ -24,7 +24,6 @@ pub(crate) mod fake;
 pub mod ledger;
 mod order;
 mod outbox;
-mod outbox_line;
 pub mod probe;
 mod rooms;
 mod session;

@@ -259,7 +259,6 @@ pub struct Send {
     /// {"to","body"[,"requestId"]} per line of standard input, and writes what became of each.
     pub to: String,
     /// The message; `-` reads it from standard input.
-    #[arg(required_unless_present = "json", num_args = 1..)]
     pub message: Vec<String>,
     /// Keep the message on disk until it is acknowledged, even if no node answers now.
     #[arg(long)]
