@@ -373,11 +373,11 @@ fn one_may_go_to_a_conversation_or_begin_one() {
 fn deletions_are_shown_live() {
     let mut person = Person::chatting();
     let place = |seq| MessageRef { conversation_id: "c1".into(), seq };
-    let erased = MessagesDeleted { messages: vec![place(1)], by: "bob".into(), seq: 3 };
+    let erased = MessagesDeleted { messages: vec![place(1)], by: "bob".into(), seq: 3, ..Default::default() };
     person.take(event(subscribe_response::Event::Deleted(erased)));
     person.sees("bob  (deleted)");
     person.sees_not("lunch");
-    let hidden = MessagesDeleted { messages: vec![place(2)], by: "alice".into(), seq: 0 };
+    let hidden = MessagesDeleted { messages: vec![place(2)], by: "alice".into(), seq: 0, ..Default::default() };
     person.take(event(subscribe_response::Event::Deleted(hidden)));
     person.sees_not("noon");
 }
