@@ -96,6 +96,6 @@ async fn judge_replicas(world: &World, cluster: &Cluster) {
 
 async fn digest(cluster: &Cluster, name: &str) -> Option<GetStateDigestResponse> {
     let mut client = AdminServiceClient::new(cluster.channel(&address(name)));
-    let asked = client.get_state_digest(GetStateDigestRequest { at_least_index: 0 });
+    let asked = client.get_state_digest(GetStateDigestRequest { at_least_index: 0, exact_index: 0 });
     timeout(Duration::from_secs(3), asked).await.ok()?.ok().map(tonic::Response::into_inner)
 }
