@@ -152,8 +152,8 @@ mod tests {
         for key in 0..1_000 {
             let _ = buckets.take(&key);
         }
-        let (keys, places) = (buckets.lock().idle_at.len(), buckets.lock().order.len());
-        assert_eq!((keys, places), (2, 2));
+        let keys = buckets.lock();
+        assert_eq!((keys.idle_at.len(), keys.order.len()), (2, 2));
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use quorate::{
-    config::{Argon2, NodeConfig, SnapshotPolicy},
+    config::{Argon2, NodeConfig, Rates, SnapshotPolicy},
     node::{Exit, Node, Settings, StartError},
     server::{incoming, listen, program, serve},
     types::{Address, Clock, NodeName, Zone},
@@ -62,6 +62,8 @@ impl Host {
             election_timeout_min: Duration::from_millis(250),
             election_timeout_max: Duration::from_millis(500),
             argon2: Argon2::insecure_for_tests(),
+            // Load is what these tests are for; wrong passwords are slowed down as ever.
+            rates: Rates { writes: None, requests: None, ..Rates::DEFAULT },
             snapshot,
             ..defaults
         };
