@@ -47,7 +47,7 @@ impl Door {
     /// Where the state stands: index and digest.
     async fn state(&self) -> (u64, Vec<u8>) {
         let mut admin = AdminServiceClient::new(self.channel.clone());
-        let digest = admin.get_state_digest(GetStateDigestRequest { at_least_index: 0 }).await.unwrap().into_inner();
+        let digest = admin.get_state_digest(GetStateDigestRequest::default()).await.unwrap().into_inner();
         (digest.index, digest.digest.to_vec())
     }
 
