@@ -102,11 +102,11 @@ impl Node {
         if !replica.leadership.has_quorum() {
             return Err(replica.leadership.no_quorum());
         }
-        self.begin_without_quorum(names, etag, validate_only)
+        self.begin_without_quorum(names, etag, validate_only).await
     }
 
     /// The same for a change that may be what brings the quorum back.
-    fn begin_without_quorum(
+    async fn begin_without_quorum(
         &self,
         names: &[&str],
         etag: &str,
