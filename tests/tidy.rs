@@ -92,6 +92,7 @@ fn sources(under: &str) -> Vec<Source> {
         })
         .collect();
     let only_for_tests: Vec<PathBuf> = texts.iter().flat_map(|(path, text)| test_modules(path, text)).collect();
+    // `name.rs` stands for the folder `name` as well.
     let is_test =
         |path: &Path| only_for_tests.iter().any(|test| path.starts_with(test.with_extension("")) || path == test);
     texts
@@ -105,20 +106,20 @@ fn sources(under: &str) -> Vec<Source> {
 
 /// The files of the modules that a file declares under `#[cfg(test)]`.
 fn test_modules(path: &Path, text: &str) -> Vec<PathBuf> {
+    let beside = path.parent().expect("a folder").to_owned();
     let own = path.file_stem().is_some_and(|stem| stem != "mod" && stem != "lib");
-    let folder = if own { path.with_extension("") } else { path.parent().expect("a folder").to_owned() };
-    let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    let declared = lines.windows(2).filter(|pair| pair[0] == "#[cfg(test)]").filter_map(|pair| {
-        let name = pair[1].split("mod ").nth(1)?.strip_suffix(';')?;
-        Some(name.to_owned())
-    });
-    declared
-        .flat_map(|name| [folder.join(format!("{name}.rs")), folder.join(&name).join("mod.rs")])
-        .flat_map(|file| {
-            let module = file.file_name().is_some_and(|name| name == "mod.rs");
-            if module { vec![file.parent().expect("a folder").with_extension("rs"), file] } else { vec![file] }
-        })
-        .collect()
+    let folder = if own { path.with_extension("") } else { beside.clone() };
+    let lines: Vec<&str> = text.lines().map(str::trim).chain([""]).collect();
+    let mut files = Vec::new();
+    for declared in lines.windows(3).filter(|lines| lines[0] == "#[cfg(test)]") {
+        // A file of another name than the module's says so between the two, and stands beside this one.
+        if let Some(file) = declared[1].strip_prefix("#[path = \"").and_then(|rest| rest.strip_suffix("\"]")) {
+            files.push(beside.join(file));
+        } else if let Some(name) = declared[1].split("mod ").nth(1).and_then(|rest| rest.strip_suffix(';')) {
+            files.push(folder.join(format!("{name}.rs")));
+        }
+    }
+    files
 }
 
 /// The shipped code of a file: no comments, and nothing from the first inline test module on (which comes last).

@@ -251,6 +251,48 @@ impl AccountService for Fake {
     ) -> Answer<chat::DeleteSessionResponse> {
         self.read(request, |_, _| chat::DeleteSessionResponse {}).await
     }
+
+    async fn get_settings(&self, request: Request<chat::GetSettingsRequest>) -> Answer<chat::GetSettingsResponse> {
+        self.read(request, |_, _| chat::GetSettingsResponse { settings: Some(chat::Settings { read_receipts: true }) })
+            .await
+    }
+
+    async fn update_settings(
+        &self,
+        request: Request<chat::UpdateSettingsRequest>,
+    ) -> Answer<chat::UpdateSettingsResponse> {
+        self.read(request, |_, request| {
+            let settings = chat::Settings { read_receipts: request.read_receipts.unwrap_or(true) };
+            chat::UpdateSettingsResponse { settings: Some(settings) }
+        })
+        .await
+    }
+
+    async fn block_account(&self, request: Request<chat::BlockAccountRequest>) -> Answer<chat::BlockAccountResponse> {
+        self.read(request, |script, request| {
+            script.accounts.push(chat::Account { username: request.username, ..Default::default() });
+            chat::BlockAccountResponse {}
+        })
+        .await
+    }
+
+    async fn unblock_account(
+        &self,
+        request: Request<chat::UnblockAccountRequest>,
+    ) -> Answer<chat::UnblockAccountResponse> {
+        self.read(request, |script, request| {
+            script.accounts.retain(|account| account.username != request.username);
+            chat::UnblockAccountResponse {}
+        })
+        .await
+    }
+
+    async fn list_blocked_accounts(
+        &self,
+        request: Request<chat::ListBlockedAccountsRequest>,
+    ) -> Answer<chat::ListBlockedAccountsResponse> {
+        self.read(request, |script, _| chat::ListBlockedAccountsResponse { accounts: script.accounts.clone() }).await
+    }
 }
 
 #[tonic::async_trait]

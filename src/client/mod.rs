@@ -24,10 +24,10 @@ pub(crate) mod fake;
 pub mod ledger;
 mod order;
 mod outbox;
-mod outbox_line;
 pub mod probe;
 mod rooms;
 mod session;
+mod settings;
 mod subscription;
 mod view;
 

@@ -13,9 +13,6 @@ pub(super) struct Order {
     cursor: u64,
     /// The last sequence number of each conversation, as delivered.
     tails: BTreeMap<String, u64>,
-    /// Deletions that named no message, since all were from before the caller joined: each took a sequence number in
-    /// a conversation that it does not tell.
-    unplaced: u64,
 }
 
 /// What a delivery was worth.
@@ -60,13 +57,7 @@ impl Order {
         match &delivered.event {
             Some(Event::Message(message)) => self.dense(&message.conversation_id, message.seq),
             // Seq 0: hidden by the caller for itself, which is in no timeline.
-            Some(Event::Deleted(deleted)) if deleted.seq > 0 => match deleted.messages.first() {
-                Some(message) => self.dense(&message.conversation_id, deleted.seq),
-                None => {
-                    self.unplaced += 1;
-                    Delivery::New
-                }
-            },
+            Some(Event::Deleted(deleted)) if deleted.seq > 0 => self.dense(&deleted.conversation_id, deleted.seq),
             Some(Event::Conversation(conversation)) => {
                 // The caller may have left and come back, and is not told what happened meanwhile.
                 *self.tail(&conversation.conversation_id) = conversation.last_seq;
@@ -82,11 +73,6 @@ impl Order {
         let after = *tail;
         *tail = seq.max(after);
         if after == 0 || seq == after + 1 {
-            return Delivery::New;
-        }
-        let missing = seq.saturating_sub(after + 1);
-        if missing > 0 && missing <= self.unplaced {
-            self.unplaced -= missing;
             return Delivery::New;
         }
         Delivery::Gap { conversation: conversation.to_owned(), after, got: seq }
@@ -142,18 +128,21 @@ mod tests {
         let mut order = Order::after(0);
         order.judge(&message(1, "c1", 1));
         let messages = vec![MessageRef { conversation_id: "c1".into(), seq: 1 }];
-        let deleted = Event::Deleted(MessagesDeleted { messages: messages.clone(), seq: 2, by: String::new() });
+        let conversation_id = "c1".to_owned();
+        let deleted = MessagesDeleted { messages: messages.clone(), seq: 2, conversation_id, ..Default::default() };
+        let deleted = Event::Deleted(deleted);
         order.judge(&SubscribeResponse { cursor: 2, event: Some(deleted) });
         assert_eq!(order.judge(&message(3, "c1", 3)), Delivery::New, "2 was the deletion");
-        let hidden = Event::Deleted(MessagesDeleted { messages, seq: 0, by: String::new() });
+        let hidden = Event::Deleted(MessagesDeleted { messages, ..Default::default() });
         order.judge(&SubscribeResponse { cursor: 4, event: Some(hidden) });
         assert_eq!(order.judge(&message(5, "c1", 4)), Delivery::New, "hiding takes no number");
         let changed = Conversation { conversation_id: "c1".into(), last_seq: 8, ..Default::default() };
         order.judge(&SubscribeResponse { cursor: 6, event: Some(Event::Conversation(changed)) });
         assert_eq!(order.judge(&message(7, "c1", 9)), Delivery::New, "back after an absence");
         assert_ne!(order.judge(&message(8, "c1", 11)), Delivery::New);
-        let unnamed = Event::Deleted(MessagesDeleted { messages: Vec::new(), seq: 12, by: String::new() });
-        order.judge(&SubscribeResponse { cursor: 9, event: Some(unnamed) });
+        let conversation_id = "c1".to_owned();
+        let unnamed = Event::Deleted(MessagesDeleted { seq: 12, conversation_id, ..Default::default() });
+        assert_ne!(order.judge(&SubscribeResponse { cursor: 9, event: Some(unnamed) }), Delivery::Repeated);
         assert_eq!(order.judge(&message(10, "c1", 13)), Delivery::New, "12 was a deletion of older messages");
         assert_ne!(order.judge(&message(11, "c1", 15)), Delivery::New);
     }

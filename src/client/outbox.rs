@@ -11,6 +11,10 @@
 //!   nobody was answered, is.
 //! - Several programs may use one outbox: changes queue up at a lock.
 
+mod line;
+#[cfg(test)]
+mod tests;
+
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write},
@@ -18,11 +22,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    Recipient, Session,
-    outbox_line::{Line, Reading},
-    outcome_is_unknown,
-};
+use line::{Line, Reading};
+
+use super::{Recipient, Session, outcome_is_unknown};
 use crate::{
     types::{RequestId, limits},
     wire::{Fault, Reason, chat::SendMessageResponse},
@@ -251,7 +253,3 @@ fn owners_own() -> OpenOptions {
     options.write(true).mode(0o600);
     options
 }
-
-#[cfg(test)]
-#[path = "outbox_tests.rs"]
-mod tests;

@@ -270,7 +270,7 @@ impl Session {
         Caller { cluster: &self.cluster, authorization, index: Some(&self.index) }.write(id, request, call).await
     }
 
-    async fn read<Q, R, F, Fut>(&self, request: Q, call: F) -> Result<R, Fault>
+    pub(super) async fn read<Q, R, F, Fut>(&self, request: Q, call: F) -> Result<R, Fault>
     where
         Q: Clone,
         F: Fn(Channel, Request<Q>) -> Fut,

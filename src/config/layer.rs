@@ -116,6 +116,18 @@ layer! {
     max_connections: usize = "CHAT_MAX_CONNECTIONS";
     /// Subscriptions served at once.
     max_subscriptions: usize = "CHAT_MAX_SUBSCRIPTIONS";
+    /// Writes of one account; 0 for no limit.
+    account_writes_per_second: u32 = "CHAT_ACCOUNT_WRITES_PER_SECOND";
+    /// Writes that one account may make at once after a pause.
+    account_write_burst: u32 = "CHAT_ACCOUNT_WRITE_BURST";
+    /// Requests from one address; 0 for no limit.
+    address_requests_per_second: u32 = "CHAT_ADDRESS_REQUESTS_PER_SECOND";
+    /// Requests that one address may make at once after a pause.
+    address_request_burst: u32 = "CHAT_ADDRESS_REQUEST_BURST";
+    /// Wrong passwords for one account; 0 for no limit.
+    account_wrong_passwords_per_minute: u32 = "CHAT_ACCOUNT_WRONG_PASSWORDS_PER_MINUTE";
+    /// Wrong passwords from one address; 0 for no limit.
+    address_wrong_passwords_per_minute: u32 = "CHAT_ADDRESS_WRONG_PASSWORDS_PER_MINUTE";
     /// How long a stopping node waits for calls under way.
     drain: Human = "CHAT_DRAIN";
     /// Memory of one password hash, in KiB.

@@ -7,11 +7,13 @@
 
 mod layer;
 mod node;
+mod rates;
 
 use std::{fs, path::Path};
 
 pub use layer::{Human, KEYS, Layer, LogFormat};
 pub use node::{Argon2, Grpc, Log, NodeConfig, SnapshotPolicy};
+pub use rates::{Rate, Rates};
 
 /// Settings that cannot be used. Says which, why, and what would do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

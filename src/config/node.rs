@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, path::PathBuf, str::FromStr, time::Duration};
 
-use super::{ConfigError, Human, Layer, LogFormat};
+use super::{ConfigError, Human, Layer, LogFormat, Rates};
 use crate::types::{Address, NodeName, Zone, limits};
 
 /// When the state is snapshot and how much log is kept.
@@ -107,6 +107,8 @@ pub struct NodeConfig {
     pub log: Log,
     /// The gRPC server's bounds.
     pub grpc: Grpc,
+    /// How often clients may come.
+    pub rates: Rates,
     /// The cost of a password hash.
     pub argon2: Argon2,
 }
@@ -131,12 +133,14 @@ impl NodeConfig {
                 subscriptions: limits::SUBSCRIPTIONS,
                 drain: Duration::from_secs(2),
             },
+            rates: Rates::DEFAULT,
             argon2: Argon2::OWASP,
         }
     }
 
     /// Checks `layer` and fills in defaults.
     pub fn from_layer(layer: Layer) -> Result<Self, ConfigError> {
+        let rates = Rates::from_layer(&layer)?;
         let Some(data_dir) = layer.data_dir.filter(|path| !path.as_os_str().is_empty()) else {
             return Err(ConfigError::new("data_dir", "is not given", "give --data-dir DIR"));
         };
@@ -164,6 +168,7 @@ impl NodeConfig {
                 subscriptions: layer.max_subscriptions.unwrap_or(base.grpc.subscriptions),
                 drain: or(layer.drain, base.grpc.drain),
             },
+            rates,
             argon2: Argon2::new(
                 layer.argon2_memory_kib.unwrap_or(base.argon2.memory_kib),
                 layer.argon2_iterations.unwrap_or(base.argon2.iterations),
@@ -243,7 +248,7 @@ fn between(key: &str, given: Duration, least: Duration, most: Duration) -> Resul
     Err(ConfigError::new(key, format!("{} is out of range", human(given)), next))
 }
 
-fn in_range(key: &str, given: u64, least: u64, most: u64) -> Result<(), ConfigError> {
+pub(super) fn in_range(key: &str, given: u64, least: u64, most: u64) -> Result<(), ConfigError> {
     if (least..=most).contains(&given) {
         return Ok(());
     }
@@ -280,6 +285,9 @@ mod tests {
             ("session_ttl = '0s'", "session_ttl"),
             ("drain = '5s'", "drain"),
             ("max_connections = 0", "max_connections"),
+            ("account_write_burst = 0", "account_write_burst"),
+            ("address_requests_per_second = 2000000", "address_requests_per_second"),
+            ("account_wrong_passwords_per_minute = 100000", "account_wrong_passwords_per_minute"),
             ("max_subscriptions = 1000000", "max_subscriptions"),
             ("argon2_memory_kib = 1024", "argon2_memory_kib"),
             ("argon2_iterations = 1", "argon2_iterations"),

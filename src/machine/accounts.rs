@@ -1,4 +1,4 @@
-//! Accounts: create, delete, change the password.
+//! Accounts: create, delete, change the password and the settings.
 
 use std::ops::ControlFlow;
 
@@ -73,6 +73,15 @@ pub(super) fn change_password(context: &mut Context<'_>, actor: &Actor, verb: &s
     context.save_account(actor.id, &account)?;
     sessions::end_all(context, actor.id, Some(&actor.session))?;
     Ok(Done::PasswordChanged(store::PasswordChanged {}))
+}
+
+/// What the command does not name stays as it is.
+pub(super) fn update_settings(context: &mut Context<'_>, actor: &Actor, verb: &store::UpdateSettings) -> Result<Done> {
+    let receipts_off = verb.read_receipts.map_or(actor.account.receipts_off, |on| !on);
+    if receipts_off != actor.account.receipts_off {
+        context.save_account(actor.id, &store::AccountRecord { receipts_off, ..actor.account.clone() })?;
+    }
+    Ok(Done::SettingsUpdated(store::SettingsUpdated { read_receipts: !receipts_off }))
 }
 
 /// Sessions end and messages show as deleted at once; conversations are left, and bodies erased, as far as one

@@ -8,6 +8,8 @@
 //! 1. its memberships end, with an event in each room;
 //! 2. the rows that it alone could see go;
 //! 3. if it asked for it, the bodies of its messages are erased, with an event that says which.
+//!
+//! Where nobody sends commands, a leader with chores proposes `Tend`, a command that is nothing but the step before it.
 
 use super::{
     context::Context,
@@ -54,7 +56,7 @@ fn step(context: &mut Context<'_>, account: AccountId, chore: &store::Chore, mut
         leave(context, account, ConversationId(keys::last_number(&key)))?;
         budget -= 1;
     }
-    for table in [keys::READ, keys::HIDDEN, keys::ACCOUNT_EVENT] {
+    for table in [keys::READ, keys::HIDDEN, keys::ACCOUNT_EVENT, keys::BLOCKED] {
         budget -= clear(context.state, &keys::all_of(table, account.0), budget)?;
     }
     while budget > 0 {

@@ -25,6 +25,7 @@
 //! | 0x11 | sent | account, conversation | `SentRange`; own messages in conversations left |
 //! | 0x12 | chore | account | `Chore`; what remains to be tidied after a deletion |
 //! | 0x13 | request | request id, 16 bytes | `RequestRecord`; ordered by time, pruned from the front |
+//! | 0x14 | blocked | account, account that it has blocked | `Present` |
 
 use crate::types::{AccountId, ConversationId, Cursor, RequestId, SessionKey};
 
@@ -46,6 +47,7 @@ pub(super) const ACCOUNT_EVENT: u8 = 0x10;
 pub(super) const SENT: u8 = 0x11;
 pub(super) const CHORE: u8 = 0x12;
 pub(super) const REQUEST: u8 = 0x13;
+pub(super) const BLOCKED: u8 = 0x14;
 
 /// The one row of the table meta.
 pub(super) const META_KEY: [u8; 1] = [0x01];
@@ -214,6 +216,10 @@ pub(super) fn sent(account: AccountId, conversation: ConversationId) -> Key {
 
 pub(super) fn chore(account: AccountId) -> Key {
     Key::table(CHORE).number(account.0)
+}
+
+pub(super) fn blocked(by: AccountId, account: AccountId) -> Key {
+    Key::table(BLOCKED).number(by.0).number(account.0)
 }
 
 pub(super) fn request(id: RequestId) -> Key {

@@ -2,6 +2,7 @@
 
 use super::{
     accounts::live_account,
+    blocking::check_direct,
     context::Context,
     conversations::{admit, check_capacity, next_id},
     error::{Result, invalid, refuse},
@@ -56,7 +57,9 @@ pub(super) fn send(context: &mut Context<'_>, actor: &Actor, verb: &store::SendM
 fn place_in(context: &Context<'_>, actor: &Actor, id: ConversationId) -> Result<Place> {
     let place = Place::of(context.state, actor.id, id)?;
     if place.conversation.direct {
-        let peer = context.account(peer_of(&place.conversation, actor.id))?;
+        let peer_id = peer_of(&place.conversation, actor.id);
+        let peer = context.account(peer_id)?;
+        check_direct(context, actor, (peer_id, &peer))?;
         if peer.deleted {
             return refuse(Reason::AccountNotFound, format!("the account {} was deleted", peer.username));
         }
@@ -73,6 +76,7 @@ pub(super) fn peer_of(conversation: &store::ConversationRecord, account: Account
 /// The sender's place in the direct conversation with `name`, which the first message creates.
 fn place_with(context: &mut Context<'_>, actor: &Actor, name: &str) -> Result<Place> {
     let (peer, peer_account) = live_account(context, name)?;
+    check_direct(context, actor, (peer, &peer_account))?;
     let pair: Option<store::ConversationRef> = load(context.state, &keys::direct(actor.id, peer))?;
     if let Some(pair) = pair {
         return Place::of(context.state, actor.id, ConversationId(pair.conversation_id));

@@ -28,10 +28,11 @@
 //! # The journey of a command
 //!
 //! 1. A step of chores, if there are any.
+//!    A `Tend`, with which a leader sees to chores while nobody else writes, is nothing more than that.
 //! 2. Its request id is judged: malformed, too old, too far ahead, known. A known one ends the journey.
 //! 3. The session is looked up: it must be live at log time, and so must its account. `CreateAccount`, `CreateSession`
 //!    and `AllocateNode` need none; the edge, or the operator's access, stands for them.
-//! 4. The verb: one file for each family, `accounts`, `sessions`, `rooms`, `messages`, `reading`, `deleting`.
+//! 4. The verb: one file for each family, `accounts`, `blocking`, `sessions`, `rooms`, `messages`, `reading`, `deleting`.
 //! 5. The outcome is remembered.
 //!
 //! # Conversations, not mailboxes
@@ -50,6 +51,7 @@
 //! - A direct conversation is made by its first message; there is one for each pair, and one for notes to oneself.
 //! - Rooms have members, a title and an owner: see `rooms`. A member sees events from its own joining on. After it has
 //!   left it reads no history any more, but its subscriptions still get what came before it left.
+//! - Who has blocked an account is neither written to nor invited by it: see `blocking`.
 //! - A deleted account's name is never given out again. Its messages stay, with the sender shown as deleted, or go if
 //!   it asks for that.
 //!
@@ -60,9 +62,10 @@
 //! - An entry written by a newer program may hold a verb that this one does not know. It is refused as INVALID_ARGUMENT,
 //!   which on a newer replica would have done something: all replicas must be upgraded before new verbs are proposed.
 //! - Timelines are kept for ever. There is no retention, and no limit on the state but the disk's.
-//! - Rate limits and blocking are not decided here yet.
+//! - Rate limits are kept where clients come in, by each node for itself: nothing of them is agreed on.
 
 mod accounts;
+mod blocking;
 mod chores;
 mod context;
 mod conversations;
@@ -151,6 +154,10 @@ fn decide(context: &mut Context<'_>, command: &store::Command) -> storage::Resul
         return Ok(Decided { outcome: refusal(Reason::Overloaded, message), deduplicated: false });
     }
     chores::go_on(context)?;
+    if let Some(Verb::Tend(_)) = command.verb {
+        let tended = outcome::Result::Tended(store::Tended { chores: context.meta.chores });
+        return Ok(Decided { outcome: store::Outcome { result: Some(tended) }, deduplicated: false });
+    }
     match once(context, command) {
         Ok(decided) => Ok(decided),
         Err(QueryError::Refused(reason, message)) => {
@@ -196,6 +203,9 @@ fn perform(
         (Some(Verb::DeleteAccount(verb)), Some(actor)) => accounts::delete(context, actor, verb),
         (Some(Verb::ChangePassword(verb)), Some(actor)) => accounts::change_password(context, actor, verb),
         (Some(Verb::DeleteSession(verb)), Some(actor)) => sessions::delete(context, actor, verb),
+        (Some(Verb::UpdateSettings(verb)), Some(actor)) => accounts::update_settings(context, actor, verb),
+        (Some(Verb::BlockAccount(verb)), Some(actor)) => blocking::block(context, actor, verb),
+        (Some(Verb::UnblockAccount(verb)), Some(actor)) => blocking::unblock(context, actor, verb),
         (Some(Verb::CreateRoom(verb)), Some(actor)) => rooms::create(context, actor, verb),
         (Some(Verb::UpdateRoom(verb)), Some(actor)) => rooms::update(context, actor, verb),
         (Some(Verb::JoinRoom(verb)), Some(actor)) => rooms::join(context, actor, verb),
@@ -203,7 +213,9 @@ fn perform(
         (Some(Verb::SendMessage(verb)), Some(actor)) => messages::send(context, actor, verb),
         (Some(Verb::MarkRead(verb)), Some(actor)) => reading::mark_read(context, actor, verb),
         (Some(Verb::DeleteMessages(verb)), Some(actor)) => deleting::delete(context, actor, verb),
-        (None, _) | (_, None) => error::invalid("the command is empty, or of a kind that this version does not know"),
+        (None | Some(Verb::Tend(_)), _) | (_, None) => {
+            error::invalid("the command is empty, or of a kind that this version does not know")
+        }
     }
 }
 

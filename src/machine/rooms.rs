@@ -2,7 +2,7 @@
 //!
 //! Any member may invite and rename; removing somebody else is the owner's. The owner is who created the room, and
 //! after them whoever has been there longest. A public room can be found and joined by anyone, a private one only
-//! by invitation, and does not tell others that it exists.
+//! by invitation, and does not tell others that it exists. Who has blocked an account is not invited by it.
 //!
 //! A room that loses its last member keeps its timeline, for the subscriptions of those who left may still come back
 //! for its last events; but it is listed nowhere, and nobody can join it again.
@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 
 use super::{
     accounts::live_account,
+    blocking::check_welcome,
     context::Context,
     conversations::{admit, as_member, check_capacity, dismiss, longest_standing, next_id, not_found},
     error::{Result, invalid, refuse},
@@ -33,7 +34,7 @@ pub(super) fn create(context: &mut Context<'_>, actor: &Actor, verb: &store::Cre
     let mut members = newcomers(context, &verb.members)?;
     members.retain(|member| *member != actor.id);
     for member in &members {
-        check_capacity(&context.account(*member)?)?;
+        check_invitable(context, actor, *member)?;
     }
     members.insert(0, actor.id);
     check_size(members.len())?;
@@ -61,7 +62,7 @@ pub(super) fn update(context: &mut Context<'_>, actor: &Actor, verb: &store::Upd
     if joining.iter().any(|account| leaving.contains(account)) {
         return invalid("add_members and remove_members name the same account; decide for one of them");
     }
-    joining = strangers(context, id, &joining)?;
+    joining = strangers(context, actor, id, &joining)?;
     check_size(room.members as usize + joining.len())?;
     if let Some(title) = title.filter(|title| *title != room.title) {
         room.title.clone_from(&title);
@@ -196,15 +197,27 @@ fn newcomers(context: &Context<'_>, names: &[String]) -> Result<Vec<AccountId>> 
 }
 
 /// Those of `accounts` who are not members yet, and may become members.
-fn strangers(context: &Context<'_>, id: ConversationId, accounts: &[AccountId]) -> Result<Vec<AccountId>> {
+fn strangers(
+    context: &Context<'_>,
+    actor: &Actor,
+    id: ConversationId,
+    accounts: &[AccountId],
+) -> Result<Vec<AccountId>> {
     let mut found = Vec::new();
     for account in accounts {
         if !exists(context.state, &keys::member(*account, id))? {
-            check_capacity(&context.account(*account)?)?;
+            check_invitable(context, actor, *account)?;
             found.push(*account);
         }
     }
     Ok(found)
+}
+
+/// Refuses to invite one who wants no invitations of the caller, or has no room for another one.
+fn check_invitable(context: &Context<'_>, actor: &Actor, account: AccountId) -> Result<()> {
+    let record = context.account(account)?;
+    check_welcome(context, actor, (account, &record))?;
+    check_capacity(&record)
 }
 
 /// The members to remove, each once. Who is not a member is not missed.

@@ -10,6 +10,7 @@
 
 mod archive;
 mod change;
+mod chores;
 mod hub;
 mod identity;
 mod inspect;

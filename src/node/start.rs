@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::{Mutex, watch};
 
 use super::{
-    Inner, Node,
+    Inner, Node, chores,
     hub::Hub,
     identity::{self, Identity},
     keeper,
@@ -254,7 +254,8 @@ impl Node {
         let replica = Replica::start(identity, stores, self.settings(), &self.inner.hub, elections).await?;
         self.inner.peers.serve(replica.serving(self.settings()));
         *self.inner.replica.write().unwrap_or_else(PoisonError::into_inner) = Some(replica.clone());
-        keeper::start(self.clone(), replica);
+        keeper::start(self.clone(), replica.clone());
+        chores::start(self.clone(), replica);
         self.inner.changes.send_modify(|version| *version += 1);
         Ok(())
     }

@@ -89,6 +89,60 @@ impl AccountService for Accounts {
             })
             .await
     }
+
+    async fn get_settings(
+        &self,
+        request: Request<chat::GetSettingsRequest>,
+    ) -> Result<Response<chat::GetSettingsResponse>, Status> {
+        self.0
+            .answer("GetSettings", request, |desk, call, _| async move {
+                let read = desk.query_as(&call, |state, account| Ok(query::settings(state, account)?)).await?;
+                Ok(read.map(|settings| chat::GetSettingsResponse { settings: Some(settings) }))
+            })
+            .await
+    }
+
+    async fn update_settings(
+        &self,
+        request: Request<chat::UpdateSettingsRequest>,
+    ) -> Result<Response<chat::UpdateSettingsResponse>, Status> {
+        self.0.answer("UpdateSettings", request, update_settings).await
+    }
+
+    async fn block_account(
+        &self,
+        request: Request<chat::BlockAccountRequest>,
+    ) -> Result<Response<chat::BlockAccountResponse>, Status> {
+        self.0
+            .answer("BlockAccount", request, |desk, call, request| async move {
+                let done = desk.write(&call, translate::block(request)?).await?;
+                Ok(Reply { message: chat::BlockAccountResponse {}, index: done.index })
+            })
+            .await
+    }
+
+    async fn unblock_account(
+        &self,
+        request: Request<chat::UnblockAccountRequest>,
+    ) -> Result<Response<chat::UnblockAccountResponse>, Status> {
+        self.0
+            .answer("UnblockAccount", request, |desk, call, request| async move {
+                let done = desk.write(&call, translate::unblock(request)?).await?;
+                Ok(Reply { message: chat::UnblockAccountResponse {}, index: done.index })
+            })
+            .await
+    }
+
+    async fn list_blocked_accounts(
+        &self,
+        request: Request<chat::ListBlockedAccountsRequest>,
+    ) -> Result<Response<chat::ListBlockedAccountsResponse>, Status> {
+        self.0
+            .answer("ListBlockedAccounts", request, |desk, call, _| async move {
+                desk.query_as(&call, |state, account| Ok(query::list_blocked(state, account)?)).await
+            })
+            .await
+    }
 }
 
 async fn create_account(
@@ -120,7 +174,8 @@ async fn create_session(
     });
     let (version, phc) = look.await?.0.map_or((0, None), |known| (known.version, Some(known.phc)));
     let who = (login.request_id, login.username.clone(), login.password.clone());
-    let token = desk.passwords.log_in(who, phc, call.patience()).await?;
+    let logging_in = desk.passwords.log_in(who, phc, call.patience());
+    let token = desk.rates.guess(login.username.as_str(), call.origin, logging_in).await?;
     let ttl_ms = u64::try_from(desk.session_ttl.as_millis()).unwrap_or(u64::MAX);
     let done = desk.propose(&call, None, login.write(version, token.key(), ttl_ms)).await?;
     let Outcome::SessionCreated(created) = &done.outcome else { return Err(mismatch()) };
@@ -141,7 +196,7 @@ async fn delete_account(
     desk.only_on_leader()?;
     let version = match credentials_to_act(&desk, &call, deletion.request_id).await? {
         Some(known) => {
-            desk.passwords.verify(deletion.password.clone(), Some(known.phc), call.patience()).await?;
+            check_password(&desk, &call, &known, deletion.password.clone()).await?;
             known.version
         }
         None => 0,
@@ -161,7 +216,7 @@ async fn change_password(
     desk.only_on_leader()?;
     let write = match credentials_to_act(&desk, &call, change.request_id).await? {
         Some(known) => {
-            desk.passwords.verify(change.old.clone(), Some(known.phc), call.patience()).await?;
+            check_password(&desk, &call, &known, change.old.clone()).await?;
             let salt = desk.node.entropy().bytes();
             let hash = desk.passwords.hash(change.new.clone(), salt, call.patience()).await?;
             change.write(known.version, hash)
@@ -170,6 +225,22 @@ async fn change_password(
     };
     let done = desk.propose(&call, Some(call.session()?), write).await?;
     Ok(Reply { message: chat::ChangePasswordResponse {}, index: done.index })
+}
+
+async fn check_password(desk: &Desk, call: &Call, known: &view::Credentials, password: String) -> Result<(), Fault> {
+    let checking = desk.passwords.verify(password, Some(known.phc.clone()), call.patience());
+    desk.rates.guess(&known.username, call.origin, checking).await
+}
+
+async fn update_settings(
+    desk: Arc<Desk>,
+    call: Call,
+    request: chat::UpdateSettingsRequest,
+) -> Result<Reply<chat::UpdateSettingsResponse>, Fault> {
+    let done = desk.write(&call, translate::settings(request)?).await?;
+    let Outcome::SettingsUpdated(updated) = done.outcome else { return Err(mismatch()) };
+    let settings = Some(chat::Settings { read_receipts: updated.read_receipts });
+    Ok(Reply { message: chat::UpdateSettingsResponse { settings }, index: done.index })
 }
 
 /// What the password of the acting account is checked against. `None` for a retry of a request that was decided: its

@@ -27,7 +27,7 @@ type Changes = BoxStream<'static, Result<admin::ChangeProgress, Status>>;
 macro_rules! change {
     ($desk:expr, $method:literal, $request:expr, $check:path, $call:ident) => {
         $desk
-            .answer($method, $request, |desk, _, request| async move {
+            .answer_always($method, $request, |desk, _, request| async move {
                 let request = $check(request)?;
                 let progress: Progress = desk.node.$call(request).await?;
                 Ok(streamed(&desk, progress))
@@ -70,7 +70,7 @@ impl AdminService for Admin {
         request: Request<admin::TransferLeadershipRequest>,
     ) -> Result<Response<admin::TransferLeadershipResponse>, Status> {
         self.0
-            .answer("TransferLeadership", request, |desk, _, request| async move {
+            .answer_always("TransferLeadership", request, |desk, _, request| async move {
                 let message = desk.node.transfer_leadership(translate::transfer_leadership(request)?).await?;
                 Ok(reply(&desk, message))
             })
@@ -82,7 +82,7 @@ impl AdminService for Admin {
         request: Request<admin::TriggerSnapshotRequest>,
     ) -> Result<Response<admin::TriggerSnapshotResponse>, Status> {
         self.0
-            .answer("TriggerSnapshot", request, |desk, _, _| async move {
+            .answer_always("TriggerSnapshot", request, |desk, _, _| async move {
                 let index = desk.node.trigger_snapshot().await?;
                 Ok(Reply { message: admin::TriggerSnapshotResponse { index }, index })
             })
@@ -94,7 +94,7 @@ impl AdminService for Admin {
         request: Request<admin::GetStateDigestRequest>,
     ) -> Result<Response<admin::GetStateDigestResponse>, Status> {
         self.0
-            .answer("GetStateDigest", request, |desk, _, request| async move {
+            .answer_always("GetStateDigest", request, |desk, _, request| async move {
                 let message = match request.exact_index {
                     0 => desk.node.state_digest(request.at_least_index).await?,
                     index => desk.node.state_digest_at(index).await?,
@@ -109,7 +109,7 @@ impl AdminService for Admin {
         request: Request<admin::CreateBackupRequest>,
     ) -> Result<Response<Self::CreateBackupStream>, Status> {
         self.0
-            .answer("CreateBackup", request, |desk, _, _| async move {
+            .answer_always("CreateBackup", request, |desk, _, _| async move {
                 let frames = desk.node.backup().await?;
                 let chunks = statuses(&desk, frames).map(|frame| frame.map(|data| admin::BackupChunk { data }));
                 Ok(reply(&desk, chunks.boxed()))

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 
+use super::rates::Origin;
 use crate::{
     types::{Consistency, SessionKey, limits},
     wire::{Fault, Reason, metadata},
@@ -18,6 +19,8 @@ pub(super) const PATIENCE_DEFAULT: Duration = Duration::from_secs(5);
 pub(super) struct Call {
     /// How fresh its reads must be.
     pub consistency: Consistency,
+    /// Where it comes from, if the connection tells.
+    pub origin: Option<Origin>,
     deadline: Instant,
     session: Option<SessionKey>,
 }
@@ -27,9 +30,15 @@ impl Call {
     pub fn of(metadata: &MetadataMap) -> Result<Self, Fault> {
         Ok(Self {
             consistency: consistency(text(metadata, metadata::CONSISTENCY)?, text(metadata, metadata::MIN_INDEX)?)?,
+            origin: None,
             deadline: Instant::now() + patience(text(metadata, "grpc-timeout")?)?,
             session: session(text(metadata, metadata::AUTHORIZATION)?)?,
         })
+    }
+
+    /// The same call, from `origin`.
+    pub fn from(self, origin: Option<Origin>) -> Self {
+        Self { origin, ..self }
     }
 
     /// How long the node may go on working on it.

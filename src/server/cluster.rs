@@ -17,7 +17,7 @@ impl ClusterService for Cluster {
         &self,
         request: Request<cluster::GetMembershipRequest>,
     ) -> Result<Response<cluster::GetMembershipResponse>, Status> {
-        self.0.answer("GetMembership", request, |desk, _, _| async move { Ok(now(&desk)) }).await
+        self.0.answer_always("GetMembership", request, |desk, _, _| async move { Ok(now(&desk)) }).await
     }
 
     type WatchMembershipStream = BoxStream<'static, Result<cluster::GetMembershipResponse, Status>>;
@@ -26,7 +26,7 @@ impl ClusterService for Cluster {
         &self,
         request: Request<cluster::GetMembershipRequest>,
     ) -> Result<Response<Self::WatchMembershipStream>, Status> {
-        self.0.answer("WatchMembership", request, |desk, _, _| async move { Ok(watching(desk)) }).await
+        self.0.answer_always("WatchMembership", request, |desk, _, _| async move { Ok(watching(desk)) }).await
     }
 }
 

@@ -12,6 +12,7 @@ use tracing::debug;
 use super::{
     call::{Call, session_fault},
     passwords::Passwords,
+    rates::{Origin, Rates},
     sessions::SeenAlive,
     translate::{Write, outcome},
     view,
@@ -62,6 +63,8 @@ pub(super) struct Desk {
     pub stopping: watch::Receiver<bool>,
     /// Whether the cluster has a quorum, as far as this node knows.
     pub has_quorum: watch::Receiver<bool>,
+    /// How often clients may come.
+    pub rates: Rates,
     calls: Semaphore,
     sessions: SeenAlive,
 }
@@ -80,13 +83,34 @@ impl Desk {
             subscriptions: Arc::new(Semaphore::new(config.grpc.subscriptions)),
             stopping,
             has_quorum,
+            rates: Rates::new(&config.rates),
             calls: Semaphore::new(limits::CALLS),
             sessions: SeenAlive::default(),
         }
     }
 
-    /// Answers one call by `work`.
+    /// Answers a user's call by `work`, unless too many come from its address.
     pub async fn answer<Q, T, F, Fut>(
+        self: &Arc<Self>,
+        method: &'static str,
+        request: Request<Q>,
+        work: F,
+    ) -> Result<Response<T>, Status>
+    where
+        F: FnOnce(Arc<Self>, Call, Q) -> Fut,
+        Fut: Future<Output = Result<Reply<T>, Fault>>,
+    {
+        let origin = request.remote_addr().map(|address| Origin::of(address.ip()));
+        let answer = self.answer_always(method, request, |desk, call, request| async move {
+            desk.rates.request(origin)?;
+            let call = call.from(origin);
+            work(desk, call, request).await
+        });
+        answer.await
+    }
+
+    /// Answers by `work` what is asked to keep the cluster going, however busy the caller's address is.
+    pub async fn answer_always<Q, T, F, Fut>(
         self: &Arc<Self>,
         method: &'static str,
         request: Request<Q>,
@@ -149,7 +173,9 @@ impl Desk {
     /// Agrees on a write of the call's session.
     pub async fn write(&self, call: &Call, write: Write) -> Result<Done, Fault> {
         let key = call.session()?;
-        self.admit(call, key, write.request_id).await?;
+        if let Some(account) = self.admit(call, key, write.request_id).await? {
+            self.rates.write(account)?;
+        }
         let done = self.propose(call, Some(key), write).await;
         if done.as_ref().is_err_and(|fault| fault.reason == Reason::SessionInvalid) {
             self.sessions.forget(key);
@@ -171,19 +197,20 @@ impl Desk {
 
     /// Keeps forged and dead sessions out of the log. One that this node does not know may be newer than its state, so
     /// a fresh view has the last word; and a retry of a write that ended its own session still gets its outcome.
-    async fn admit(&self, call: &Call, key: SessionKey, request_id: RequestId) -> Result<(), Fault> {
-        if self.sessions.contains(key) {
-            return Ok(());
+    /// Answers with the session's account, if it is alive.
+    async fn admit(&self, call: &Call, key: SessionKey, request_id: RequestId) -> Result<Option<AccountId>, Fault> {
+        if let Some(account) = self.sessions.account(key) {
+            return Ok(Some(account));
         }
         let now_ms = self.node.clock().now_ms();
         for consistency in [Consistency::Stale, Consistency::Linearizable] {
             let look = move |state: &dyn Read| view::admission(state, key, now_ms, request_id);
             match self.query(consistency, call.patience(), look).await?.0 {
-                view::Admission::Alive => {
-                    self.sessions.add(key);
-                    return Ok(());
+                view::Admission::Alive(account) => {
+                    self.sessions.add(key, account);
+                    return Ok(Some(account));
                 }
-                view::Admission::Repeated => return Ok(()),
+                view::Admission::Repeated => return Ok(None),
                 view::Admission::Unknown => {}
             }
         }

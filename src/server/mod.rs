@@ -13,6 +13,7 @@
 //! | `accounts`, `conversations`, `messages`, `cluster`, `admin` | the services |
 //! | `events` | subscriptions |
 //! | `passwords`, `sessions` | hashing at the edge; keeping forged sessions out of the log |
+//! | `rates`, `buckets` | how often an account, and an address, may come |
 //! | `program`, `recover` | what the commands of `chat-node` do |
 //! | `listen`, `accept`, `signal` | the port; its connections; when to stop |
 //! | `unreadable`, `health` | requests that never become a message; the health service |
@@ -20,8 +21,8 @@
 //! # What is bounded
 //!
 //! Connections, silent ones by time; calls on a connection; calls and subscriptions of the node; bytes of metadata and
-//! of a request; passwords being hashed. What exceeds a bound is refused at once, with OVERLOADED and a delay where
-//! repeating helps. Every call has a deadline, the client's or five seconds.
+//! of a request; passwords being hashed; requests by time. What exceeds a bound is refused at once, with OVERLOADED or
+//! RATE_LIMITED and a delay where repeating helps. Every call has a deadline, the client's or five seconds.
 //!
 //! # What stays out
 //!
@@ -31,6 +32,7 @@
 mod accept;
 mod accounts;
 mod admin;
+mod buckets;
 mod call;
 mod cluster;
 mod conversations;
@@ -42,6 +44,7 @@ mod listen;
 mod messages;
 mod passwords;
 pub mod program;
+mod rates;
 pub mod recover;
 mod sessions;
 mod signal;

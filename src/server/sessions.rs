@@ -5,28 +5,28 @@
 //! alive, a bounded number of them, and forgets one when the log refuses it. Being remembered grants nothing.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::types::{SessionKey, limits};
+use crate::types::{AccountId, SessionKey, limits};
 
-/// A bounded set of sessions.
+/// A bounded set of sessions, each with its account.
 #[derive(Debug, Default)]
-pub(super) struct SeenAlive(Mutex<HashSet<SessionKey>>);
+pub(super) struct SeenAlive(Mutex<HashMap<SessionKey, AccountId>>);
 
 impl SeenAlive {
-    pub fn contains(&self, key: SessionKey) -> bool {
-        self.lock().contains(&key)
+    pub fn account(&self, key: SessionKey) -> Option<AccountId> {
+        self.lock().get(&key).copied()
     }
 
     /// Adds one. A full set starts anew: each session is then looked up once more.
-    pub fn add(&self, key: SessionKey) {
+    pub fn add(&self, key: SessionKey, account: AccountId) {
         let mut seen = self.lock();
         if seen.len() >= limits::SESSIONS_REMEMBERED {
             seen.clear();
         }
-        seen.insert(key);
+        seen.insert(key, account);
     }
 
     pub fn forget(&self, key: SessionKey) {
@@ -34,7 +34,7 @@ impl SeenAlive {
     }
 
     // A set is whole after any panic, for its operations are.
-    fn lock(&self) -> MutexGuard<'_, HashSet<SessionKey>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionKey, AccountId>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -50,20 +50,20 @@ mod tests {
     #[test]
     fn a_session_is_remembered_until_forgotten() {
         let seen = SeenAlive::default();
-        assert!(!seen.contains(key(1)));
-        seen.add(key(1));
-        assert!(seen.contains(key(1)));
+        assert_eq!(seen.account(key(1)), None);
+        seen.add(key(1), AccountId(7));
+        assert_eq!(seen.account(key(1)), Some(AccountId(7)));
         seen.forget(key(1));
-        assert!(!seen.contains(key(1)));
+        assert_eq!(seen.account(key(1)), None);
     }
 
     #[test]
     fn no_more_are_remembered_than_the_limit() {
         let seen = SeenAlive::default();
         for number in 0..=limits::SESSIONS_REMEMBERED {
-            seen.add(key(number));
+            seen.add(key(number), AccountId(1));
         }
         assert!(seen.lock().len() <= limits::SESSIONS_REMEMBERED);
-        assert!(seen.contains(key(limits::SESSIONS_REMEMBERED)), "the newest is there");
+        assert!(seen.account(key(limits::SESSIONS_REMEMBERED)).is_some(), "the newest is there");
     }
 }

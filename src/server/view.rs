@@ -15,13 +15,14 @@ pub(super) type Result<T> = std::result::Result<T, QueryError>;
 pub(super) struct Credentials {
     pub phc: String,
     pub version: u64,
+    pub username: String,
 }
 
 /// Whether a write may enter the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Admission {
-    /// Its session is alive.
-    Alive,
+    /// Its session is alive, and this account's.
+    Alive(AccountId),
     /// Its session is not, but the request was decided before and has an outcome to give.
     Repeated,
     /// Neither.
@@ -49,8 +50,8 @@ pub(super) fn live_account(state: &dyn Read, key: SessionKey, now_ms: u64) -> Re
 
 /// Whether a write of session `key` may enter the log.
 pub(super) fn admission(state: &dyn Read, key: SessionKey, now_ms: u64, request_id: RequestId) -> Result<Admission> {
-    if query::session(state, &key)?.is_some_and(|session| session.expire_time_ms > now_ms) {
-        return Ok(Admission::Alive);
+    if let Some(session) = query::session(state, &key)?.filter(|session| session.expire_time_ms > now_ms) {
+        return Ok(Admission::Alive(session.account));
     }
     Ok(if query::is_decided(state, request_id)? { Admission::Repeated } else { Admission::Unknown })
 }
@@ -79,6 +80,6 @@ pub(super) fn credentials_to_act(
 }
 
 fn credentials(account: query::AccountView) -> Option<Credentials> {
-    let (phc, version) = (account.password_hash, account.password_version);
-    (!account.deleted).then_some(Credentials { phc, version })
+    let (phc, version, username) = (account.password_hash, account.password_version, account.username);
+    (!account.deleted).then_some(Credentials { phc, version, username })
 }

@@ -25,6 +25,8 @@ pub const ROOM_TITLE_BYTES: usize = 64;
 pub const ROOM_MEMBERS: usize = 1_000;
 /// Conversations one account may be in.
 pub const CONVERSATIONS_PER_ACCOUNT: usize = 10_000;
+/// Accounts one account may have blocked.
+pub const BLOCKED_ACCOUNTS: usize = 1_000;
 /// Bytes in a message's body.
 pub const BODY_BYTES: usize = 32 * 1024;
 /// Message references in one request.
@@ -65,6 +67,8 @@ pub const CONNECTIONS: usize = 4_096;
 pub const CALLS: usize = 16 * 1024;
 /// Sessions that a node remembers having seen alive, so that a write need not look them up first.
 pub const SESSIONS_REMEMBERED: usize = 16 * 1024;
+/// Accounts or addresses that a node keeps count of for one rate limit; beyond, those closest to idle are forgotten.
+pub const RATE_KEYS: usize = 16 * 1024;
 /// Longest that a client may ask a node to work on a call.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Live subscriptions a node serves.

@@ -310,7 +310,7 @@ impl Cluster {
             let members = running.filter(|(_, node)| ids.contains(&node.membership().answered_by_id));
             let asked = members.map(|(number, _)| async move {
                 let mut admin = AdminServiceClient::new(self.channel(number));
-                let call = admin.get_state_digest(GetStateDigestRequest { at_least_index });
+                let call = admin.get_state_digest(GetStateDigestRequest { at_least_index, exact_index: 0 });
                 let answer =
                     tokio::time::timeout(Duration::from_secs(10), call).await.map_err(|_| "silent".to_owned())?;
                 let answer = answer.map_err(|status| status.to_string())?.into_inner();

@@ -120,6 +120,11 @@ impl Cluster {
         finished(program("chat-admin").args(["-e", &self.addresses()]).args(args))
     }
 
+    /// Where `chat` keeps what it must remember.
+    pub fn state_home(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
     /// Runs `chat` as the last one to sign in.
     pub fn chat(&self, args: &[&str]) -> Ended {
         self.chat_by_way_of(&self.addresses(), args)
@@ -128,7 +133,7 @@ impl Cluster {
     /// The same, knowing only these addresses.
     pub fn chat_by_way_of(&self, addresses: &str, args: &[&str]) -> Ended {
         let mut command = program("chat");
-        command.env("XDG_STATE_HOME", self.dir.path().join("state")).env("CHAT_PASSWORD", PASSWORD);
+        command.env("XDG_STATE_HOME", self.state_home()).env("CHAT_PASSWORD", PASSWORD);
         finished(command.args(["-s", addresses]).args(args))
     }
 

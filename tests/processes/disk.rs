@@ -54,7 +54,7 @@ impl Drop for Mount {
 
 fn free_mib(path: &Path) -> u64 {
     let stat = rustix::fs::statvfs(path).expect("its size");
-    stat.f_bavail * stat.f_frsize >> 20
+    (stat.f_bavail * stat.f_frsize) >> 20
 }
 
 fn run(program: &str, args: &[&str]) -> bool {

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::{
@@ -73,6 +73,24 @@ pub enum Verb {
     Sessions,
     /// Delete the account. Its name is never given to anyone again.
     DeleteAccount(DeleteAccount),
+    /// Show what the account has set, or set it.
+    Settings {
+        /// In direct conversations, let either see how far the other has read.
+        #[arg(long, value_name = "on|off")]
+        receipts: Option<Switch>,
+    },
+    /// Keep an account from writing to this one and from inviting it. Rooms that both are in stay.
+    Block {
+        /// The account's name.
+        name: String,
+    },
+    /// Let a blocked account write and invite again.
+    Unblock {
+        /// The account's name.
+        name: String,
+    },
+    /// List the accounts that this one has blocked.
+    Blocked,
     /// List accounts.
     Users {
         /// Which names: `*` stands for anything, `?` for one character.
@@ -174,6 +192,15 @@ pub enum ContextVerb {
     },
 }
 
+/// A setting's two positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// It holds.
+    On,
+    /// It does not.
+    Off,
+}
+
 /// Where a password comes from, if not from a prompt.
 #[derive(Debug, Args)]
 pub struct PasswordSource {
@@ -232,7 +259,6 @@ pub struct Send {
     /// {"to","body"[,"requestId"]} per line of standard input, and writes what became of each.
     pub to: String,
     /// The message; `-` reads it from standard input.
-    #[arg(required_unless_present = "json", num_args = 1..)]
     pub message: Vec<String>,
     /// Keep the message on disk until it is acknowledged, even if no node answers now.
     #[arg(long)]

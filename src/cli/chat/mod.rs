@@ -16,6 +16,7 @@ mod password;
 mod pipe;
 mod recipient;
 mod rooms;
+mod settings;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -116,6 +117,10 @@ impl Desk {
             Verb::Passwd(args) => account::passwd(self, args).await,
             Verb::Sessions => account::sessions(self).await,
             Verb::DeleteAccount(args) => account::delete(self, args).await,
+            Verb::Settings { receipts } => settings::settings(self, receipts).await,
+            Verb::Block { name } => settings::block(self, &name).await,
+            Verb::Unblock { name } => settings::unblock(self, &name).await,
+            Verb::Blocked => settings::blocked(self).await,
             Verb::Users { pattern, limit } => account::users(self, &pattern.unwrap_or_default(), limit).await,
             Verb::Send(args) => messages::send(self, args).await,
             Verb::Inbox { unread } => messages::inbox(self, unread).await,

@@ -146,7 +146,9 @@ pub(super) async fn make_way(desk: &mut Desk, session: &Session, outbox: &Outbox
         return Ok(());
     }
     let flushed = deliver_all(session, outbox).await?;
-    desk.output().talk(format!("{} delivered from the outbox", flushed.sent.len()));
+    if !flushed.sent.is_empty() {
+        desk.output().talk(format!("{} delivered from the outbox", flushed.sent.len()));
+    }
     for (kept, fault) in &flushed.refused {
         desk.output().talk(format!("kept in the outbox: {}: {}", kept.id, text::line(&fault.message)));
     }

@@ -91,7 +91,7 @@ fn room(id: &str, title: &str) -> Conversation {
 fn the_command_line_holds_together() {
     Chat::command().debug_assert();
     for bad in [
-        &["chat", "send", "bob"][..],
+        &["chat", "send"][..],
         &["chat", "read", "--limit", "0"],
         &["chat", "read", "--limit", "501"],
         &["chat", "--servers", "nowhere", "inbox"],
@@ -205,10 +205,55 @@ async fn a_message_comes_from_the_arguments_or_from_standard_input() {
     person.run_with(&["send", "bob", "-"], "from a\nfile\n").await.data();
     let bodies: Vec<String> = person.node.script(|script| script.sent.iter().map(|sent| sent.body.clone()).collect());
     assert_eq!(bodies, ["two words", "from a\nfile"]);
+    for nothing in [&["send", "bob"][..], &["send", "-"]] {
+        assert_eq!(person.run(nothing).await.failure().0, Exit::Usage, "{nothing:?}");
+    }
     let long = "x".repeat(limits::BODY_BYTES + 100);
     person.run_with(&["send", "bob", "-"], &long).await.data();
     let sent = person.node.script(|script| script.sent.last().unwrap().body.len());
     assert!(sent > limits::BODY_BYTES, "too much is refused by the server, never cut to fit: {sent}");
+}
+
+#[tokio::test]
+async fn what_is_queued_goes_out_once_with_the_next_send() {
+    let person = Person::signed_in().await;
+    person.node.script(|script| script.turns.extend(vec![Turn::Hang; 9]));
+    let ran = person.run(&["--timeout", "200ms", "send", "--queue", "bob", "one"]).await;
+    assert!(ran.captured.talk().contains("kept, to be delivered"), "{}", ran.captured.talk());
+    let listed = person.run(&["--json", "outbox"]).await.data();
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!((&listed["body"], &listed["state"]), (&"one".into(), &"waiting".into()));
+    let id = listed["requestId"].as_str().unwrap().to_owned();
+    let (exit, text) = person.run(&["outbox", "resend", &id]).await.failure();
+    assert!(exit == Exit::Refused && text.contains("still waits"), "a new id could double it: {text}");
+    let (exit, _) = person.run(&["--timeout", "200ms", "send", "bob", "two"]).await.failure();
+    assert_eq!(exit, Exit::Unavailable, "nothing overtakes what waits");
+    person.node.script(|script| script.turns.clear());
+    person.run(&["send", "bob", "two"]).await.data();
+    let sent = person.node.script(|script| script.sent.clone());
+    let (last, before) = sent.split_last().unwrap();
+    assert_eq!(last.body, "two");
+    assert!(before.iter().all(|sent| sent.body == "one" && sent.request_id == id), "{before:?}");
+    assert_eq!(person.run(&["--json", "outbox"]).await.data(), "");
+}
+
+#[tokio::test]
+async fn what_is_too_old_to_repeat_waits_for_the_persons_word() {
+    let person = Person::signed_in().await;
+    let old = Turn::Refuse(Fault::new(Reason::RequestTooOld, "older than outcomes are remembered"));
+    person.node.script(|script| script.turns.extend(vec![Turn::Hang; 9]));
+    person.run(&["--timeout", "200ms", "send", "--queue", "bob", "one"]).await.data();
+    person.node.script(|script| script.turns = [old].into());
+    let (_, text) = person.run(&["outbox", "flush"]).await.failure();
+    assert!(text.contains("not delivered, and kept") && text.contains("resend"), "{text}");
+    let listed: serde_json::Value = serde_json::from_str(&person.run(&["--json", "outbox"]).await.data()).unwrap();
+    assert_eq!(listed["state"], "too old");
+    person.run(&["send", "bob", "two"]).await.data();
+    let id = listed["requestId"].as_str().unwrap();
+    person.run(&["outbox", "resend", id]).await.data();
+    let sent = person.node.script(|script| script.sent.last().unwrap().clone());
+    assert!(sent.body == "one" && sent.request_id != id, "{sent:?}");
+    assert_eq!(person.run(&["outbox", "drop", id]).await.failure().0, Exit::NotFound);
 }
 
 #[tokio::test]

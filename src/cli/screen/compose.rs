@@ -45,7 +45,9 @@ impl Composer {
     pub(super) fn insert(&mut self, text: &str) -> bool {
         let text = text.replace("\r\n", "\n").replace('\r', "\n");
         let text: String = text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect();
-        let fits = text.floor_char_boundary(limits::BODY_BYTES.saturating_sub(self.text.len()));
+        let room = limits::BODY_BYTES.saturating_sub(self.text.len());
+        let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
+        let fits = ends.take_while(|end| *end <= room).last().unwrap_or(0);
         self.text.insert_str(self.at, &text[..fits]);
         self.at += fits;
         fits == text.len()

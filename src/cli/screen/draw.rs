@@ -77,7 +77,9 @@ fn list(state: &State, area: Rect, frame: &mut Frame<'_>) {
 }
 
 fn list_row<'a>(state: &State, chat: &Conversation, here: bool, width: usize) -> Line<'a> {
-    let count = if chat.unread_count > 0 { format!(" {}", chat.unread_count.min(9_999)) } else { String::new() };
+    // What is in view is being marked as read.
+    let unread = if here && state.open.as_ref().is_some_and(|open| open.above == 0) { 0 } else { chat.unread_count };
+    let count = if unread > 0 { format!(" {}", unread.min(9_999)) } else { String::new() };
     let room = width.saturating_sub(count.len() + 1);
     let label = cut(&rows::label(chat, &state.account), room);
     let gap = " ".repeat(room.saturating_sub(text::width(&label)));
@@ -85,7 +87,7 @@ fn list_row<'a>(state: &State, chat: &Conversation, here: bool, width: usize) ->
     if here {
         look = look.add_modifier(Modifier::REVERSED);
     }
-    if chat.unread_count > 0 {
+    if unread > 0 {
         look = look.add_modifier(Modifier::BOLD);
     }
     let pointer = if here { ">" } else { " " };

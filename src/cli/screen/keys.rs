@@ -120,7 +120,8 @@ impl State {
         open.above = 0;
         let to = open.to.clone();
         let (id, body) = (self.request_id(), self.composer.take());
-        let out = Outgoing { id, to: to.clone(), body: body.clone(), stage: Stage::Sending, seen: false };
+        let out =
+            Outgoing { id, to: to.clone(), body: body.clone(), stage: Stage::Sending, seen: false, on_disk: true };
         self.outgoing.push(out);
         self.effects.push(Effect::Send { id, to, body });
     }
@@ -132,7 +133,12 @@ impl State {
         let out = &mut self.outgoing[at];
         let id = std::mem::replace(&mut out.id, fresh);
         (out.stage, out.seen) = (Stage::Sending, false);
-        self.effects.push(Effect::Renew { id, fresh });
+        let effect = if std::mem::replace(&mut out.on_disk, true) {
+            Effect::Renew { id, fresh }
+        } else {
+            Effect::Send { id: fresh, to: out.to.clone(), body: out.body.clone() }
+        };
+        self.effects.push(effect);
     }
 
     /// Gives the first failed message of this conversation up; its text returns to where it was written.
@@ -269,7 +275,16 @@ impl State {
             Some(before) => self.effects.push(Effect::Load { of: open.to.clone(), before: Some(before) }),
             None => {
                 *seeking = false;
-                self.notice = (!words.is_empty()).then(|| "nothing older".to_owned());
+                let words_are_there = !words.is_empty();
+                let nothing = if open.complete {
+                    "nothing older".to_owned()
+                } else {
+                    format!(
+                        "nothing in the {} messages held here; `chat history` goes further back",
+                        open.messages.len()
+                    )
+                };
+                self.notice = words_are_there.then_some(nothing);
             }
         }
     }

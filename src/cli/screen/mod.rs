@@ -22,7 +22,7 @@ mod tests;
 mod timeline;
 mod work;
 
-pub use terminal::run;
+pub use terminal::{Screen, run};
 
 /// Messages of the open conversation held at most; older ones are forgotten and asked for again.
 const MESSAGES: usize = 2_000;

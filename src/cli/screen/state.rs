@@ -75,6 +75,8 @@ pub(super) struct Outgoing {
     pub(super) stage: Stage,
     /// It seems to stand in the timeline already, though nobody has acknowledged it yet.
     pub(super) seen: bool,
+    /// The outbox has it.
+    pub(super) on_disk: bool,
 }
 
 /// How far it has come.
@@ -129,7 +131,7 @@ impl State {
             Event::Listed(listed) => self.listed(listed),
             Event::Loaded { of, before, page } => self.loaded(&of, before, page),
             Event::Found(kept) => self.outgoing.extend(kept.into_iter().map(Outgoing::from)),
-            Event::NotKept { id, why } => self.set_stage(id, Stage::Failed(why)),
+            Event::NotKept { id, why } => self.not_kept(id, why),
             Event::Delivered { id, delivery } => self.delivered(id, delivery),
             Event::Marked { conversation, result } => self.marked(conversation, result),
             Event::Completed { prefix, names } => self.completed(&prefix, names),
@@ -202,9 +204,9 @@ impl State {
             self.recognise(&message);
         }
         if let Some(open) = self.open.as_mut().filter(|open| open.is(&message.conversation_id)) {
-            let rows = open.above;
+            let moves = open.above > 0 && !open.messages.contains_key(&message.seq);
             open.put(message);
-            if rows > 0 {
+            if moves {
                 self.hold_view();
             }
         }
@@ -293,6 +295,11 @@ impl State {
         let Some(open) = self.open.as_mut().filter(|open| open.id.is_none()) else { return };
         let found = self.chats.iter().find(|chat| recipient(chat, account).as_ref() == Some(&open.to));
         open.id = found.and_then(|chat| chat.conversation_id.parse().ok());
+        if open.id.is_some() && !open.loading {
+            // It began with a message that is not here yet.
+            open.loading = true;
+            self.effects.push(Effect::Load { of: open.to.clone(), before: None });
+        }
     }
 
     fn open_first(&mut self) {
@@ -345,14 +352,24 @@ impl State {
     fn delivered(&mut self, id: RequestId, delivery: Delivery) {
         match delivery {
             Delivery::Sent(answer) => {
-                self.outgoing.retain(|out| out.id != id);
-                if let Some(message) = answer.message {
-                    self.message(message);
+                let out = self.outgoing.iter().position(|out| out.id == id).map(|at| self.outgoing.remove(at));
+                let Some(message) = answer.message else { return };
+                let begins_here = out.is_some_and(|out| self.is_here(&out));
+                if let Some(open) = self.open.as_mut().filter(|open| begins_here && open.id.is_none()) {
+                    open.id = message.conversation_id.parse().ok();
                 }
+                self.message(message);
             }
             Delivery::Waiting(fault) => self.set_stage(id, Stage::Waiting(fault.message)),
             Delivery::Refused(fault) => self.set_stage(id, Stage::Failed(fault.message)),
             Delivery::TooOld(_) => self.set_stage(id, Stage::TooOld),
+        }
+    }
+
+    fn not_kept(&mut self, id: RequestId, why: String) {
+        self.set_stage(id, Stage::Failed(why));
+        if let Some(out) = self.outgoing.iter_mut().find(|out| out.id == id) {
+            out.on_disk = false;
         }
     }
 
@@ -402,7 +419,7 @@ impl From<Kept> for Outgoing {
             Fate::Refused(why) => Stage::Failed(why),
             Fate::TooOld => Stage::TooOld,
         };
-        Self { id: kept.id, to: kept.to, body: kept.body, stage, seen: false }
+        Self { id: kept.id, to: kept.to, body: kept.body, stage, seen: false, on_disk: true }
     }
 }
 

@@ -3,7 +3,10 @@
 use std::{
     io::{self, Stdout},
     panic,
-    sync::Once,
+    sync::{
+        Once,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -133,15 +136,20 @@ fn translate(input: event::Event) -> Option<Event> {
     }
 }
 
-/// The terminal while it is ours.
-struct Screen {
+/// The terminal while it is ours: given back when this is dropped, and before a panic's message is printed.
+pub struct Screen {
     terminal: Terminal<CrosstermBackend<Stdout>>,
 }
 
 impl Screen {
-    fn open() -> io::Result<Self> {
+    /// Takes the terminal of standard input and output over.
+    ///
+    /// # Errors
+    /// When there is no terminal there, or it cannot be set.
+    pub fn open() -> io::Result<Self> {
         restore_on_panic();
         enable_raw_mode()?;
+        OURS.store(true, Ordering::SeqCst);
         // From here on, whatever fails gives the terminal back.
         let opened = execute!(io::stdout(), EnterAlternateScreen, EnableBracketedPaste)
             .and_then(|()| Terminal::new(CrosstermBackend::new(io::stdout())));
@@ -169,8 +177,14 @@ impl Drop for Screen {
     }
 }
 
+/// Whether the terminal is ours. Giving it back twice would put the cursor back over what was printed in between.
+static OURS: AtomicBool = AtomicBool::new(false);
+
 /// Gives the terminal back. What fails here cannot be told to anyone.
 fn restore() {
+    if !OURS.swap(false, Ordering::SeqCst) {
+        return;
+    }
     let _ = execute!(io::stdout(), DisableBracketedPaste, LeaveAlternateScreen, Show);
     let _ = disable_raw_mode();
 }

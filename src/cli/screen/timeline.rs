@@ -64,7 +64,9 @@ impl Timeline {
             self.id = message.conversation_id.parse().ok();
         }
         self.messages.insert(message.seq, message);
-        while self.messages.len() > MESSAGES && self.above == 0 {
+        // What is in view does not vanish from under the reader, unless too much comes meanwhile.
+        let most = if self.above == 0 { MESSAGES } else { 2 * MESSAGES };
+        while self.messages.len() > most {
             self.messages.pop_first();
             self.complete = false;
         }

@@ -58,6 +58,11 @@ pub fn log_time_ms(state: &dyn Read) -> storage::Result<u64> {
     Ok(load::<store::Meta>(state, &keys::META_KEY)?.unwrap_or_default().time_ms)
 }
 
+/// Deleted accounts of which something remains to be tidied.
+pub fn chores(state: &dyn Read) -> storage::Result<u64> {
+    Ok(load::<store::Meta>(state, &keys::META_KEY)?.unwrap_or_default().chores)
+}
+
 /// The account of this name, compared folded; deleted ones too.
 pub fn account_by_name(state: &dyn Read, name: &str) -> storage::Result<Option<AccountView>> {
     let found = account_named(state, &name.to_ascii_lowercase())?;
@@ -115,6 +120,32 @@ pub fn list_sessions(state: &dyn Read, account: AccountId) -> storage::Result<ch
     Ok(chat::ListSessionsResponse { sessions })
 }
 
+/// What the account has set for itself.
+pub fn settings(state: &dyn Read, account: AccountId) -> storage::Result<chat::Settings> {
+    let record: store::AccountRecord = require(state, &keys::account(account))?;
+    Ok(chat::Settings { read_receipts: !record.receipts_off })
+}
+
+/// The accounts that this one has blocked, in the order of their making: at most
+/// [`BLOCKED_ACCOUNTS`](limits::BLOCKED_ACCOUNTS).
+pub fn list_blocked(state: &dyn Read, account: AccountId) -> storage::Result<chat::ListBlockedAccountsResponse> {
+    let mut accounts = Vec::new();
+    each(state, &keys::all_of(keys::BLOCKED, account.0), |key, _: store::Present| {
+        let blocked: store::AccountRecord = require(state, &keys::account(AccountId(keys::last_number(key))))?;
+        accounts.push(shown_account(blocked));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(chat::ListBlockedAccountsResponse { accounts })
+}
+
+fn shown_account(account: store::AccountRecord) -> chat::Account {
+    chat::Account {
+        username: account.username,
+        create_time: Some(time(account.create_time_ms)),
+        deleted: account.deleted,
+    }
+}
+
 /// The accounts whose names match, in the order of their folded names; tombstones too, marked as deleted.
 pub fn list_accounts(state: &dyn Read, request: &chat::ListAccountsRequest) -> Result<chat::ListAccountsResponse> {
     if request.pattern.len() > limits::PATTERN_BYTES {
@@ -142,11 +173,7 @@ pub fn list_accounts(state: &dyn Read, request: &chat::ListAccountsRequest) -> R
         if pattern.matches(&key[1..]) {
             let account: store::AccountRecord = require(state, &keys::account(AccountId(found.account_id)))?;
             room.take(account.username.len() + 16);
-            response.accounts.push(chat::Account {
-                username: account.username,
-                create_time: Some(time(account.create_time_ms)),
-                deleted: account.deleted,
-            });
+            response.accounts.push(shown_account(account));
         }
         last = key[1..].to_vec();
         Ok(ControlFlow::Continue(()))

@@ -10,9 +10,8 @@ use super::{
 use crate::{
     machine::{
         keys,
-        messages::peer_of,
         reading::Place,
-        records::{each, load, membership, require},
+        records::{each, membership, require},
     },
     storage::{self, kv::Read},
     types::{AccountId, ConversationId, Cursor, limits},
@@ -29,7 +28,7 @@ use crate::{
 /// - Messages deleted for everyone, or hidden by the account itself.
 /// - Joins, departures and new titles, as the conversation is now but with the event's own seq as `last_seq`. If the
 ///   account itself is out since, it sees neither members nor counts.
-/// - Read marks: its own, and in direct conversations the other's. A mark that has moved again since is told once, at
+/// - Read marks: its own, and in direct conversations the other's if that is shown. A mark that has moved again since is told once, at
 ///   its latest move.
 ///
 /// With `only`, the caller vouches that no other of the account's conversations has anything new. A conversation
@@ -104,9 +103,8 @@ impl News<'_> {
             self.add_mark(place.id, self.account, &place.member)?;
         }
         if place.conversation.mark_cursor > self.after.0 {
-            let peer = peer_of(&place.conversation, self.account);
-            let mark: Option<store::MemberRecord> = load(self.state, &keys::member(peer, place.id))?;
-            if let Some(mark) = mark.filter(|mark| peer != self.account && mark.moved_cursor > self.after.0) {
+            let mark = view::peer_mark(self.state, &mut self.authors, &place)?;
+            if let Some((peer, mark)) = mark.filter(|(_, mark)| mark.moved_cursor > self.after.0) {
                 self.add_mark(place.id, peer, &mark)?;
             }
         }
@@ -141,7 +139,7 @@ impl News<'_> {
                 Some(account_event::Kind::Hidden(hidden)) => {
                     let messages = hidden.messages.into_iter().map(reference).collect();
                     let by = self.authors.name(self.account.0)?;
-                    let event = Event::Deleted(chat::MessagesDeleted { messages, by, seq: 0 });
+                    let event = Event::Deleted(chat::MessagesDeleted { messages, by, ..Default::default() });
                     self.others.push_back((Cursor(keys::last_number(key)), event));
                 }
                 None => {}
@@ -167,14 +165,15 @@ impl News<'_> {
         let source = &self.sources[source];
         match event.kind {
             Some(Kind::Deletion(deletion)) => {
-                // Those from before the account joined too: without any, nothing would say where this event stands.
+                // Those from before the account joined too, for clients that know the place by the messages alone.
                 let messages = deletion
                     .seqs
                     .into_iter()
                     .map(|seq| reference(store::MessageRef { conversation_id: id.0, seq }))
                     .collect();
                 let by = self.authors.name(event.author_id)?;
-                Ok(Event::Deleted(chat::MessagesDeleted { messages, by, seq }))
+                let conversation_id = id.to_string();
+                Ok(Event::Deleted(chat::MessagesDeleted { messages, by, seq, conversation_id }))
             }
             Some(Kind::Body(_) | Kind::Erased(_)) => {
                 let read = match &source.place {

@@ -15,7 +15,8 @@ mod timeline;
 mod view;
 
 pub use accounts::{
-    AccountView, SessionView, account, account_by_name, list_accounts, list_sessions, log_time_ms, session,
+    AccountView, SessionView, account, account_by_name, chores, list_accounts, list_blocked, list_sessions,
+    log_time_ms, session, settings,
 };
 pub use conversations::{conversation, conversation_ids, list_conversations, unread_total};
 pub use events::events_after;

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, ops::ControlFlow};
 
 use crate::{
     machine::{
+        blocking::has_blocked,
         keys,
+        messages::peer_of,
         reading::Place,
         records::{each, exists, load},
     },
@@ -109,7 +111,28 @@ pub(super) fn conversation(
         read_seq: place.member.read_seq,
         unread_count: place.unread(state)?,
         member_count: record.members,
+        peer_read_seq: peer_mark(state, authors, place)?.map_or(0, |(_, mark)| mark.read_seq),
     })
+}
+
+/// How far the other one of a direct conversation has read, if both show their read receipts and neither has blocked
+/// the other.
+pub(super) fn peer_mark(
+    state: &dyn Read,
+    authors: &mut Authors<'_>,
+    place: &Place,
+) -> storage::Result<Option<(AccountId, store::MemberRecord)>> {
+    let (own, peer) = (place.account, peer_of(&place.conversation, place.account));
+    if !place.conversation.direct || peer == own {
+        return Ok(None);
+    }
+    for (one, other) in [(own, peer), (peer, own)] {
+        let record = authors.get(one.0)?;
+        if record.receipts_off || has_blocked(state, (one, record), other)? {
+            return Ok(None);
+        }
+    }
+    Ok(load(state, &keys::member(peer, place.id))?.map(|mark| (peer, mark)))
 }
 
 /// The names of at most `limit` members, in the order of their accounts. A direct conversation names both, even if

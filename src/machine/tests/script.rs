@@ -28,7 +28,7 @@ macro_rules! scripts {
     };
 }
 
-scripts! { accounts sessions messages reading deleting rooms requests subscriptions listings }
+scripts! { accounts sessions messages reading receipts blocking deleting rooms requests subscriptions listings }
 
 struct Script {
     town: Town,
@@ -81,7 +81,7 @@ impl Script {
     /// Everything that goes through the log.
     fn command(&mut self, name: &str, args: &mut ArgumentConsumer<'_>) -> Outcome<String> {
         let actor = match name {
-            "account" | "login" | "node" => String::new(),
+            "account" | "login" | "node" | "tend" => String::new(),
             _ => args.next_pos().ok_or("who?")?.to_owned(),
         };
         let (label, ago_s, ahead_s) = (text(args, "id"), number(args, "ago", 0)?, number(args, "ahead", 0)?);
@@ -158,6 +158,11 @@ impl Script {
                 format!("{} rows", records::count_in(&state, &keys::all(table), u64::MAX)?)
             }
             "timeline" => self.timeline(args.next_pos().ok_or("which?")?.parse()?)?,
+            "settings" => format!("{:?}", query::settings(&state, who()?)?),
+            "blocked" => show_accounts(chat::ListAccountsResponse {
+                accounts: query::list_blocked(&state, who()?)?.accounts,
+                ..Default::default()
+            }),
             "unread" => query::unread_total(&state, who()?)?.to_string(),
             "sessions" => show_sessions(&query::list_sessions(&state, who()?)?),
             "users" => {
@@ -265,6 +270,12 @@ fn verb(name: &str, args: &mut ArgumentConsumer<'_>) -> Outcome<Option<Verb>> {
             password_version: number(args, "version", 1)?,
             erase_messages: number(args, "erase", false)?,
         }),
+        "set" => Verb::UpdateSettings(store::UpdateSettings {
+            read_receipts: args.take_key("receipts").map(|word| word == "on"),
+        }),
+        "block" => Verb::BlockAccount(store::BlockAccount { username: next() }),
+        "unblock" => Verb::UnblockAccount(store::UnblockAccount { username: next() }),
+        "tend" => Verb::Tend(store::Tend {}),
         "room" => {
             let title = next();
             let members = names(args, "with");
@@ -331,6 +342,9 @@ fn show_outcome(outcome: &store::Outcome) -> String {
         }
         Some(Done::MarkedRead(done)) => format!("{} marked as read", done.count),
         Some(Done::MessagesDeleted(done)) => format!("{} deleted", done.count),
+        Some(Done::SettingsUpdated(done)) => format!("read receipts {}", if done.read_receipts { "on" } else { "off" }),
+        Some(Done::BlocksChanged(_)) => "done".to_owned(),
+        Some(Done::Tended(done)) => format!("{} chores left", done.chores),
         Some(Done::NodeAllocated(done)) => format!("node {}", done.node_id),
     }
 }
@@ -364,8 +378,10 @@ fn show_sessions(response: &chat::ListSessionsResponse) -> String {
 fn show_conversation(conversation: chat::Conversation) -> String {
     let kind = if conversation.direct { "direct".to_owned() } else { conversation.title };
     let private = if conversation.private { " private" } else { "" };
+    let peer =
+        if conversation.peer_read_seq > 0 { format!(", peer {}", conversation.peer_read_seq) } else { String::new() };
     format!(
-        "{} {kind}{private} [{}] of {}, last {}, read {}, unread {}",
+        "{} {kind}{private} [{}] of {}, last {}, read {}, unread {}{peer}",
         conversation.conversation_id,
         conversation.members.join(" "),
         conversation.member_count,
@@ -397,7 +413,8 @@ fn show_event(event: chat::SubscribeResponse) -> String {
         Some(Event::Deleted(deleted)) => {
             let refs: Vec<String> =
                 deleted.messages.into_iter().map(|found| format!("{}/{}", found.conversation_id, found.seq)).collect();
-            format!("deleted {} by {}, seq {}", refs.join(" "), deleted.by, deleted.seq)
+            let place = format!("{}/{}", deleted.conversation_id, deleted.seq);
+            format!("deleted {} by {}, at {place}", refs.join(" "), deleted.by)
         }
         Some(Event::Read(read)) => format!("{} {} read to {}", read.conversation_id, read.username, read.read_seq),
         Some(Event::Conversation(conversation)) => show_conversation(conversation),

@@ -91,6 +91,11 @@ fn verbs() -> impl Strategy<Value = Option<Verb>> {
             Some(Verb::DeleteMessages(store::DeleteMessages { messages, for_everyone }))
         }),
         texts().prop_map(|name| Some(Verb::AllocateNode(store::AllocateNode { name }))),
+        prop::option::of(any::<bool>())
+            .prop_map(|read_receipts| Some(Verb::UpdateSettings(store::UpdateSettings { read_receipts }))),
+        texts().prop_map(|username| Some(Verb::BlockAccount(store::BlockAccount { username }))),
+        texts().prop_map(|username| Some(Verb::UnblockAccount(store::UnblockAccount { username }))),
+        Just(Some(Verb::Tend(store::Tend {}))),
     ]
 }
 

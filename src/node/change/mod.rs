@@ -102,11 +102,12 @@ impl Node {
         if !replica.leadership.has_quorum() {
             return Err(replica.leadership.no_quorum());
         }
-        self.begin_without_quorum(names, etag, validate_only).await
+        settled(&replica).await?;
+        self.begin_without_quorum(names, etag, validate_only)
     }
 
     /// The same for a change that may be what brings the quorum back.
-    async fn begin_without_quorum(
+    fn begin_without_quorum(
         &self,
         names: &[&str],
         etag: &str,
@@ -115,7 +116,6 @@ impl Node {
         let replica = self.replica()?;
         replica.leadership.ensure_leader()?;
         let claim = self.inner.busy.claim(names)?;
-        settled(&replica).await?;
         let current = status::etag(&replica.leadership.metrics());
         if !etag.is_empty() && etag != current {
             return Err(step::changed_meanwhile(&replica.leadership.metrics()));

@@ -116,6 +116,27 @@ pub(in crate::server) fn delete_session(request: chat::DeleteSessionRequest) -> 
     Ok(Write { request_id, verb: Verb::DeleteSession(delete) })
 }
 
+pub(in crate::server) fn settings(request: chat::UpdateSettingsRequest) -> Result<Write, Fault> {
+    let request_id = check::request_id(&request.request_id)?;
+    if request.read_receipts.is_none() {
+        return Err(Fault::invalid("read_receipts", "nothing is to be changed: give read_receipts"));
+    }
+    let update = store::UpdateSettings { read_receipts: request.read_receipts };
+    Ok(Write { request_id, verb: Verb::UpdateSettings(update) })
+}
+
+pub(in crate::server) fn block(request: chat::BlockAccountRequest) -> Result<Write, Fault> {
+    let request_id = check::request_id(&request.request_id)?;
+    let username = check::username("username", &request.username)?.to_string();
+    Ok(Write { request_id, verb: Verb::BlockAccount(store::BlockAccount { username }) })
+}
+
+pub(in crate::server) fn unblock(request: chat::UnblockAccountRequest) -> Result<Write, Fault> {
+    let request_id = check::request_id(&request.request_id)?;
+    let username = check::username("username", &request.username)?.to_string();
+    Ok(Write { request_id, verb: Verb::UnblockAccount(store::UnblockAccount { username }) })
+}
+
 /// Checks the bounds of a listing; a page token's content is for the state to judge.
 pub(in crate::server) fn listing(request: chat::ListAccountsRequest) -> Result<chat::ListAccountsRequest, Fault> {
     check::pattern(&request.pattern)?;
@@ -189,6 +210,9 @@ mod tests {
         assert_eq!(reason(deletion(Default::default()).map(drop)), wrong);
         assert_eq!(reason(password_change(Default::default()).map(drop)), wrong);
         assert_eq!(reason(delete_session(Default::default()).map(drop)), wrong);
+        assert_eq!(reason(settings(Default::default()).map(drop)), wrong);
+        assert_eq!(reason(block(Default::default()).map(drop)), wrong);
+        assert_eq!(reason(unblock(Default::default()).map(drop)), wrong);
     }
 
     #[test]

@@ -2,10 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Recipient,
-    outbox::{Fate, Kept},
-};
+use super::{Fate, Kept, Recipient};
 use crate::types::{ConversationId, RequestId};
 
 /// A change to the outbox.
