@@ -24,7 +24,7 @@ async fn a_cluster_grows_to_five_and_shrinks_to_one_under_load() {
     let cluster = Cluster::of(1).spare(4).start().await;
     let load = Load::start(&cluster, 3).await;
     for number in 2..=5 {
-        cluster.add_node(number).await.unwrap();
+        eventually("it is added", async || cluster.add_node(number).await.map_err(|fault| format!("{fault:?}"))).await;
         load.goes_on(15).await;
     }
     cluster.wait_for_voters(5).await;
