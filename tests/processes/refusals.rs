@@ -64,7 +64,6 @@ fn nodes_and_data_of_another_cluster_are_kept_out() {
     let (address, data, known_as) = (ours.address("n3"), theirs.data("n1"), theirs.address("n1"));
     ours.kill("n3");
     theirs.kill("n1");
-    chat_node(&["run", "--data-dir", &data, "--listen", &address]).expect(78).says("this node is known as");
     let log = tempfile::NamedTempFile::new().expect("a log");
     let impostor = Running::start(&["--data-dir", &data, "--listen", &address, "--advertise", &known_as], log.path());
     eventually("the impostor listens", || impostor.logged().contains("listening"));
