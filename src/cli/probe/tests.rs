@@ -78,7 +78,8 @@ fn a_run_that_lost_a_message_fails_with_8_and_names_it() {
 
 #[test]
 fn every_metric_can_fail() {
-    let broken: [(&str, fn(&mut Report)); 4] = [
+    type Break = fn(&mut Report);
+    let broken: [(&str, Break); 4] = [
         ("durability", |report| report.findings.add(Kind::Missing, String::new)),
         ("availability", |report| report.attended.1 = 2_000),
         ("consistency", |report| report.replicas[0].digest = Some((99, "00".into()))),
