@@ -63,6 +63,8 @@ impl Cluster {
     pub fn start(&mut self, name: &str) {
         let data = self.data(name);
         self.run(name, &["--data-dir", &data]);
+        let address = self.address(name);
+        eventually("the node listens", || TcpStream::connect(&address).is_ok());
     }
 
     fn run(&mut self, name: &str, args: &[&str]) {

@@ -5,7 +5,10 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::atomic::{AtomicU16, Ordering},
+    sync::{
+        atomic::{AtomicU16, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -14,6 +17,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// Longest wait for anything that must happen, on a machine that is busy with other things.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest run of a program that is waited for to its end.
+const LONGEST: Duration = Duration::from_secs(120);
 
 /// What a program that ran to its end left.
 #[derive(Debug)]
@@ -61,10 +66,19 @@ pub fn chat_node(args: &[&str]) -> Ended {
     finished(program("chat-node").args(args))
 }
 
-/// Runs a program to its end.
+/// Runs a program to its end. One that does not end is killed: it must not hang the suite.
 pub fn finished(command: &mut Command) -> Ended {
     let begun = Instant::now();
-    let output = command.output().expect("the program starts");
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = child.expect("the program starts");
+    let pid = Pid::from_child(&child);
+    let (send, ended) = mpsc::channel();
+    thread::spawn(move || send.send(child.wait_with_output()));
+    let Ok(output) = ended.recv_timeout(LONGEST) else {
+        let _ = kill_process(pid, Signal::KILL);
+        panic!("{command:?} did not end within {LONGEST:?}");
+    };
+    let output = output.expect("the program's output");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     let code = output.status.code().unwrap_or(-1);
     Ended { code, out: text(output.stdout), talk: text(output.stderr), took: begun.elapsed() }

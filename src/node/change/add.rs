@@ -148,7 +148,7 @@ impl Changing {
         if self.metrics().membership_config.nodes().count() >= limits::NODES {
             return Err(Fault::new(Reason::LimitExceeded, format!("a cluster has at most {} nodes", limits::NODES)));
         }
-        let based_on = *self.metrics().membership_config.log_id();
+        let based_on = self.guard();
         let id = match findings.adopted {
             Some(id) => id,
             None => {

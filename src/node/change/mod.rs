@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 use super::{Node, replica::Replica, status};
 use crate::{
     membership::{Layout, Verdict},
-    raft::types::{Member, Metrics},
+    raft::types::{LogId, Member, Metrics},
     types::NodeId,
     wire::{
         Fault, Reason,
@@ -85,6 +85,8 @@ struct Changing {
     replica: Arc<Replica>,
     progress: mpsc::Sender<Result<ChangeProgress, Fault>>,
     validate_only: bool,
+    /// The membership that the operator has seen, if an etag named it: the first change is guarded by it.
+    seen: Option<LogId>,
     _claim: Claim,
 }
 
@@ -116,13 +118,20 @@ impl Node {
         let replica = self.replica()?;
         replica.leadership.ensure_leader()?;
         let claim = self.inner.busy.claim(names)?;
-        let current = status::etag(&replica.leadership.metrics());
-        if !etag.is_empty() && etag != current {
-            return Err(step::changed_meanwhile(&replica.leadership.metrics()));
-        }
         let (progress, receiver) = mpsc::channel(PROGRESS_QUEUE);
-        let changing = Changing { node: self.clone(), replica, progress, validate_only, _claim: claim };
+        // The etag is that of the membership as it is now: from here on a compare-and-set holds it.
+        let seen = seen_by(etag, &replica.leadership.metrics())?;
+        let changing = Changing { node: self.clone(), replica, progress, validate_only, seen, _claim: claim };
         Ok((changing, receiver))
+    }
+}
+
+/// The log id of the membership that `etag` names, if it is the one of `metrics`; nothing for no etag.
+fn seen_by(etag: &str, metrics: &Metrics) -> Result<Option<LogId>, Fault> {
+    match etag {
+        "" => Ok(None),
+        _ if etag == status::etag(metrics) => Ok(*metrics.membership_config.log_id()),
+        _ => Err(step::changed_meanwhile(metrics)),
     }
 }
 
@@ -143,6 +152,11 @@ async fn settled(replica: &Replica) -> Result<(), Fault> {
 impl Changing {
     fn metrics(&self) -> Metrics {
         self.replica.leadership.metrics()
+    }
+
+    /// What the first step of this change is guarded by.
+    fn guard(&self) -> Option<LogId> {
+        self.seen.or(*self.metrics().membership_config.log_id())
     }
 
     fn layout(&self) -> Layout {

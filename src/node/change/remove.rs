@@ -57,7 +57,7 @@ impl Node {
 
 impl Changing {
     async fn remove(&self, id: NodeId, request: &RemoveNodeRequest) -> Result<ChangeProgress, Fault> {
-        let based_on = *self.metrics().membership_config.log_id();
+        let based_on = self.guard();
         let verdict = judge(&self.layout(), &Change::Remove(id));
         self.checked(vec![verdict_check(verdict, request.accept_lower_tolerance)])?;
         if self.validate_only {
@@ -89,7 +89,7 @@ impl Changing {
         if !self.is_voter(id) {
             return Ok(self.done(format!("{} is a learner already: nothing was left to do", request.name)));
         }
-        let based_on = *self.metrics().membership_config.log_id();
+        let based_on = self.guard();
         let verdict = judge(&self.layout(), &Change::Demote(id));
         self.checked(vec![verdict_check(verdict, request.accept_lower_tolerance)])?;
         if self.validate_only {
