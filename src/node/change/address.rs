@@ -23,8 +23,7 @@ impl Node {
     pub async fn set_address(&self, request: SetAddressRequest) -> Result<Progress, Fault> {
         let address: Address =
             request.address.parse().map_err(|error| Fault::invalid("address", format!("{error}")))?;
-        let (changing, progress) =
-            self.begin_without_quorum(&[&request.name], &request.etag, request.validate_only)?;
+        let (changing, progress) = self.begin_without_quorum(&[&request.name], &request.etag, request.validate_only)?;
         let (id, member) = changing.require_member(&request.name)?;
         tokio::spawn(async move {
             let result = changing.move_member(id, member, &address).await;
