@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// What the libraries underneath may say unless the filter names them itself.
-const QUIET: &str = "openraft=warn,h2=warn,hyper=warn,hyper_util=warn,tonic=warn,tower=warn";
+const QUIET: &str = "openraft=off,h2=warn,hyper=warn,hyper_util=warn,tonic=warn,tower=warn";
 
 /// A filter that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,8 +58,8 @@ mod tests {
 
     #[test]
     fn libraries_are_quiet_unless_named() {
-        assert!(parse("info").unwrap().to_string().contains("openraft=warn"));
+        assert!(parse("info").unwrap().to_string().contains("openraft=off"));
         let loud = parse("info,openraft=debug").unwrap().to_string();
-        assert!(loud.contains("openraft=debug") && !loud.contains("openraft=warn"), "{loud}");
+        assert!(loud.contains("openraft=debug") && !loud.contains("openraft=off"), "{loud}");
     }
 }

@@ -264,6 +264,26 @@ fn the_state_machine_is_deterministic_by_what_it_uses() {
 }
 
 #[test]
+fn every_promise_is_named_by_a_test() {
+    let mut tests = String::new();
+    for source in sources("src") {
+        tests.push_str(if source.product.is_empty() {
+            &source.text
+        } else {
+            source.text.split("#[cfg(test)]").nth(1).unwrap_or("")
+        });
+    }
+    for path in files("tests", Some("rs")).iter().filter(|path| !path.ends_with("tidy.rs")) {
+        tests.push_str(&fs::read_to_string(path).expect("UTF-8 source"));
+    }
+    let named = |promise: &str| {
+        tests.match_indices(promise).any(|(at, _)| !tests[at + 2..].starts_with(|next: char| next.is_alphanumeric()))
+    };
+    let missing: Vec<String> = (1..=8).map(|n| format!("P{n}")).filter(|promise| !named(promise)).collect();
+    assert_none(&missing, "every promise has tests that carry its number");
+}
+
+#[test]
 fn the_reader_of_use_lines_sees_what_they_name() {
     let code = "use crate::{\n    wire::{Fault, store::{a}},\n    node,\n};\nuse crate::types;\nfn f() { mycrate::x(); crate::cli::run() }";
     assert_eq!(rooms_used(code, "crate::"), ["wire", "node", "types", "cli"]);

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use quorate::{
     cli::{
-        Exit, Failure, Output, Result, completions, finish,
+        Exit, Failure, Output, Result, completions, demo, finish, man,
         node::{NodeArgs, NodeCommand},
     },
     config::{LogFormat, NodeConfig},
@@ -25,6 +25,7 @@ async fn run(command: NodeCommand) -> Result<()> {
             program::init(with_logs(settings.load()?)?, &mut Output::standard(json)).await
         }
         NodeCommand::Run { settings } => program::run(with_logs(settings.load()?)?).await,
+        NodeCommand::Demo(options) => demo::run(options, &mut Output::standard(false)).await,
         NodeCommand::Inspect { data_dir, json } => program::inspect(&data_dir, &mut Output::standard(json)).await,
         NodeCommand::Restore { settings, from, json } => {
             program::restore(with_logs(settings.load()?)?, &from, &mut Output::standard(json)).await
@@ -32,6 +33,7 @@ async fn run(command: NodeCommand) -> Result<()> {
         NodeCommand::Recover { data_dir, compare, yes_lose_data, json } => {
             recover(&data_dir, &compare, yes_lose_data, &mut Output::standard(json)).await
         }
+        NodeCommand::Man { directory } => man(NodeArgs::command(), &directory),
         NodeCommand::Completions { shell } => completions(shell, NodeArgs::command(), &mut Output::standard(false)),
     }
 }

@@ -1,11 +1,11 @@
 //! Pieces of argument parsing that the three programs share.
 
-use std::time::Duration;
+use std::{fs, io, path::Path, time::Duration};
 
 use clap::Command;
 use clap_complete::Shell;
 
-use super::{Output, Result};
+use super::{Failure, Output, Result};
 
 /// The longest duration that a flag takes: a year, so that no sum of times overflows.
 const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -33,9 +33,33 @@ pub fn completions(shell: Shell, mut command: Command, output: &mut Output) -> R
     output.raw(script)
 }
 
+/// Writes the man pages of `command` and its subcommands, section 1, into `directory`.
+///
+/// # Errors
+/// When the folder cannot be made or written to.
+pub fn man(command: Command, directory: &Path) -> Result<()> {
+    let failed =
+        |error: io::Error| Failure::from(error).context(format!("cannot write man pages to {}", directory.display()));
+    fs::create_dir_all(directory).map_err(failed)?;
+    clap_mangen::generate_to(command, directory).map_err(failed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn man_pages_are_written_for_every_verb_that_is_shown() {
+        let directory = tempfile::tempdir().unwrap();
+        let command = Command::new("tool")
+            .subcommand(Command::new("shown").about("Does this."))
+            .subcommand(Command::new("hidden").hide(true));
+        man(command, &directory.path().join("new")).unwrap();
+        let page = |name: &str| fs::read_to_string(directory.path().join("new").join(name));
+        assert!(page("tool.1").unwrap().contains("shown"));
+        assert!(page("tool-shown.1").unwrap().contains("Does this."));
+        assert!(page("tool-hidden.1").is_err());
+    }
 
     #[test]
     fn durations_are_read_as_people_write_them() {

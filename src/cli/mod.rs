@@ -8,15 +8,18 @@
 pub mod admin;
 mod args;
 pub mod chat;
+pub mod demo;
 mod exit;
 mod failure;
 pub mod node;
 mod output;
+pub mod probe;
+pub mod screen;
 mod style;
 mod table;
 pub mod text;
 
-pub use args::{completions, duration, version};
+pub use args::{completions, duration, man, version};
 pub use exit::Exit;
 pub use failure::{Failure, Result, finish};
 pub use output::{Captured, Output};

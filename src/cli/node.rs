@@ -25,6 +25,7 @@ pub struct NodeArgs {
 }
 
 const EXAMPLES: &str = "Examples:
+  chat-node demo
   chat-node init --data-dir /var/lib/quorate --name n1 --listen 10.0.0.1:7400 --zone a
   chat-node run --data-dir /var/lib/quorate
   chat-node run --data-dir /var/lib/quorate --name n2 --listen 10.0.0.2:7400     # then, anywhere:
@@ -52,6 +53,11 @@ pub enum NodeCommand {
         #[command(flatten)]
         settings: Settings,
     },
+    /// Show the whole story on this machine: grow to five nodes, lose two, lose all, come back; exit code 8 on FAIL.
+    ///
+    /// Starts real processes of this program on free ports of 127.0.0.1, lets accounts chat all the while, and at the
+    /// end holds every node to every message that was acknowledged. Takes under a minute, and leaves nothing behind.
+    Demo(super::demo::Options),
     /// Show identity, vote, log, membership, sizes and digest of a stopped node.
     Inspect {
         /// Where the node keeps everything.
@@ -97,6 +103,12 @@ pub enum NodeCommand {
     Completions {
         /// For which shell.
         shell: Shell,
+    },
+    /// Write man pages into a folder.
+    #[command(hide = true)]
+    Man {
+        /// The folder.
+        directory: PathBuf,
     },
 }
 
@@ -213,6 +225,8 @@ mod tests {
             "chat-node init --data-dir d --name n1 --listen 127.0.0.1:7400 --advertise h:1 --zone a",
             "chat-node run --data-dir d",
             "chat-node run --data-dir d --name n2 --listen 127.0.0.1:7401 --config f.toml --log debug --log-format json",
+            "chat-node demo",
+            "chat-node demo --nodes 5 --dir d --keep",
             "chat-node inspect --data-dir d --json",
             "chat-node restore --data-dir d --from b --name n1 --listen 127.0.0.1:7400",
             "chat-node recover --data-dir d --compare e --compare f --yes-lose-data 1234 --json",
@@ -226,6 +240,7 @@ mod tests {
     fn a_wrong_command_line_ends_with_usage() {
         for line in [
             "chat-node rum",
+            "chat-node demo --nodes 2",
             "chat-node run --dir d",
             "chat-node restore --data-dir d",
             "chat-node run --log-format xml",

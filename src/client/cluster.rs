@@ -220,6 +220,11 @@ impl Cluster {
         self.known().view.addresses()
     }
 
+    /// The cluster's id; empty before any node has told it.
+    pub fn id(&self) -> String {
+        self.known().view.cluster_id().to_owned()
+    }
+
     /// The clock it was given.
     pub fn clock(&self) -> &Clock {
         &self.shared.settings.clock

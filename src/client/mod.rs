@@ -1,7 +1,8 @@
 //! Floor 2: the cluster client, used by the command lines and by tests alike. Speaks only gRPC; never links the server.
 //!
 //! [`Cluster`] finds the nodes and their leader and repeats what may be repeated; [`Session`] is an account's
-//! signed-in view; [`Subscription`] is its live stream, which goes on by itself on another node.
+//! signed-in view; [`Subscription`] is its live stream, which goes on by itself on another node; [`Outbox`] keeps
+//! messages on disk until they are acknowledged.
 //!
 //! # Invariants
 //! - A write bears one `request_id`, minted once, in all its attempts: it takes effect at most once (P4).
@@ -22,6 +23,9 @@ mod effort;
 pub(crate) mod fake;
 pub mod ledger;
 mod order;
+mod outbox;
+mod outbox_line;
+pub mod probe;
 mod rooms;
 mod session;
 mod subscription;
@@ -31,6 +35,7 @@ use std::time::Duration;
 
 pub use cluster::{CHANNELS, Cluster};
 pub use effort::outcome_is_unknown;
+pub use outbox::{Delivery, Fate, Kept, OUTBOX_MESSAGES, Outbox, OutboxError};
 pub use session::{Recipient, Session};
 pub use subscription::{Start, Subscription, Update};
 

@@ -1,8 +1,8 @@
-//! A session's verbs on rooms.
+//! A session's verbs on rooms and conversations.
 
 use super::Session;
 use crate::{
-    types::ConversationId,
+    types::{ConversationId, limits},
     wire::{
         Fault,
         chat::{self, conversation_service_client::ConversationServiceClient},
@@ -10,6 +10,24 @@ use crate::{
 };
 
 impl Session {
+    /// Every conversation of the account, or (`joinable`) every room it may join; only those with something unread if
+    /// asked. Bounded by what an account may be in.
+    pub async fn all_conversations(&self, joinable: bool, unread_only: bool) -> Result<Vec<chat::Conversation>, Fault> {
+        let mut found = Vec::new();
+        let mut page_token = String::new();
+        while found.len() < limits::CONVERSATIONS_PER_ACCOUNT {
+            let page_size = limits::PAGE_SIZE as i32;
+            let request = chat::ListConversationsRequest { unread_only, joinable, page_size, page_token };
+            let page = self.conversations(request).await?;
+            found.extend(page.conversations);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
     /// Creates a room with these members besides the caller. A private one is joined by invitation only.
     pub async fn create_room(
         &self,

@@ -282,7 +282,8 @@ impl Session {
         Ok(response.into_inner())
     }
 
-    fn reading_request<Q>(&self, message: Q, patience: Duration) -> Request<Q> {
+    /// A read's request, as fresh as the session asks.
+    pub(super) fn reading_request<Q>(&self, message: Q, patience: Duration) -> Request<Q> {
         let mut request = self.signed(message);
         request.set_timeout(patience);
         match self.consistency {
@@ -338,6 +339,7 @@ impl Caller<'_> {
     }
 }
 
+/// Keeps the index that an answer reflects.
 fn note_index<R>(seen: &AtomicU64, response: &Response<R>) {
     let index = response.metadata().get(metadata::INDEX).and_then(|value| value.to_str().ok()?.parse().ok());
     seen.fetch_max(index.unwrap_or(0), Ordering::Relaxed);

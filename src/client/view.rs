@@ -24,6 +24,10 @@ impl View {
         self.leader.clone()
     }
 
+    pub(super) fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
     /// Every address worth asking: members first, then the seeds.
     pub(super) fn addresses(&self) -> Vec<Address> {
         let mut all: Vec<Address> = self.nodes.clone();

@@ -188,8 +188,11 @@ pub(super) fn mark_read(context: &mut Context<'_>, actor: &Actor, verb: &store::
             let up_to = if verb.up_to_seq == 0 { last_seq } else { verb.up_to_seq.min(last_seq) };
             place.move_mark(context, up_to)?;
         }
-        for seq in messages.keys() {
-            place.read_one(context, *seq)?;
+        for (seq, event) in &messages {
+            // A row for what counts as read without one, such as an erased message, would be counted twice.
+            if !place.has_read(context.state, *seq, event)? {
+                place.read_one(context, *seq)?;
+            }
         }
         place.settle(context)?;
         let newly_read = unread.saturating_sub(place.unread(context.state)?);

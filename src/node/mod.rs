@@ -5,7 +5,7 @@
 //! says why it could not.
 //!
 //! A node without an identity belongs to no cluster: it listens, says so, and waits to be adopted (`join`). A member
-//! holds a [`Replica`](replica::Replica), all of whose parts start together and stop together. Whatever makes a member
+//! holds a [`Replica`], all of whose parts start together and stop together. Whatever makes a member
 //! unfit to go on, a broken disk or its removal from the cluster, ends in an [`Exit`], never in a wrong answer.
 
 mod archive;
@@ -64,6 +64,7 @@ struct Inner {
     replica: RwLock<Option<Arc<Replica>>>,
     adopting: Mutex<()>,
     busy: change::Busy,
+    ready_learners: change::Ready,
     exit: watch::Sender<Option<Exit>>,
     changes: watch::Sender<u64>,
     ready: watch::Sender<bool>,

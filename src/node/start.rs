@@ -208,6 +208,7 @@ impl Node {
             replica: RwLock::new(None),
             adopting: Mutex::new(()),
             busy: Default::default(),
+            ready_learners: Default::default(),
             exit: watch::Sender::new(None),
             changes: watch::Sender::new(0),
             ready: watch::Sender::new(false),
@@ -239,9 +240,10 @@ impl Node {
     pub async fn exited(&self) -> Exit {
         let mut exit = self.inner.exit.subscribe();
         // The sender lives in `self`, so the wait ends with a value.
-        match exit.wait_for(Option::is_some).await {
-            Ok(exit) => exit.clone().unwrap_or(Exit::Removed),
-            Err(_) => std::future::pending().await,
+        let left = exit.wait_for(Option::is_some).await.ok().and_then(|exit| exit.clone());
+        match left {
+            Some(exit) => exit,
+            None => std::future::pending().await,
         }
     }
 

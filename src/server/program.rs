@@ -40,11 +40,11 @@ pub async fn restore(config: NodeConfig, from: &Path, out: &mut Output) -> Resul
 
 fn made(out: &mut Output, identity: &Identity, dir: &Path) -> Result<()> {
     if out.is_json() {
-        return out.line(&json::to_string(identity));
+        return out.line(json::to_string(identity));
     }
-    out.line(&format!("cluster {}", identity.cluster_id))?;
-    out.line(&format!("node    {} (id {}) at {}", identity.name, identity.node_id, identity.address))?;
-    out.line(&format!("start it: chat-node run --data-dir {}", dir.display()))
+    out.line(format!("cluster {}", identity.cluster_id))?;
+    out.line(format!("node    {} (id {}) at {}", identity.name, identity.node_id, identity.address))?;
+    out.line(format!("start it: chat-node run --data-dir {}", dir.display()))
 }
 
 /// Prints what a stopped node holds.
@@ -52,10 +52,10 @@ pub async fn inspect(dir: &Path, out: &mut Output) -> Result<()> {
     let settings = Settings::production(NodeConfig::defaults(dir));
     let found = node::inspect(settings).await.map_err(|error| started(error, dir))?;
     if out.is_json() {
-        return out.line(&json::to_string(&found));
+        return out.line(json::to_string(&found));
     }
     for line in report(&found) {
-        out.line(&line)?;
+        out.line(line)?;
     }
     Ok(())
 }

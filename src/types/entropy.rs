@@ -2,9 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
+type Fill = dyn Fn(&mut [u8]) + Send + Sync;
+
 /// Where random bytes come from: tokens, salts, cluster ids, request ids.
 #[derive(Clone)]
-pub struct Entropy(Arc<dyn Fn(&mut [u8]) + Send + Sync>);
+pub struct Entropy(Arc<Fill>);
 
 impl Entropy {
     /// The operating system's generator.

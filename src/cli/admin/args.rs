@@ -124,6 +124,12 @@ pub enum Command {
     },
     /// Compare the state of all replicas at one index; exit code 8 unless all are equal
     Verify,
+    /// Write and read under a ledger, through whatever happens meanwhile; exit code 8 unless all holds
+    ///
+    /// Makes two accounts, writes to their conversation and their room, reads from every node in turn, and listens. At
+    /// the end it reads every replica that answers, and deletes the accounts. Do the damage meanwhile by hand, or name
+    /// processes of this machine with --kill.
+    Probe(crate::cli::probe::Options),
     /// What a layout would survive, without a cluster
     Plan {
         /// Voters in each zone
@@ -134,6 +140,12 @@ pub enum Command {
     Completions {
         /// For which shell
         shell: Shell,
+    },
+    /// Write man pages into a folder.
+    #[command(hide = true)]
+    Man {
+        /// The folder.
+        directory: std::path::PathBuf,
     },
 }
 
@@ -218,6 +230,7 @@ mod tests {
             "chat-admin snapshot --json",
             "chat-admin backup state.backup",
             "chat-admin verify",
+            "chat-admin probe --rate 50 --for 60s --kill 4242,4243 --json",
             "chat-admin plan --zones a=3,b=2",
             "chat-admin completions bash",
         ] {

@@ -22,7 +22,7 @@ use clap::CommandFactory;
 pub use args::{Args, Command};
 pub use layout::fault_tolerance;
 
-use super::{Exit, Failure, Output, Result, completions};
+use super::{Exit, Failure, Output, Result, completions, man, probe};
 use crate::{
     client::{Cluster, Settings},
     types::{Clock, Entropy},
@@ -36,6 +36,7 @@ use crate::{
 pub async fn run(args: Args, dialer: Dialer, output: &mut Output) -> Result<()> {
     match &args.command {
         Command::Plan { zones } => return plan::run(zones, output),
+        Command::Man { directory } => return man(Args::command(), directory),
         Command::Completions { shell } => return completions(*shell, Args::command(), output),
         _ => {}
     }
@@ -44,8 +45,12 @@ pub async fn run(args: Args, dialer: Dialer, output: &mut Output) -> Result<()> 
         return Err(failure.next("give a node's address with -e HOST:PORT, or set CHAT_ENDPOINTS"));
     }
     let settings = Settings { timeout: args.timeout, clock: Clock::system(), entropy: Entropy::system() };
-    let context = Context { cluster: Cluster::new(args.endpoints.clone(), dialer, settings).patient(), args: &args };
-    context.dispatch(output).await
+    let cluster = Cluster::new(args.endpoints.clone(), dialer, settings);
+    if let Command::Probe(options) = &args.command {
+        // A probe is as impatient as any user.
+        return probe::run(options, &cluster, output).await;
+    }
+    Context { cluster: cluster.patient(), args: &args }.dispatch(output).await
 }
 
 /// What every command that talks to a cluster needs.
@@ -76,7 +81,7 @@ impl Context<'_> {
             Command::Snapshot => commands::snapshot(self, output).await,
             Command::Backup { file } => backup::run(self, file, output).await,
             Command::Verify => verify::run(self, output).await,
-            Command::Plan { .. } | Command::Completions { .. } => Ok(()),
+            Command::Probe(_) | Command::Plan { .. } | Command::Completions { .. } | Command::Man { .. } => Ok(()),
         }
     }
 }

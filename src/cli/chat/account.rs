@@ -45,7 +45,7 @@ pub(super) async fn login(mut desk: Desk, args: Named) -> Result<()> {
         .map_err(|fault| Failure::from(fault).context(format!("cannot sign in as {name}")))?;
     let mut servers = desk.servers.clone();
     servers.extend(cluster.addresses().into_iter().filter(|server| !desk.servers.contains(server)));
-    desk.contexts.keep(Context { servers, account: name.clone(), token: answer.token })?;
+    desk.contexts.keep(Context { servers, account: name.clone(), token: answer.token, cluster: cluster.id() })?;
     if desk.output().is_json() {
         // The token stays out of sight: it is as good as the password.
         let session = answer.session.unwrap_or_default();

@@ -20,6 +20,8 @@ Examples:
   chat send '#ops' - < report.txt
   chat read --limit 10
   chat listen
+  chat send --queue bob 'see you'      kept on disk if no node answers; `chat outbox flush` delivers
+  chat                                 on a terminal: the full-screen client
 
 TO is a username, a room as '#title' (quote it for the shell), or a conversation's id such as c42.
 '@name' is always a username. Times are in UTC.
@@ -34,6 +36,9 @@ pub struct Chat {
     /// Some nodes of the cluster; one that answers is enough. Default: those of the last sign-in.
     #[arg(short, long, global = true, env = "CHAT_SERVERS", value_name = "HOST:PORT,…", value_delimiter = ',')]
     pub servers: Vec<Address>,
+    /// Some nodes of the cluster, by the name that `chat context add` gave them; comes before --servers.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub context: Option<String>,
     /// Act as this account, when several are signed in here. Default: the last to sign in.
     #[arg(long = "as", global = true, env = "CHAT_AS", value_name = "NAME")]
     pub account: Option<String>,
@@ -79,6 +84,12 @@ pub enum Verb {
     },
     /// Send a message.
     Send(Send),
+    /// Show or deliver what was sent with --queue or in the full-screen client and has not been acknowledged yet.
+    Outbox {
+        /// What to do; without it, list.
+        #[command(subcommand)]
+        verb: Option<OutboxVerb>,
+    },
     /// List conversations with their unread counts.
     Inbox {
         /// Only those with something unread.
@@ -102,12 +113,65 @@ pub enum Verb {
     /// Create, join, leave or change a room.
     #[command(subcommand)]
     Room(Room),
+    /// Name the clusters that this person uses.
+    #[command(subcommand)]
+    Context(ContextVerb),
     /// Measure how fast the cluster acknowledges messages. Makes accounts of its own and deletes them.
     Bench(Bench),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
         shell: Shell,
+    },
+    /// Write man pages into a folder.
+    #[command(hide = true)]
+    Man {
+        /// The folder.
+        directory: PathBuf,
+    },
+}
+
+/// The verbs on the outbox.
+#[derive(Debug, Subcommand)]
+pub enum OutboxVerb {
+    /// List what waits, was refused, or is too old to repeat.
+    List,
+    /// Deliver what waits, in order.
+    Flush,
+    /// Send a message that was refused, or is too old to repeat, as a new one. One too old may then arrive twice.
+    Resend {
+        /// Which one, by its request id.
+        id: RequestId,
+    },
+    /// Give a message up. It may have been delivered all the same, if it was ever tried.
+    Drop {
+        /// Which one, by its request id.
+        id: RequestId,
+    },
+}
+
+/// The verbs on contexts.
+#[derive(Debug, Subcommand)]
+pub enum ContextVerb {
+    /// List them; the one in use bears a star.
+    List,
+    /// Name a cluster.
+    Add {
+        /// What to call it.
+        name: String,
+        /// Some of its nodes.
+        #[arg(required = true, value_name = "HOST:PORT,…", value_delimiter = ',')]
+        servers: Vec<Address>,
+    },
+    /// Use a cluster from now on, unless --context or --servers says otherwise.
+    Use {
+        /// Which one.
+        name: String,
+    },
+    /// Forget a name. Sessions and messages stay.
+    Remove {
+        /// Which one.
+        name: String,
     },
 }
 
@@ -154,11 +218,15 @@ pub struct DeleteAccount {
 /// `send`.
 #[derive(Debug, Args)]
 pub struct Send {
-    /// Whom: a username, '#room' or a conversation's id.
+    /// Whom: a username, '#room' or a conversation's id. With --json, `-` alone reads messages, one
+    /// {"to","body"[,"requestId"]} per line of standard input, and writes what became of each.
     pub to: String,
     /// The message; `-` reads it from standard input.
-    #[arg(required = true, num_args = 1..)]
+    #[arg(required_unless_present = "json", num_args = 1..)]
     pub message: Vec<String>,
+    /// Keep the message on disk until it is acknowledged, even if no node answers now.
+    #[arg(long)]
+    pub queue: bool,
     /// Repeat an earlier send whose outcome is unknown: it takes effect once, whatever became of it.
     #[arg(long, value_name = "UUID")]
     pub request_id: Option<RequestId>,

@@ -27,6 +27,18 @@ pub(super) struct Context {
     pub(super) servers: Vec<Address>,
     pub(super) account: String,
     pub(super) token: String,
+    /// The cluster's id; empty where an earlier version kept the session.
+    pub(super) cluster: String,
+}
+
+impl Context {
+    /// What tells this account at this cluster from all others, fit for a file's name.
+    pub(super) fn file_name(&self) -> String {
+        let fit = |text: &str| -> String {
+            text.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')).collect()
+        };
+        format!("{}@{}", fit(&self.account.to_ascii_lowercase()), fit(&self.cluster))
+    }
 }
 
 /// As written: JSON, the last to sign in first.
@@ -40,13 +52,20 @@ struct SavedContext {
     servers: Vec<String>,
     account: String,
     token: String,
+    #[serde(default)]
+    cluster: String,
 }
 
 /// `$XDG_STATE_HOME/quorate`, or `~/.local/state/quorate` (XDG Base Directory Specification 0.8).
 pub(super) fn directory() -> Option<PathBuf> {
+    xdg("XDG_STATE_HOME", ".local/state")
+}
+
+/// `quorate` in the folder that `variable` names, or else in `usual` under the home folder.
+pub(super) fn xdg(variable: &str, usual: &str) -> Option<PathBuf> {
     let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
-    Some(state.join("quorate"))
+    let base = absolute(variable).or_else(|| absolute("HOME").map(|home| home.join(usual)))?;
+    Some(base.join("quorate"))
 }
 
 /// The file of sessions.
@@ -156,14 +175,14 @@ fn failure(verb: &str, path: &Path, error: &dyn std::error::Error) -> Failure {
 impl From<SavedContext> for Context {
     fn from(saved: SavedContext) -> Self {
         let servers = saved.servers.iter().filter_map(|server| server.parse().ok()).collect();
-        Self { servers, account: saved.account, token: saved.token }
+        Self { servers, account: saved.account, token: saved.token, cluster: saved.cluster }
     }
 }
 
 impl From<Context> for SavedContext {
     fn from(context: Context) -> Self {
         let servers = context.servers.iter().map(ToString::to_string).collect();
-        Self { servers, account: context.account, token: context.token }
+        Self { servers, account: context.account, token: context.token, cluster: context.cluster }
     }
 }
 
@@ -175,7 +194,7 @@ mod tests {
 
     fn context(servers: &[&str], account: &str, token: &str) -> Context {
         let servers = servers.iter().map(|server| server.parse().unwrap()).collect();
-        Context { servers, account: account.into(), token: token.into() }
+        Context { servers, account: account.into(), token: token.into(), cluster: "q".into() }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::Read as _;
 use super::{
     Desk,
     args::{Delete, History, Read, Send},
-    recipient, rooms,
+    outbox, pipe, recipient, rooms,
     show::{self, Titles},
     write_failed,
 };
@@ -13,25 +13,42 @@ use crate::{
     cli::{Exit, Failure, Result, Table, text},
     client::{Recipient, Session},
     types::limits,
-    wire::chat::{Conversation, ListConversationsResponse, ListMessagesRequest, Message, MessageRef},
+    wire::chat::{
+        Conversation, ListConversationsResponse, ListMessagesRequest, Message, MessageRef, SendMessageResponse,
+    },
 };
 
 pub(super) async fn send(mut desk: Desk, args: Send) -> Result<()> {
     let body = match &args.message[..] {
+        [] if args.to == "-" => return pipe::run(desk).await,
+        [] => return Err(Failure::new(Exit::Usage, "what is to be sent is missing").next("chat send TO MESSAGE…")),
         [dash] if dash == "-" => body_from(&mut desk.around.input)?,
         words => words.join(" "),
     };
-    let (session, _) = desk.session()?;
-    let to = recipient::resolve(&session, &args.to).await?;
+    let (session, context) = desk.session()?;
+    let outbox = desk.outbox(&context)?;
+    let to = recipient::resolve(&session, &args.to).await.map_err(|failure| {
+        let is_offline = args.queue && failure.exit == Exit::Unavailable;
+        if is_offline { failure.next("offline, name the room by its id, such as c42") } else { failure }
+    })?;
     let id = args.request_id.unwrap_or_else(|| session.cluster().request_id());
+    if args.queue {
+        return outbox::queue(&mut desk, &session, &outbox, id, &to, &body).await;
+    }
+    outbox::make_way(&mut desk, &session, &outbox).await?;
     let answer = session.send_as(id, &to, &body).await.map_err(|fault| {
         let look = format!("repeat it with --request-id {id}: it takes effect once, whatever became of it so far");
         write_failed(fault, look).context("not acknowledged")
     })?;
+    show_sent(&mut desk, &answer)
+}
+
+/// Says that a message was acknowledged.
+pub(super) fn show_sent(desk: &mut Desk, answer: &SendMessageResponse) -> Result<()> {
     if desk.output().is_json() {
-        return desk.output().message(&answer);
+        return desk.output().message(answer);
     }
-    let message = answer.message.unwrap_or_default();
+    let message = answer.message.clone().unwrap_or_default();
     let already = if answer.deduplicated { " before" } else { "" };
     let place = format!("{}/{}", text::line(&message.conversation_id), message.seq);
     desk.output().talk(format!("sent{already} as {place}"));

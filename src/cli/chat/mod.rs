@@ -6,18 +6,24 @@
 mod account;
 mod args;
 mod bench;
+mod clusters;
 mod contexts;
 mod histogram;
 mod listen;
 mod messages;
+mod outbox;
 mod password;
+mod pipe;
 mod recipient;
 mod rooms;
 mod show;
 #[cfg(test)]
 mod tests;
 
-use std::{io, path::PathBuf};
+use std::{
+    io::{self, IsTerminal},
+    path::PathBuf,
+};
 
 use clap::CommandFactory;
 
@@ -25,9 +31,11 @@ pub use args::Chat;
 use args::Verb;
 use contexts::{Context, Contexts};
 
-use super::{Exit, Failure, Output, Result, completions};
+use clusters::Clusters;
+
+use super::{Exit, Failure, Output, Result, completions, man, screen};
 use crate::{
-    client::{Cluster, Session, Settings, outcome_is_unknown},
+    client::{Cluster, Outbox, Session, Settings, outcome_is_unknown},
     wire::{Address, Dialer, Fault},
 };
 
@@ -39,6 +47,8 @@ pub struct Surroundings {
     pub input: Box<dyn io::Read + Send>,
     /// Where sessions are kept; `None` when the system names no place.
     pub state: Option<PathBuf>,
+    /// Where the names of clusters are kept; `None` when the system names no place.
+    pub config: Option<PathBuf>,
     /// The password from the environment.
     pub password: Option<String>,
     /// The new password for `passwd`, from the environment.
@@ -54,6 +64,7 @@ impl Surroundings {
             output: Output::standard(json),
             input: Box::new(io::stdin()),
             state: contexts::directory(),
+            config: clusters::directory(),
             password: std::env::var("CHAT_PASSWORD").ok(),
             new_password: std::env::var("CHAT_NEW_PASSWORD").ok(),
             dialer: Dialer::tcp(),
@@ -63,12 +74,19 @@ impl Surroundings {
 
 /// Runs one command.
 pub async fn run(chat: Chat, around: Surroundings) -> Result<()> {
-    let Some(verb) = chat.verb else {
-        return Chat::command().print_long_help().map_err(Failure::from);
-    };
     let contexts = Contexts::at(around.state.clone());
-    let desk = Desk { servers: chat.servers, account: chat.account, timeout: chat.timeout, contexts, around };
-    desk.run(verb).await
+    let clusters = Clusters::at(around.config.clone());
+    let named = match &chat.context {
+        Some(name) => Some(clusters.named(name)?),
+        None => None,
+    };
+    let servers = named.unwrap_or(chat.servers);
+    let desk = Desk { servers, account: chat.account, timeout: chat.timeout, contexts, clusters, around };
+    match chat.verb {
+        Some(verb) => desk.run(verb).await,
+        None if desk.around.output.is_terminal() && io::stdin().is_terminal() => desk.screen().await,
+        None => Chat::command().print_long_help().map_err(Failure::from),
+    }
 }
 
 /// Where a verb works: the flags common to all, and what is around.
@@ -77,11 +95,19 @@ struct Desk {
     account: Option<String>,
     timeout: std::time::Duration,
     contexts: Contexts,
+    clusters: Clusters,
     around: Surroundings,
 }
 
 impl Desk {
     async fn run(mut self, verb: Verb) -> Result<()> {
+        match verb {
+            Verb::Context(verb) => return clusters::run(self, verb),
+            Verb::Man { directory } => return man(Chat::command(), &directory),
+            Verb::Completions { shell } => return completions(shell, Chat::command(), &mut self.around.output),
+            _ => {}
+        }
+        self.use_context()?;
         match verb {
             Verb::Register(args) => account::register(self, args).await,
             Verb::Login(args) => account::login(self, args).await,
@@ -100,8 +126,39 @@ impl Desk {
             Verb::Rooms => rooms::list(self).await,
             Verb::Room(verb) => rooms::run(self, verb).await,
             Verb::Bench(args) => bench::run(self, args).await,
-            Verb::Completions { shell } => completions(shell, Chat::command(), &mut self.around.output),
+            Verb::Outbox { verb } => outbox::run(self, verb).await,
+            Verb::Context(_) | Verb::Man { .. } | Verb::Completions { .. } => Ok(()),
         }
+    }
+
+    /// The full-screen client.
+    async fn screen(mut self) -> Result<()> {
+        self.use_context()?;
+        let (session, context) = self.session()?;
+        let outbox = self.outbox(&context)?;
+        let waiting = screen::run(session, &context.account, outbox).await?;
+        if waiting > 0 {
+            let plural = if waiting == 1 { "message is" } else { "messages are" };
+            self.output().talk(format!("{waiting} {plural} kept until it can be sent; `chat outbox` lists what is"));
+        }
+        Ok(())
+    }
+
+    /// Without servers named, those of the context in use.
+    fn use_context(&mut self) -> Result<()> {
+        if self.servers.is_empty() {
+            self.servers = self.clusters.in_use()?;
+        }
+        Ok(())
+    }
+
+    /// Where this account's messages wait.
+    fn outbox(&self, context: &Context) -> Result<Outbox> {
+        let Some(state) = &self.around.state else {
+            return Err(Failure::new(Exit::Failure, "there is no place to keep messages")
+                .next("set HOME or XDG_STATE_HOME to an absolute path"));
+        };
+        Ok(Outbox::at(state.join("outbox").join(context.file_name() + ".log")))
     }
 
     fn output(&mut self) -> &mut Output {
@@ -119,8 +176,9 @@ impl Desk {
 
     fn cluster_at(&self, servers: Vec<Address>) -> Result<Cluster> {
         if servers.is_empty() {
-            return Err(Failure::new(Exit::Usage, "no server is known")
-                .next("name some nodes with --servers HOST:PORT,… or in CHAT_SERVERS"));
+            return Err(Failure::new(Exit::Usage, "no server is known").next(
+                "name some nodes with --servers HOST:PORT,…, in CHAT_SERVERS, or for good with `chat context add`",
+            ));
         }
         Ok(Cluster::new(servers, self.around.dialer.clone(), Settings::new(self.timeout)))
     }

@@ -6,7 +6,6 @@ use super::{Desk, args::Room, recipient, write_failed};
 use crate::{
     cli::{Failure, Result, Table, text},
     client::Session,
-    types::limits,
     wire::{Fault, chat},
 };
 
@@ -21,19 +20,7 @@ pub(super) async fn conversations(
     joinable: bool,
     unread_only: bool,
 ) -> Result<Vec<chat::Conversation>> {
-    let mut found = Vec::new();
-    let mut page_token = String::new();
-    while found.len() < limits::CONVERSATIONS_PER_ACCOUNT {
-        let page_size = limits::PAGE_SIZE as i32;
-        let request = chat::ListConversationsRequest { unread_only, joinable, page_size, page_token };
-        let page = session.conversations(request).await?;
-        found.extend(page.conversations);
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
-    }
-    Ok(found)
+    Ok(session.all_conversations(joinable, unread_only).await?)
 }
 
 pub(super) async fn list(mut desk: Desk) -> Result<()> {

@@ -69,6 +69,7 @@ impl Person {
             output,
             input: Box::new(std::io::Cursor::new(input.as_bytes().to_vec())),
             state: Some(self.state.path().into()),
+            config: Some(self.state.path().join("config")),
             password: Some("correct horse".into()),
             new_password: Some("battery staple".into()),
             dialer: Dialer::tcp(),

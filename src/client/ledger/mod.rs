@@ -181,6 +181,15 @@ impl Ledger {
         self.events.iter().filter(|event| matches!(event, Event::ReadEnded(_))).count()
     }
 
+    /// The largest cursor acknowledged; 0 if none was.
+    pub fn newest_cursor(&self) -> u64 {
+        let cursor = |attempt: &Attempt| match attempt.outcome {
+            Outcome::Acknowledged { cursor, .. } => Some(cursor),
+            _ => None,
+        };
+        self.attempts.iter().filter_map(cursor).max().unwrap_or(0)
+    }
+
     /// The numbers of the attempts whose outcome is unknown.
     pub fn unknown(&self) -> Vec<usize> {
         let unknown = |(_, attempt): &(usize, &Attempt)| attempt.outcome == Outcome::Unknown;

@@ -22,8 +22,6 @@ use crate::{
 
 /// For the calls that a change makes of its own.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
-/// Promotions are judged anew and tried again when another change came first.
-const TRIES: u32 = 20;
 
 impl Node {
     /// Adds a node: checks, learner, catch-up, voter.
@@ -203,36 +201,6 @@ impl Changing {
             Err(_) => {
                 Err(Fault::new(Reason::Timeout, format!("{} did not take its identity in time", newcomer.address))
                     .next("the same command again goes on"))
-            }
-        }
-    }
-
-    /// Promotes by joint consensus, judged on the membership of that very moment: other changes may come between.
-    pub async fn promote_when_judged(&self, id: NodeId) -> Result<(), Fault> {
-        let mut tries = 0;
-        loop {
-            let based_on = *self.metrics().membership_config.log_id();
-            if self.is_voter(id) && !self.layout().is_joint() {
-                return Ok(());
-            }
-            let verdict = verdict_check(judge(&self.layout(), &Change::Promote(id)), false);
-            let result = if verdict.ok {
-                self.tell(self.message(Phase::Joint));
-                self.change_if(based_on, ChangeMembers::AddVoterIds([id].into()), true).await
-            } else {
-                Err(Fault::new(Reason::Unsafe, format!("the node was not promoted: {}", verdict.detail))
-                    .next(verdict.hint))
-            };
-            tries += 1;
-            let again = |fault: &Fault| {
-                let joint = self.layout().is_joint();
-                matches!(fault.reason, Reason::EtagMismatch | Reason::ChangeInProgress) || joint
-            };
-            match result {
-                Err(fault) if tries < TRIES && again(&fault) => {
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                }
-                result => return result,
             }
         }
     }

@@ -10,6 +10,7 @@
 mod add;
 mod catch_up;
 mod preflight;
+mod promote;
 mod remove;
 mod step;
 mod transfer;
@@ -31,6 +32,8 @@ use crate::{
         admin::{ChangeProgress, Check, change_progress::Phase},
     },
 };
+
+pub(super) use promote::Ready;
 
 /// Progress of a membership change: messages until it is done, or a fault.
 pub type Progress = mpsc::Receiver<Result<ChangeProgress, Fault>>;

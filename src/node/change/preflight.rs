@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Changing, verdict_check};
 use crate::{
     membership::{Change, Node as LayoutNode, judge},
-    node::{join, status},
+    node::{Identity, join, status},
     types::{NodeId, NodeName, Zone},
     wire::{Address, Fault, admin::Check, raft::InspectResponse},
 };
@@ -112,7 +112,7 @@ impl Changing {
     }
 
     fn empty(&self, newcomer: &Newcomer, found: &InspectResponse, adopted: Option<NodeId>) -> Check {
-        let own = &self.replica.identity.cluster_id;
+        let Identity { cluster_id: own, epoch, .. } = &self.replica.identity;
         let fresh_start = "stop it, start it anew with an empty data directory, and add that";
         let result = if found.cluster_id.is_empty() {
             Ok("no data of any cluster".into())
@@ -121,6 +121,11 @@ impl Changing {
         } else if found.removed {
             Err((
                 format!("holds the data of node id {}, which was removed from its cluster", found.node_id),
+                fresh_start,
+            ))
+        } else if found.cluster_id == *own && found.epoch != *epoch {
+            Err((
+                format!("was left behind by a recovery: it is at epoch {}, this cluster at {epoch}", found.epoch),
                 fresh_start,
             ))
         } else if found.cluster_id == *own {

@@ -1,0 +1,379 @@
+//! What each key does.
+
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+use super::{
+    compose::Composer,
+    event::Effect,
+    rows,
+    state::{Link, Mode, Outgoing, Stage, State, other},
+};
+use crate::{
+    client::Recipient,
+    types::{ConversationId, Username},
+    wire::chat::Conversation,
+};
+
+/// What the keys do, as the help shows it.
+pub(super) const HELP: &[(&str, &str)] = &[
+    ("Enter", "send the message"),
+    ("Alt+Enter, Ctrl+J", "begin a new line"),
+    ("Tab", "complete a user's name"),
+    ("Ctrl+T", "go to a conversation, or begin one with a user"),
+    ("Ctrl+N, Ctrl+P", "next, previous conversation (also Alt+Down, Alt+Up)"),
+    ("PageUp, PageDown", "older, newer messages"),
+    ("Ctrl+End", "back to the newest message"),
+    ("Ctrl+F", "search in this conversation"),
+    ("Ctrl+R, Ctrl+X", "send again, or give up, the first message that failed"),
+    ("Ctrl+W, Ctrl+U", "erase a word, a line"),
+    ("Esc", "close what is open"),
+    ("Ctrl+C", "leave; what waits is sent at the next start"),
+];
+
+/// Names shown when choosing a conversation.
+const CHOICES: usize = 8;
+
+impl State {
+    pub(super) fn key(&mut self, key: KeyEvent) {
+        let control = key.modifiers.contains(KeyModifiers::CONTROL);
+        self.notice = None;
+        match (control, key.code) {
+            (true, KeyCode::Char('c' | 'q')) => self.effects.push(Effect::Quit),
+            _ if matches!(self.link, Link::Ended(_)) => self.effects.push(Effect::Quit),
+            _ if self.mode == Mode::Help => self.mode = Mode::Compose,
+            (_, KeyCode::F(1)) => self.mode = Mode::Help,
+            (_, KeyCode::Esc) => self.close(),
+            (_, KeyCode::PageUp) => self.page(1),
+            (_, KeyCode::PageDown) => self.page(-1),
+            (true, KeyCode::End) => self.scroll(-isize::try_from(usize::MAX / 4).unwrap_or(0)),
+            (true, KeyCode::Home) => self.scroll(isize::try_from(usize::MAX / 4).unwrap_or(0)),
+            (true, KeyCode::Char('f')) => self.search(),
+            (true, KeyCode::Char('t' | 'k')) => self.go_to(),
+            (true, KeyCode::Char('n')) => self.step(1),
+            (true, KeyCode::Char('p')) => self.step(-1),
+            (true, KeyCode::Char('r')) => self.renew(),
+            (true, KeyCode::Char('x')) => self.give_up(),
+            _ => match self.mode {
+                Mode::Search { .. } => self.search_key(key),
+                Mode::GoTo { .. } => self.go_to_key(key),
+                _ => self.compose_key(key),
+            },
+        }
+    }
+
+    pub(super) fn paste(&mut self, text: &str) {
+        let fits = match &mut self.mode {
+            Mode::Search { words, .. } | Mode::GoTo { words, .. } => {
+                words.insert(text.lines().next().unwrap_or_default())
+            }
+            _ => self.composer.insert(text),
+        };
+        self.notice = (!fits).then(|| "that is more than a message can hold: it was cut".to_owned());
+    }
+
+    fn close(&mut self) {
+        self.mode = Mode::Compose;
+    }
+
+    fn compose_key(&mut self, key: KeyEvent) {
+        let control = key.modifiers.contains(KeyModifiers::CONTROL);
+        let alt = key.modifiers.contains(KeyModifiers::ALT);
+        match key.code {
+            KeyCode::Enter if alt || key.modifiers.contains(KeyModifiers::SHIFT) => self.type_text("\n"),
+            KeyCode::Char('j') if control => self.type_text("\n"),
+            KeyCode::Enter => self.submit(),
+            KeyCode::Tab => {
+                let prefix = self.composer.word().trim_start_matches('@').to_owned();
+                self.complete(prefix);
+            }
+            KeyCode::Up if alt => self.step(-1),
+            KeyCode::Down if alt => self.step(1),
+            KeyCode::Up => {
+                if !self.composer.up() {
+                    self.scroll(1);
+                }
+            }
+            KeyCode::Down => {
+                if !self.composer.down() {
+                    self.scroll(-1);
+                }
+            }
+            _ => {
+                let fits = edit(&mut self.composer, key);
+                self.notice = (!fits).then(|| "a message can hold no more".to_owned());
+            }
+        }
+    }
+
+    fn type_text(&mut self, text: &str) {
+        self.composer.insert(text);
+    }
+
+    fn submit(&mut self) {
+        if self.composer.text().trim().is_empty() {
+            return;
+        }
+        let Some(open) = &mut self.open else {
+            self.notice = Some("choose to whom first: Ctrl+T".to_owned());
+            return;
+        };
+        open.above = 0;
+        let to = open.to.clone();
+        let (id, body) = (self.request_id(), self.composer.take());
+        let out = Outgoing { id, to: to.clone(), body: body.clone(), stage: Stage::Sending, seen: false };
+        self.outgoing.push(out);
+        self.effects.push(Effect::Send { id, to, body });
+    }
+
+    /// Sends the first failed message of this conversation again, as a new one.
+    fn renew(&mut self) {
+        let Some(at) = self.first_failed() else { return };
+        let fresh = self.request_id();
+        let out = &mut self.outgoing[at];
+        let id = std::mem::replace(&mut out.id, fresh);
+        (out.stage, out.seen) = (Stage::Sending, false);
+        self.effects.push(Effect::Renew { id, fresh });
+    }
+
+    /// Gives the first failed message of this conversation up; its text returns to where it was written.
+    fn give_up(&mut self) {
+        let Some(at) = self.first_failed() else { return };
+        let out = self.outgoing.remove(at);
+        if self.composer.is_empty() {
+            self.composer.put(out.body);
+        }
+        self.effects.push(Effect::Drop { id: out.id });
+    }
+
+    fn first_failed(&mut self) -> Option<usize> {
+        let at = self.outgoing.iter().position(|out| out.stage.is_over() && self.is_here(out));
+        if at.is_none() {
+            self.notice = Some("no message here has failed".to_owned());
+        }
+        at
+    }
+
+    fn complete(&mut self, prefix: String) {
+        if prefix.is_empty() || Username::new(&prefix).is_err() {
+            self.notice = Some("type the beginning of a name, then Tab".to_owned());
+        } else {
+            self.effects.push(Effect::Complete { prefix });
+        }
+    }
+
+    /// Names came back, for what was typed when they were asked for.
+    pub(super) fn completed(&mut self, prefix: &str, found: Vec<String>) {
+        if let Mode::GoTo { words, names, picked } = &mut self.mode {
+            if words.text().trim_start_matches('@').eq_ignore_ascii_case(prefix) {
+                (*names, *picked) = (found, 0);
+            }
+            return;
+        }
+        let word = self.composer.word();
+        let at = if word.starts_with('@') { "@" } else { "" };
+        if !word.trim_start_matches('@').eq_ignore_ascii_case(prefix) {
+            return;
+        }
+        match &found[..] {
+            [] => self.notice = Some(format!("no user's name begins with {prefix}")),
+            [name] => self.composer.replace_word(&format!("{at}{name} ")),
+            [first, ..] => {
+                let common = found.iter().fold(first.len(), |common, name| common.min(shared(first, name)));
+                self.composer.replace_word(&format!("{at}{}", &first[..common]));
+                self.notice = Some(found.iter().take(CHOICES).cloned().collect::<Vec<_>>().join("  "));
+            }
+        }
+    }
+
+    fn step(&mut self, by: isize) {
+        let here =
+            self.chats.iter().position(|chat| self.open.as_ref().is_some_and(|open| open.is(&chat.conversation_id)));
+        let count = isize::try_from(self.chats.len()).unwrap_or(0);
+        if count == 0 {
+            return;
+        }
+        let next = here.map_or(0, |here| (isize::try_from(here).unwrap_or(0) + by).rem_euclid(count));
+        let chat = self.chats[usize::try_from(next).unwrap_or(0)].clone();
+        self.open_chat(&chat);
+    }
+
+    fn page(&mut self, by: isize) {
+        let (_, height) = rows::view(self);
+        self.scroll(by * isize::try_from(height.saturating_sub(2).max(1)).unwrap_or(1));
+    }
+
+    /// Moves the view by so many rows, upwards if positive; asks for older messages near the top.
+    pub(super) fn scroll(&mut self, by: isize) {
+        let (width, height) = rows::view(self);
+        let Some(open) = &self.open else { return };
+        let wanted = open.above.saturating_add_signed(by);
+        let rows = rows::from_end(self, open, width, wanted.saturating_add(height)).len();
+        let above = wanted.min(rows.saturating_sub(height));
+        let Some(open) = &mut self.open else { return };
+        open.above = above;
+        if by > 0
+            && above < wanted
+            && let Some(before) = open.older()
+        {
+            self.effects.push(Effect::Load { of: open.to.clone(), before: Some(before) });
+        }
+    }
+
+    fn search(&mut self) {
+        self.mode = match std::mem::replace(&mut self.mode, Mode::Compose) {
+            Mode::Search { words, at, .. } => Mode::Search { words, at, seeking: false },
+            _ => Mode::Search { words: Composer::default(), at: None, seeking: false },
+        };
+    }
+
+    fn search_key(&mut self, key: KeyEvent) {
+        let Mode::Search { words, at, seeking } = &mut self.mode else { return };
+        match key.code {
+            KeyCode::Enter | KeyCode::Up => {
+                *seeking = true;
+                self.seek();
+            }
+            KeyCode::Down => {
+                let found = self.open.as_ref().and_then(|open| open.find(words.text(), *at, false));
+                match found {
+                    Some(seq) => {
+                        (*at, *seeking) = (Some(seq), false);
+                        self.show(seq);
+                    }
+                    None => self.notice = Some("nothing newer".to_owned()),
+                }
+            }
+            _ => {
+                let before = words.text().to_owned();
+                edit(words, key);
+                if *words.text() != before {
+                    (*at, *seeking) = (None, true);
+                    self.seek();
+                }
+            }
+        }
+    }
+
+    /// Goes to the next older message with the words searched for, loading older ones as needed.
+    pub(super) fn seek(&mut self) {
+        let Mode::Search { words, at, seeking } = &mut self.mode else { return };
+        let Some(open) = self.open.as_mut().filter(|_| *seeking) else { return };
+        if let Some(seq) = open.find(words.text(), *at, true) {
+            (*at, *seeking) = (Some(seq), false);
+            return self.show(seq);
+        }
+        if open.loading {
+            return;
+        }
+        match open.older().filter(|_| !words.is_empty()) {
+            Some(before) => self.effects.push(Effect::Load { of: open.to.clone(), before: Some(before) }),
+            None => {
+                *seeking = false;
+                self.notice = (!words.is_empty()).then(|| "nothing older".to_owned());
+            }
+        }
+    }
+
+    /// Moves the view so that a message is about in its middle.
+    fn show(&mut self, seq: u64) {
+        let (width, height) = rows::view(self);
+        let Some(open) = &self.open else { return };
+        let newer = open.messages.range(seq + 1..).map(|(_, message)| rows::of_message(self, message, width).len());
+        let below = newer.sum::<usize>() + rows::outgoing(self, width).len();
+        let Some(open) = &mut self.open else { return };
+        open.above = below.saturating_sub(height / 2);
+        self.scroll(0);
+    }
+
+    fn go_to(&mut self) {
+        self.mode = Mode::GoTo { words: Composer::default(), names: Vec::new(), picked: 0 };
+    }
+
+    fn go_to_key(&mut self, key: KeyEvent) {
+        let choices = self.choices();
+        let Mode::GoTo { words, names, picked } = &mut self.mode else { return };
+        match key.code {
+            KeyCode::Up => *picked = picked.saturating_sub(1),
+            KeyCode::Down | KeyCode::Tab => *picked = (*picked + 1).min(choices.len().saturating_sub(1)),
+            KeyCode::Enter => {
+                let typed = words.text().trim().to_owned();
+                let chosen = choices.into_iter().nth(*picked);
+                self.go(chosen, &typed);
+            }
+            _ => {
+                let before = words.text().to_owned();
+                edit(words, key);
+                if *words.text() != before {
+                    (*picked, *names) = (0, Vec::new());
+                    let prefix = words.text().trim_start_matches('@').to_owned();
+                    if Username::new(&prefix).is_ok() {
+                        self.effects.push(Effect::Complete { prefix });
+                    }
+                }
+            }
+        }
+    }
+
+    fn go(&mut self, chosen: Option<Choice>, typed: &str) {
+        self.mode = Mode::Compose;
+        match chosen {
+            Some(Choice::Chat(chat)) => self.open_chat(&chat),
+            Some(Choice::User(name)) => self.open_with(Recipient::Username(name), None),
+            // Perhaps there is no connection to ask who there is: a name is taken at its word.
+            None => match (typed.parse::<ConversationId>(), Username::new(typed.trim_start_matches('@'))) {
+                (Ok(id), _) => self.open_with(Recipient::Conversation(id), Some(id)),
+                (_, Ok(name)) => self.open_with(Recipient::Username(name.to_string()), None),
+                _ => self.notice = Some("no such conversation or user".to_owned()),
+            },
+        }
+    }
+
+    /// What may be gone to: conversations that hold what was typed, then users whose names begin with it.
+    pub(super) fn choices(&self) -> Vec<Choice> {
+        let Mode::GoTo { words, names, .. } = &self.mode else { return Vec::new() };
+        let words = words.text().to_lowercase();
+        let holds = |chat: &&Conversation| rows::label(chat, &self.account).to_lowercase().contains(&words);
+        let chats = self.chats.iter().filter(holds).cloned().map(Choice::Chat);
+        let is_listed = |name: &str| {
+            let of =
+                |chat: &Conversation| other(chat, &self.account).is_some_and(|other| other.eq_ignore_ascii_case(name));
+            self.chats.iter().any(|chat| chat.direct && of(chat))
+        };
+        let users = names.iter().filter(|name| !is_listed(name)).cloned().map(Choice::User);
+        chats.chain(users).take(CHOICES).collect()
+    }
+}
+
+/// Where one may go.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Choice {
+    Chat(Conversation),
+    User(String),
+}
+
+/// How many bytes two names have in common at their beginning, whatever their case. Names are ASCII.
+fn shared(one: &str, other: &str) -> usize {
+    one.bytes().zip(other.bytes()).take_while(|(a, b)| a.eq_ignore_ascii_case(b)).count()
+}
+
+/// The keys that every text field knows; says whether what was typed fitted.
+fn edit(text: &mut Composer, key: KeyEvent) -> bool {
+    let control = key.modifiers.contains(KeyModifiers::CONTROL);
+    match key.code {
+        KeyCode::Char('w') if control => text.erase_word(),
+        KeyCode::Char('u') if control => text.erase_line(),
+        KeyCode::Char('a') if control => text.home(),
+        KeyCode::Char('e') if control => text.end(),
+        KeyCode::Char('h') if control => text.backspace(),
+        KeyCode::Char(_) if control => {}
+        KeyCode::Char(c) => return text.insert(c.encode_utf8(&mut [0; 4])),
+        KeyCode::Backspace => text.backspace(),
+        KeyCode::Delete => text.delete(),
+        KeyCode::Left => text.left(),
+        KeyCode::Right => text.right(),
+        KeyCode::Home => text.home(),
+        KeyCode::End => text.end(),
+        _ => {}
+    }
+    true
+}

@@ -1,0 +1,271 @@
+//! Where things stand on the screen, and messages as rows of a given width. All text of others is made harmless here.
+
+use std::collections::VecDeque;
+
+use ratatui::{
+    layout::{Constraint, Layout, Rect},
+    style::{Color, Modifier, Style},
+    text::{Line, Span},
+};
+
+use super::{
+    state::{Mode, Outgoing, Stage, State, other},
+    timeline::Timeline,
+};
+use crate::{
+    cli::text,
+    wire::chat::{Conversation, Message},
+};
+
+/// Columns of the list of conversations, where there is room for it.
+const LIST: u16 = 22;
+/// Columns below which the list gives way to the timeline.
+const WIDE: u16 = 60;
+/// Rows of text being written that are shown at most.
+const COMPOSER: usize = 6;
+/// Columns before the text of a message's first row, and of its others: the time.
+const INDENT: usize = 6;
+
+/// The parts of the screen.
+pub(super) struct Areas {
+    pub(super) banner: Rect,
+    pub(super) list: Rect,
+    pub(super) title: Rect,
+    pub(super) timeline: Rect,
+    pub(super) composer: Rect,
+    pub(super) hint: Rect,
+}
+
+/// The parts of a screen of this state's size.
+pub(super) fn areas(state: &State) -> Areas {
+    let (columns, rows) = state.size;
+    let list = if columns >= WIDE { LIST } else { 0 };
+    let width = usize::from(columns.saturating_sub(list)).max(1);
+    let written = chop(&shown(state.composer.text()), width.saturating_sub(2)).len().clamp(1, COMPOSER) as u16;
+    let screen = Rect::new(0, 0, columns, rows);
+    let [banner, middle, hint] =
+        Layout::vertical([Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1)]).areas(screen);
+    let [list, right] = Layout::horizontal([Constraint::Length(list), Constraint::Fill(1)]).areas(middle);
+    let [title, timeline, composer] =
+        Layout::vertical([Constraint::Length(1), Constraint::Fill(1), Constraint::Length(written + 1)]).areas(right);
+    Areas { banner, list, title, timeline, composer, hint }
+}
+
+/// Columns and rows of the timeline.
+pub(super) fn view(state: &State) -> (usize, usize) {
+    let area = areas(state).timeline;
+    (usize::from(area.width).max(INDENT + 2), usize::from(area.height))
+}
+
+/// What a conversation is called.
+pub(super) fn label(chat: &Conversation, me: &str) -> String {
+    let name = match other(chat, me) {
+        _ if !chat.direct => format!("#{}", chat.title),
+        Some(name) => name.to_owned(),
+        None => "(deleted account)".to_owned(),
+    };
+    text::line(&name).into_owned()
+}
+
+/// The last rows of the timeline, `needed` of them if there are so many.
+pub(super) fn from_end<'a>(state: &State, open: &'a Timeline, width: usize, needed: usize) -> VecDeque<Line<'a>> {
+    let mut rows: VecDeque<Line<'a>> = outgoing(state, width).into();
+    let mut newer: Option<&Message> = None;
+    for message in open.messages.values().rev() {
+        if rows.len() >= needed {
+            return rows;
+        }
+        if let Some(newer) = newer.filter(|newer| day(newer) != day(message)) {
+            rows.push_front(day_row(newer, width));
+        }
+        of_message(state, message, width).into_iter().rev().for_each(|row| rows.push_front(row));
+        newer = Some(message);
+    }
+    if let Some(oldest) = newer {
+        rows.push_front(day_row(oldest, width));
+    }
+    let beginning = match (open.loading, open.complete, newer.is_some()) {
+        (true, ..) => Some("loading"),
+        (false, true, false) => Some("no messages yet"),
+        _ => None,
+    };
+    if let Some(words) = beginning {
+        rows.push_front(Line::styled(words, dim()));
+    }
+    rows
+}
+
+fn day_row(message: &Message, width: usize) -> Line<'static> {
+    Line::styled(format!("{:-<width$}", format!("--- {} UTC ", day(message))), dim())
+}
+
+/// The rows of a message.
+pub(super) fn of_message(state: &State, message: &Message, width: usize) -> Vec<Line<'static>> {
+    let own = message.sender.eq_ignore_ascii_case(&state.account);
+    let body = if message.deleted { "(deleted)".to_owned() } else { shown(&message.body) };
+    let is_read = state.open.as_ref().is_some_and(|open| message.seq <= open.read_by_other);
+    let mark = match (own, is_read) {
+        (true, true) => " ✓✓",
+        (true, false) => " ✓",
+        _ => "",
+    };
+    let found = matches!(state.mode, Mode::Search { at: Some(at), .. } if at == message.seq);
+    let look = match (found, message.deleted) {
+        (true, _) => Style::new().add_modifier(Modifier::REVERSED),
+        (false, true) => dim(),
+        _ => Style::new(),
+    };
+    let gone = if message.sender_deleted { " (deleted account)" } else { "" };
+    let sender = format!("{}{gone}", text::line(&message.sender));
+    rows(&time(message), &sender, &body, mark, look, width)
+}
+
+/// The rows of what is on its way in the open conversation.
+pub(super) fn outgoing(state: &State, width: usize) -> Vec<Line<'static>> {
+    let here = state.outgoing.iter().filter(|out| !out.seen && state.is_here(out));
+    here.flat_map(|out| of_outgoing(state, out, width)).collect()
+}
+
+fn of_outgoing(state: &State, out: &Outgoing, width: usize) -> Vec<Line<'static>> {
+    let (time, words, look) = match &out.stage {
+        Stage::Sending => ("  ...", "sending".to_owned(), dim()),
+        Stage::Waiting(why) => ("  ...", format!("waiting, kept on disk: {why}"), dim()),
+        Stage::Failed(why) => ("  !!!", format!("FAILED: {why} (Ctrl+R sends again, Ctrl+X drops)"), bad()),
+        Stage::TooOld => {
+            let words = "NOT KNOWN whether this was delivered: Ctrl+R sends it again as a new message, Ctrl+X drops it";
+            ("  ???", words.to_owned(), bad())
+        }
+    };
+    let mut lines = rows(time, &text::line(&state.account), &shown(&out.body), "", dim(), width);
+    let words = format!("({})", text::line(&words));
+    let rest = width.saturating_sub(INDENT);
+    lines.extend(wrap(&words, rest, rest).into_iter().map(|row| Line::styled(format!("{:INDENT$}{row}", ""), look)));
+    lines
+}
+
+fn rows(time: &str, sender: &str, body: &str, mark: &'static str, look: Style, width: usize) -> Vec<Line<'static>> {
+    let rest = width.saturating_sub(INDENT).max(1);
+    let head = text::width(sender) + 2;
+    let wrapped = wrap(body, rest.saturating_sub(head).max(1), rest);
+    let mut lines: Vec<Line<'static>> = Vec::with_capacity(wrapped.len());
+    for (at, row) in wrapped.into_iter().enumerate() {
+        lines.push(if at == 0 {
+            let name = Style::new().fg(colour(sender)).add_modifier(Modifier::BOLD);
+            let time = Span::styled(format!("{time:<INDENT$}"), dim());
+            Line::from(vec![time, Span::styled(sender.to_owned(), name), Span::raw("  "), Span::styled(row, look)])
+        } else {
+            Line::from(vec![Span::raw(" ".repeat(INDENT)), Span::styled(row, look)])
+        });
+    }
+    if let Some(last) = lines.last_mut().filter(|_| !mark.is_empty()) {
+        if last.width() + 3 > width {
+            lines.push(Line::styled(format!("{:INDENT$}{}", "", mark.trim()), dim()));
+        } else {
+            last.push_span(Span::styled(mark, dim()));
+        }
+    }
+    lines
+}
+
+/// Text made harmless, tabs as spaces.
+pub(super) fn shown(body: &str) -> String {
+    text::block(body).replace('\t', "    ")
+}
+
+fn time(message: &Message) -> String {
+    let time = message.create_time.map(|time| time.to_string()).unwrap_or_default();
+    time.get(11..16).unwrap_or("--:--").to_owned()
+}
+
+fn day(message: &Message) -> String {
+    let time = message.create_time.map(|time| time.to_string()).unwrap_or_default();
+    time.get(..10).unwrap_or("?").to_owned()
+}
+
+fn colour(name: &str) -> Color {
+    const COLOURS: [Color; 6] =
+        [Color::Cyan, Color::Green, Color::Yellow, Color::Magenta, Color::Blue, Color::LightRed];
+    let sum: usize = name.bytes().map(|byte| usize::from(byte.to_ascii_lowercase())).sum();
+    COLOURS[sum % COLOURS.len()]
+}
+
+pub(super) fn dim() -> Style {
+    Style::new().add_modifier(Modifier::DIM)
+}
+
+pub(super) fn bad() -> Style {
+    Style::new().fg(Color::Red).add_modifier(Modifier::BOLD)
+}
+
+/// `body` in rows, broken between words where that is possible: `first` columns in the first row, `rest` in others.
+pub(super) fn wrap(body: &str, first: usize, rest: usize) -> Vec<String> {
+    let mut rows: Vec<String> = Vec::new();
+    for line in body.split('\n') {
+        let mut row = String::new();
+        for word in line.split_inclusive(' ') {
+            let room = |rows: &Vec<String>| if rows.is_empty() { first } else { rest };
+            if text::width(&row) + text::width(word.trim_end()) > room(&rows) && !row.is_empty() {
+                rows.push(std::mem::take(&mut row));
+            }
+            for c in word.chars() {
+                let wider = text::width(c.encode_utf8(&mut [0; 4]));
+                let is_full = text::width(&row) + wider > room(&rows);
+                match (is_full, c) {
+                    // A space at the end of a row is seen by nobody.
+                    (true, ' ') => {}
+                    (true, _) if !row.is_empty() => {
+                        rows.push(std::mem::take(&mut row));
+                        row.push(c);
+                    }
+                    _ => row.push(c),
+                }
+            }
+        }
+        rows.push(row);
+    }
+    rows
+}
+
+/// `text` in rows of `width` columns, broken anywhere, so that a place in it is easily found again.
+pub(super) fn chop(text: &str, width: usize) -> Vec<String> {
+    let width = width.max(2);
+    let mut rows = Vec::new();
+    for line in text.split('\n') {
+        let (mut row, mut columns) = (String::new(), 0);
+        for c in line.chars() {
+            let wider = text::width(c.encode_utf8(&mut [0; 4]));
+            if columns + wider > width {
+                rows.push(std::mem::take(&mut row));
+                columns = 0;
+            }
+            row.push(c);
+            columns += wider;
+        }
+        rows.push(row);
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_break_between_words_and_long_words_anywhere() {
+        assert_eq!(wrap("the quick brown fox", 9, 10), ["the quick", "brown fox"].map(|row| row.to_owned()));
+        assert_eq!(wrap("abcdefghij kl", 4, 6), ["abcd", "efghij", "kl"]);
+        assert_eq!(wrap("one\n\ntwo", 9, 9), ["one", "", "two"]);
+        assert_eq!(wrap("日本語", 4, 4), ["日本", "語"]);
+        assert_eq!(wrap("", 5, 5), [""]);
+    }
+
+    #[test]
+    fn no_row_is_wider_than_it_may_be() {
+        let body = "a bb  ccc dddd\u{301} 👩‍👩‍👧 ☕☕☕☕ eeeeeeeeeeeeeeeeeeee \u{200b}x";
+        for width in 2..30 {
+            for row in wrap(body, width, width) {
+                assert!(text::width(row.trim_end()) <= width, "{row:?} in {width} columns");
+            }
+        }
+    }
+}

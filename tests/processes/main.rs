@@ -1,0 +1,10 @@
+//! The real programs as real processes on loopback: killed, frozen, starved of disk, restarted; and what they tell the
+//! shell. Everything is typed as a person would type it, except for the load, which the client library makes.
+
+mod cluster;
+mod disk;
+mod faults;
+mod growing;
+mod ledger;
+mod refusals;
+mod shell;

@@ -1,0 +1,110 @@
+//! What is refused, with which exit code, and what is said about it.
+
+use std::{net::TcpListener, path::Path};
+
+use crate::{
+    cluster::Cluster,
+    shell::{Running, chat_node, eventually, finished, free_address, program},
+};
+
+fn init(data: &Path, address: &str) -> crate::shell::Ended {
+    chat_node(&["init", "--data-dir", &data.display().to_string(), "--name", "n1", "--listen", address])
+}
+
+#[test]
+fn a_directory_that_is_taken_is_refused() {
+    let mut cluster = Cluster::of(1);
+    let (data, other) = (cluster.data("n1"), free_address());
+    // In use: by whichever command.
+    for args in [&["run"][..], &["inspect"], &["init", "--name", "n1", "--listen", &other]] {
+        let ended = chat_node(&[args, &["--data-dir", &data]].concat());
+        // The port comes first: a second `run` as the first was typed finds it taken.
+        match args == ["run"] {
+            true => ended.expect(4).says("in use by another process").says("next: stop the other process"),
+            false => ended.expect(4).says("in use by another process"),
+        };
+    }
+    chat_node(&["run", "--data-dir", &data, "--listen", &other]).expect(4).says("in use by another process");
+    cluster.kill("n1");
+    init(Path::new(&data), &other).expect(4).says("is not empty").says("next: a node there is started with");
+    // And it has harmed nothing.
+    cluster.start("n1");
+    cluster.account("alice");
+}
+
+#[test]
+fn a_configuration_that_cannot_work_ends_with_78() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("n1");
+    let place = data.display().to_string();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("its address").to_string();
+    init(&data, &address).expect(0);
+    chat_node(&["run", "--data-dir", &place]).expect(78).says(&address).says("next: ");
+    let free = free_address();
+    for (args, words) in [
+        (&["--listen", free.as_str(), "--name", "other"][..], "was started with"),
+        (&["--listen", "nowhere"], "listen"),
+        (&["--listen", free.as_str(), "--log-format", "json", "--log", "quorate=loud"], "log"),
+        (&["--config", "/nonexistent.toml"], "/nonexistent.toml"),
+    ] {
+        chat_node(&[&["run", "--data-dir", &place], args].concat()).expect(78).says(words).says("next: ");
+    }
+    let empty = dir.path().join("empty").display().to_string();
+    chat_node(&["run", "--data-dir", &empty]).expect(78).says("give --listen HOST:PORT");
+}
+
+#[test]
+fn nodes_and_data_of_another_cluster_are_kept_out() {
+    let mut ours = Cluster::of(3);
+    let mut theirs = Cluster::of(1);
+    // Theirs is not adopted.
+    ours.admin(&["add-node", "n9", &theirs.address("n1")]).expect(7).says("empty node");
+    // Their data at the address of one of ours: the others do not take it for theirs.
+    let (address, data, known_as) = (ours.address("n3"), theirs.data("n1"), theirs.address("n1"));
+    ours.kill("n3");
+    theirs.kill("n1");
+    chat_node(&["run", "--data-dir", &data, "--listen", &address]).expect(78).says("this node is known as");
+    let log = tempfile::NamedTempFile::new().expect("a log");
+    let impostor = Running::start(&["--data-dir", &data, "--listen", &address, "--advertise", &known_as], log.path());
+    eventually("the impostor listens", || impostor.logged().contains("listening"));
+    let rest = format!("{},{}", ours.address("n1"), ours.address("n2"));
+    ours.chat_by_way_of(&rest, &["register", "alice"]).expect(0);
+    let verified = ours.admin(&["--timeout", "5s", "verify"]);
+    assert!(verified.code != 0, "the impostor counts as a replica:\n{}", verified.out);
+    drop(impostor);
+    ours.start("n3");
+    ours.replicas_agree();
+    theirs.start("n1");
+    theirs.account("eve");
+}
+
+#[test]
+fn every_exit_code_of_the_clients_is_met() {
+    let mut cluster = Cluster::of(3);
+    cluster.account("alice");
+    let chat = |args: &[&str]| cluster.chat(args);
+    chat(&["send", "alice", ""]).expect(1);
+    chat(&["send"]).expect(2);
+    chat(&["send", "nobody", "hi"]).expect(3).says("nobody");
+    chat(&["register", "ALICE"]).expect(4);
+    chat(&["--as", "bob", "whoami"]).expect(5).says("next: sign in with `chat login NAME`");
+    let mut login = program("chat");
+    login.env("CHAT_PASSWORD", "wrong").env("XDG_STATE_HOME", cluster.data("n1"));
+    finished(login.args(["-s", &cluster.addresses(), "login", "alice"])).expect(5);
+    let admin = |args: &[&str]| cluster.admin(args);
+    admin(&["remove-node"]).expect(2);
+    admin(&["remove-node", "n9"]).expect(3);
+    admin(&["remove-node", "n3", "--etag", "1-1"]).expect(4);
+    admin(&["add-node", "n4", &free_address()]).expect(7).says("answers");
+    // One follower down: no other may be removed, nor do all replicas agree.
+    let down = cluster.followers()[0].clone();
+    cluster.kill(&down);
+    let other = cluster.followers().into_iter().find(|name| *name != down).expect("another");
+    eventually("the leader misses it", || {
+        cluster.admin(&["remove-node", &other, "--accept-lower-tolerance", "--dry-run"]).code == 7
+    });
+    cluster.admin(&["--timeout", "3s", "verify"]).expect(8);
+
+    cluster.chat_by_way_of(&free_address(), &["--timeout", "1s", "register", "bob"]).expect(6);
+}

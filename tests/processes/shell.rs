@@ -1,0 +1,159 @@
+//! Programs run to their end, and nodes run until they are stopped. None outlives its owner, panic or not.
+
+use std::{
+    fs::File,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Longest wait for anything that must happen, on a machine that is busy with other things.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a program that ran to its end left.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: i32,
+    pub out: String,
+    pub talk: String,
+    pub took: Duration,
+}
+
+impl Ended {
+    /// Fails the test unless the program ended with `code`.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "exit code; stdout:\n{}\nstderr:\n{}", self.out, self.talk);
+        self
+    }
+
+    /// Fails the test unless the program said `words` to the person.
+    #[track_caller]
+    pub fn says(self, words: &str) -> Self {
+        assert!(self.talk.contains(words), "`{words}` is missing in:\n{}", self.talk);
+        self
+    }
+}
+
+/// `chat-node`, `chat-admin` or `chat`, with nothing of our environment that it would take for settings.
+pub fn program(name: &str) -> Command {
+    let path = match name {
+        "chat-node" => env!("CARGO_BIN_EXE_chat-node"),
+        "chat-admin" => env!("CARGO_BIN_EXE_chat-admin"),
+        "chat" => env!("CARGO_BIN_EXE_chat"),
+        other => panic!("no program {other}"),
+    };
+    let mut command = Command::new(path);
+    for (variable, _) in std::env::vars().filter(|(variable, _)| variable.starts_with("CHAT_")) {
+        command.env_remove(variable);
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Runs `chat-node` with these arguments to its end.
+pub fn chat_node(args: &[&str]) -> Ended {
+    finished(program("chat-node").args(args))
+}
+
+/// Runs a program to its end.
+pub fn finished(command: &mut Command) -> Ended {
+    let begun = Instant::now();
+    let output = command.output().expect("the program starts");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    let code = output.status.code().unwrap_or(-1);
+    Ended { code, out: text(output.stdout), talk: text(output.stderr), took: begun.elapsed() }
+}
+
+/// A running `chat-node`, killed when dropped.
+pub struct Running {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Running {
+    /// Starts `chat-node run` with these arguments, its log appended to the file `log`.
+    pub fn start(args: &[&str], log: &Path) -> Self {
+        let file = File::options().create(true).append(true).open(log).expect("a log file");
+        let also = file.try_clone().expect("a second handle");
+        let mut command = program("chat-node");
+        let child = command.arg("run").args(args).stdout(file).stderr(also).spawn().expect("chat-node starts");
+        Self { child, log: log.to_owned() }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id() as i32).expect("a process id");
+        kill_process(pid, signal).expect("the process is there");
+    }
+
+    /// Waits until it ends by itself.
+    #[track_caller]
+    pub fn ended(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the node ends", || {
+            status = self.child.try_wait().expect("its status");
+            status.is_some()
+        });
+        status.expect("just seen")
+    }
+
+    /// As [`Running::ended`]: the exit code, and what was logged in all.
+    #[track_caller]
+    pub fn exit(&mut self) -> (Option<i32>, String) {
+        (self.ended().code(), self.logged())
+    }
+
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().expect("its status").is_none()
+    }
+
+    pub fn logged(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            let log = self.logged();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("--- the last of {}\n{}", self.log.display(), lines[lines.len().saturating_sub(15)..].join("\n"));
+        }
+    }
+}
+
+/// Waits for a fact, looking often.
+#[track_caller]
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain until {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// An address that nobody listens on. Below the ports that systems give to outgoing connections, so that none of those
+/// takes it between two lives of a node.
+pub fn free_address() -> String {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let offset = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 12_000 + (std::process::id() as u16 % 900) * 20 + offset;
+        let address = format!("127.0.0.1:{port}");
+        if TcpListener::bind(&address).is_ok() {
+            return address;
+        }
+    }
+}
+
+/// Whether this test may mount file systems.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
