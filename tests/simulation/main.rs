@@ -11,20 +11,44 @@ mod operator;
 mod replica;
 mod rng;
 mod run;
+mod runner;
 mod tame;
 mod users;
 mod world;
 
 use cluster::Plan;
+use runner::{apart, figure, number, text};
 
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
-/// One seed, with the faults of all kinds: `SIM_SEED`.
+/// One seed, with the faults of all kinds: `SIM_SEED`, for `SIM_SECONDS` of simulated time.
 #[test]
 #[ignore = "run by the others, in a process of its own"]
 fn one_seed() {
     let seed = number("SIM_SEED", 1);
     run::alone(seed, Plan::default(), run::storm(seed, number("SIM_SECONDS", 20)));
+}
+
+/// The short form, and by `SEEDS`, `SIM_FIRST_SEED` and `SIM_SECONDS` the long one.
+#[test]
+fn every_promise_holds_under_every_mix_of_faults() {
+    let (first, count) = (number("SIM_FIRST_SEED", 1), number("SEEDS", 12));
+    let tally = runner::seeds(first, count, number("SIM_SECONDS", 15));
+    println!("seeds {first} to {}:\n{}", first + count - 1, tally.report());
+    assert!(tally.failures.is_empty(), "{} of {count} failed:\n{}", tally.failures.len(), tally.failures.join("\n\n"));
+}
+
+/// Every message on the network, every decision of consensus and every word of the product is in the trace.
+#[test]
+fn the_same_seed_gives_the_same_trace_and_another_seed_another() {
+    let trace = |seed: u64| {
+        let settings = [
+            ("SIM_SEED", seed.to_string()),
+            ("SIM_SECONDS", "6".to_owned()),
+            ("SIM_TRACE", "info,simulation=trace,quorate=debug,openraft=debug,turmoil=trace".to_owned()),
+        ];
+        let output = apart("one_seed", &settings);
+        figure(&output, "trace").unwrap_or_else(|| panic!("no trace:\n{}", text(&output)))
+    };
+    let first = trace(7);
+    assert_eq!(first, trace(7));
+    assert_ne!(first, trace(8));
 }
