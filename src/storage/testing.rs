@@ -96,6 +96,11 @@ impl SimDisks {
         sim.power_off_after = Some(sim.counts.steps + steps);
     }
 
+    /// Takes back [`power_off_after`](Self::power_off_after), if the power has not gone yet.
+    pub fn keep_power(&self) {
+        self.lock().power_off_after = None;
+    }
+
     /// Lets the power go now: everything answers EIO until [`power_on`](Self::power_on).
     pub fn power_off(&self) {
         self.lock().power_off();

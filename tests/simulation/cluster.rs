@@ -14,6 +14,7 @@ use tokio::time::sleep;
 
 use crate::{
     judge::judge,
+    ledger::Fate,
     operator::Operator,
     replica,
     users::{Notes, User},
@@ -241,11 +242,14 @@ impl Cluster {
         self.world.calm.set(true);
         self.mend_links();
         for name in self.world.names() {
-            self.world.machine(&name).set_skew_ms(0);
-            if !self.world.machine(&name).is_running() || !self.world.machine(&name).disks().is_powered() {
-                if *self.world.machine(&name).state.borrow() != State::Down {
-                    self.crash_if_unpowered(&name);
-                }
+            let machine = self.world.machine(&name);
+            machine.set_skew_ms(0);
+            machine.disks().keep_power();
+            let (running, powered) = (machine.is_running(), machine.disks().is_powered());
+            if running && !powered {
+                self.crash(&name, true);
+            }
+            if !running || !powered {
                 self.restart(&name);
             }
         }
@@ -259,15 +263,14 @@ impl Cluster {
         self.expect("everything is judged", Duration::from_secs(120), |cluster| cluster.world.judged.get());
     }
 
-    fn crash_if_unpowered(&mut self, name: &str) {
-        if !self.world.machine(name).disks().is_powered() {
-            self.crash(name, true);
-        }
-    }
-
     /// The name of the leader of the newest term that runs.
     pub fn leader(&self) -> Option<String> {
         self.world.newest_leader().map(|said| said.answered_by)
+    }
+
+    /// Messages acknowledged so far.
+    pub fn acknowledged(&self) -> usize {
+        self.notes.ledger.borrow().count(|fate| matches!(fate, Fate::Acknowledged(_)))
     }
 
     /// Lines for people about each machine.
