@@ -40,7 +40,13 @@ async fn inbox(user: &User) -> Vec<Conversation> {
 
 /// Titles, or members of a direct conversation, with the unread counts.
 async fn counts(user: &User) -> Vec<(String, u64)> {
-    let name = |found: &Conversation| if found.direct { found.members.join("+") } else { found.title.clone() };
+    // Members come in the order of their accounts, which were made side by side.
+    let together = |found: &Conversation| {
+        let mut members = found.members.clone();
+        members.sort();
+        members.join("+")
+    };
+    let name = |found: &Conversation| if found.direct { together(found) } else { found.title.clone() };
     inbox(user).await.iter().map(|found| (name(found), found.unread_count)).collect()
 }
 

@@ -47,6 +47,10 @@ const PROGRESS_QUEUE: usize = 64;
 /// How long a change waits for another one to take its second step.
 const SETTLING: Duration = Duration::from_secs(5);
 
+/// How long a change waits for voters that have not answered, and how often it looks.
+const HEARING: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(20);
+
 /// Nodes that a change on this leader is about: a second one about the same node is refused.
 #[derive(Clone, Default)]
 pub(super) struct Busy(Arc<Mutex<BTreeSet<String>>>);
@@ -105,6 +109,7 @@ impl Node {
             return Err(replica.leadership.no_quorum());
         }
         settled(&replica).await?;
+        hear_all(&replica).await;
         self.begin_without_quorum(names, etag, validate_only)
     }
 
@@ -133,6 +138,19 @@ fn seen_by(etag: &str, metrics: &Metrics) -> Result<Option<LogId>, Fault> {
         _ if etag == status::etag(metrics) => Ok(*metrics.membership_config.log_id()),
         _ => Err(step::changed_meanwhile(metrics)),
     }
+}
+
+/// Waits a moment for voters that have not answered this leader. One that has just been elected has heard of nobody yet,
+/// and would judge a healthy cluster by that.
+async fn hear_all(replica: &Replica) {
+    let silent = || status::layout(&replica.leadership.metrics()).voters().any(|node| !node.healthy);
+    let heard = async {
+        while silent() {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    // Whoever is still silent then counts as not answering.
+    let _ = tokio::time::timeout(HEARING, heard).await;
 }
 
 /// Waits until no other change is between its two steps: one that a leader left there is finished by the next leader,
