@@ -15,7 +15,7 @@ use super::{
 use crate::{
     config::NodeConfig,
     raft::{
-        Cuts, LogStore, PeerNetworkFactory, Raft, Serving, StateMachine,
+        Cuts, LogStore, PeerNetworkFactory, Raft, Serving, StateMachine, StateMeta,
         network::{AddressBook, Transfers},
     },
     storage::{DataDir, LogFile, StateSlot, StorageError},
@@ -83,9 +83,26 @@ impl Stores {
     /// Opens both; with `fresh` they begin empty, else they must be there.
     pub fn open(dir: &DataDir, settings: &Settings, fresh: bool) -> Result<Self, StorageError> {
         let how = if fresh { crate::storage::Open::Fresh } else { crate::storage::Open::Existing };
-        let log = LogFile::open(dir.disk(LOG, how)?, settings.blocking)?;
+        let log = LogFile::open(&dir, LOG, how, settings.blocking)?;
         let slot = StateSlot::open(dir, STATE, how)?;
-        Ok(Self { log, slot })
+        let stores = Self { log, slot };
+        if !fresh {
+            stores.check_joint(dir)?;
+        }
+        Ok(stores)
+    }
+
+    /// The log is purged only as far as the state is durable. A state that ends before the log begins has lost what it
+    /// had made durable, and nothing can make up for that here.
+    fn check_joint(&self, dir: &DataDir) -> Result<(), StorageError> {
+        let bounds = LogStore::new(self.log.clone()).bounds().map_err(|error| StorageError::io(LOG, error))?;
+        let purged = bounds.last_purged_log_id.map_or(0, |id| id.index());
+        let applied = StateMeta::read(&self.slot.current().view()?)?.applied.map_or(0, |id| id.index());
+        if purged <= applied {
+            return Ok(());
+        }
+        let detail = format!("it ends at log entry {applied}, but the log begins after entry {purged}");
+        Err(StorageError::damaged(dir.path(STATE).display().to_string(), detail))
     }
 }
 

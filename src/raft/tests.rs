@@ -36,7 +36,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, Guard> for Builder {
     async fn build(&self) -> Result<(Guard, LogStore, StateMachine), StorageError> {
         let folder = tempfile::tempdir().unwrap();
         let dir = DataDir::create_or_open(folder.path().join("data")).unwrap();
-        let log = LogFile::open(dir.disk("log.redb", Open::Fresh).unwrap(), self.0).unwrap();
+        let log = LogFile::open(&dir, "log.redb", Open::Fresh, self.0).unwrap();
         let slot = StateSlot::open(&dir, "state.redb", Open::Fresh).unwrap();
         let machine = StateMachine::new(slot, self.0, |_| ()).unwrap();
         Ok((Guard(folder), LogStore::new(log), machine))

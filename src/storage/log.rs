@@ -21,12 +21,15 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Blocking, Disk, Result, StorageError, log_table::LogTable};
+use super::{Blocking, DataDir, Disk, Open, Result, StorageError, log_table::LogTable};
 use crate::types::limits::LOG_CACHE_BYTES;
 
 /// Called once, with what became of an operation: on the log's writer thread, or before the call returns when the log
 /// is inline. It must be short and must not call the log.
 pub type Done = Box<dyn FnOnce(Result<()>) + Send>;
+
+/// Behind the log's name in the name of its witness.
+const WITNESS: &str = ".witness";
 
 /// Bytes of records queued for the writer, above which [`LogFile::append`] waits for it.
 const QUEUE_BYTES: usize = 64 * 1024 * 1024;
@@ -119,12 +122,19 @@ pub(super) enum Operation {
 }
 
 impl LogFile {
+    /// Opens the log `name` of a directory, and its witness beside it: a log that lost a commit which had been durable
+    /// is `Damaged`.
+    pub fn open(dir: &DataDir, name: &str, how: Open, blocking: Blocking) -> Result<Self> {
+        let witness = dir.disk(&format!("{name}{WITNESS}"), how)?;
+        Self::on(dir.disk(name, how)?, Some(witness), blocking)
+    }
+
     /// Opens the log, or makes a new one on an empty disk, and verifies it: page checksums, and that no index is
     /// missing. With [`Blocking::Pool`] it starts the writer thread; with [`Blocking::Inline`] there is none, and
     /// every operation is done before its call returns.
-    pub fn open(disk: Disk, blocking: Blocking) -> Result<Self> {
+    pub(super) fn on(disk: Disk, witness: Option<Disk>, blocking: Blocking) -> Result<Self> {
         let name = disk.name().to_owned();
-        let (table, found) = LogTable::open(disk)?;
+        let (table, found) = LogTable::open(disk, witness)?;
         let state = State {
             table: Some(table),
             bounds: found.bounds,

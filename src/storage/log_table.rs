@@ -1,9 +1,14 @@
 //! The log as it lies in its redb file. Every transaction here is durable.
 //!
-//! Tables: `records` index (u64) to `crc32 | record`; `values` name to `crc32 | value`. The value `purged` (u64,
-//! little-endian; the leading dot keeps it apart from the callers' names) is the highest purged index.
+//! Tables: `records` index (u64) to `crc32 | record`; `values` name to `crc32 | value`. Two values are its own, their
+//! leading dot keeps them apart from the callers' names: `.purged` is the highest purged index, `.commit` counts the
+//! transactions, for the [`Witness`] (both u64, little-endian).
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use bytes::Bytes;
 use redb::{
@@ -15,12 +20,14 @@ use super::{
     Disk, Result, StorageError,
     engine::{Engine, Kind, SEAL_BYTES, seal, unseal},
     log::{Operation, Records},
+    witness::Witness,
 };
 
 const RECORDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("records");
 const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
 const KIND: Kind = Kind { name: "log", format: 1, cache_bytes: 16 * 1024 * 1024 };
 const PURGED: &str = ".purged";
+const COMMIT: &str = ".commit";
 /// Purged rows that one transaction removes, at most.
 const PURGE_ROWS: usize = 2_048;
 
@@ -28,6 +35,14 @@ const PURGE_ROWS: usize = 2_048;
 #[derive(Debug, Clone)]
 pub(super) struct LogTable {
     engine: Engine,
+    commits: Arc<Mutex<Commits>>,
+}
+
+/// How many transactions there were, and who remembers it.
+#[derive(Debug)]
+struct Commits {
+    last: u64,
+    witness: Option<Witness>,
 }
 
 /// What was in the file.
@@ -44,14 +59,20 @@ pub(super) struct LogView {
 }
 
 impl LogTable {
-    pub(super) fn open(disk: Disk) -> Result<(Self, Found)> {
+    pub(super) fn open(disk: Disk, witness: Option<Disk>) -> Result<(Self, Found)> {
         let engine = Engine::open(disk, &KIND)?;
-        let table = Self { engine };
-        let found = table.engine.guard(|| table.recover())?;
+        let witness = witness.map(Witness::open).transpose()?;
+        let table = Self { engine, commits: Arc::new(Mutex::new(Commits { last: 0, witness: None })) };
+        let (found, commit) = table.engine.guard(|| table.recover())?;
+        if let Some(witness) = &witness {
+            witness.check(table.engine.name(), commit)?;
+        }
+        *table.commits.lock().unwrap_or_else(PoisonError::into_inner) = Commits { last: commit, witness };
         Ok((table, found))
     }
 
-    fn recover(&self) -> Result<Found> {
+    /// What is in the file, and the number of its last transaction.
+    fn recover(&self) -> Result<(Found, u64)> {
         let engine = &self.engine;
         let write = engine.db().begin_write().map_err(|e| engine.err(e))?;
         let found = {
@@ -63,9 +84,10 @@ impl LogTable {
                 let value = unseal(engine.name(), name.value().as_bytes(), stored.value())?;
                 values.insert(name.value().to_owned(), Bytes::copy_from_slice(value));
             }
-            let purged = values.remove(PURGED).map(|value| self.index(&value)).transpose()?;
+            let mut own = |name| values.remove(name).map(|value| self.number(&value)).transpose();
+            let (purged, commit) = (own(PURGED)?, own(COMMIT)?);
             let (bounds, purging) = self.bounds(&records, purged)?;
-            Found { bounds, values, purging }
+            (Found { bounds, values, purging }, commit.unwrap_or(0))
         };
         write.commit().map_err(|e| engine.err(e))?;
         Ok(found)
@@ -103,8 +125,9 @@ impl LogTable {
         Ok((Some((start, last)), purging))
     }
 
-    fn index(&self, value: &[u8]) -> Result<u64> {
-        let bytes = value.try_into().map_err(|_| StorageError::damaged(self.engine.name(), "its purge point"))?;
+    fn number(&self, value: &[u8]) -> Result<u64> {
+        let damaged = |_| StorageError::damaged(self.engine.name(), "a number of its own has not eight bytes");
+        let bytes = value.try_into().map_err(damaged)?;
         Ok(u64::from_le_bytes(bytes))
     }
 
@@ -121,7 +144,10 @@ impl LogTable {
     /// purged rows are left.
     pub(super) fn write(&self, operations: &[Operation], lazy: &BTreeMap<&'static str, Bytes>) -> Result<bool> {
         let engine = &self.engine;
-        engine.guard(|| {
+        // The log has one writer; the lock is never waited for.
+        let mut commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = commits.last + 1;
+        let purging = engine.guard(|| {
             let mut write = engine.db().begin_write().map_err(|e| engine.err(e))?;
             write.set_durability(Durability::Immediate).map_err(|e| engine.err(e))?;
             let purging = {
@@ -133,11 +159,17 @@ impl LogTable {
                 for (name, value) in lazy {
                     self.set(&mut values, name, value)?;
                 }
+                self.set(&mut values, COMMIT, &number.to_le_bytes())?;
                 self.purge_some(&mut records, &values)?
             };
             write.commit().map_err(|e| engine.err(e))?;
             Ok(purging)
-        })
+        })?;
+        commits.last = number;
+        if let Some(witness) = &mut commits.witness {
+            witness.note(number)?;
+        }
+        Ok(purging)
     }
 
     fn apply(
@@ -187,7 +219,7 @@ impl LogTable {
     fn purged(&self, values: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Option<u64>> {
         let Some(stored) = values.get(PURGED).map_err(|e| self.engine.err(e))? else { return Ok(None) };
         let value = unseal(self.engine.name(), PURGED.as_bytes(), stored.value())?;
-        self.index(value).map(Some)
+        self.number(value).map(Some)
     }
 
     fn purge_some(

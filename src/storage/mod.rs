@@ -9,6 +9,7 @@
 //! |---|---|---|
 //! | `identity` | one protobuf message: magic, format, length, payload, CRC-32; replaced as a whole | [`DataDir::write_record`] |
 //! | `log.redb` | [`LogFile`]: table `records`, u64 index to `crc32 \| record`; table `values`, name to `crc32 \| value`; `.purged` is the log's own | [`LogFile`] |
+//! | `log.redb.witness` | the number of the last commit that was durable in `log.redb`: magic, u64, CRC-32 | [`LogFile`] |
 //! | `state.redb` | [`StateFile`]: table `rows`, key to `crc32 \| value` | [`StateSlot`] |
 //! | `state.redb.loading-N` | a state being loaded; renamed over the live one when complete, removed at the next start if not | [`archive::Loader`] |
 //! | `*.tmp` | a record being written; removed at the next start | [`DataDir`] |
@@ -28,10 +29,11 @@
 //!   although it should exist is damage, not a new store ([`Open`]). A full disk is [`StorageError::DiskFull`], and
 //!   what was acknowledged before stays.
 //!
-//! A limit: redb commits in one phase, with one sync. A crash may leave the last commit torn, and redb then goes back
-//! to the one before. If the process crashed *and* the disk later damaged a page of the very last commit, that looks
-//! the same: the last commit is rolled back (and a warning logged) rather than reported. Two-phase commits would tell
-//! the two apart, for a second sync per commit. The other replicas still hold what this one lost.
+//! redb commits in one phase, with one sync. A crash may leave the last commit torn, and redb then goes back to the one
+//! before. A page of the last commit that the disk damaged *after* a crash looks the same; the log's witness tells the
+//! two apart. A limit: a power cut may take the last writes of the witness as well, and with a flip in the last commit's
+//! pages besides, that commit is rolled back (and a warning logged) rather than reported. The state needs no witness:
+//! what it loses is in the log, or the log begins too late, which is reported.
 //!
 //! # What is left to others
 //!
@@ -57,6 +59,7 @@ mod slot;
 mod state;
 #[doc(hidden)]
 pub mod testing;
+mod witness;
 
 pub use blocking::Blocking;
 pub use directory::DataDir;

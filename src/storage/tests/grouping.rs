@@ -82,7 +82,7 @@ impl StorageBackend for Gated {
 #[test]
 fn all_that_queues_up_during_a_sync_shares_the_next_one() {
     let disk = Gated::new();
-    let log = LogFile::open(Disk::new("log", disk.clone()), Blocking::Pool).unwrap();
+    let log = LogFile::on(Disk::new("log", disk.clone()), None, Blocking::Pool).unwrap();
     disk.shut(true);
     let (results, received) = mpsc::channel();
     let report = |index: u64| {
@@ -110,7 +110,7 @@ fn all_that_queues_up_during_a_sync_shares_the_next_one() {
 #[test]
 fn an_append_waits_while_the_queue_is_full_and_goes_on_afterwards() {
     let disk = Gated::new();
-    let log = LogFile::open(Disk::new("log", disk.clone()), Blocking::Pool).unwrap();
+    let log = LogFile::on(Disk::new("log", disk.clone()), None, Blocking::Pool).unwrap();
     disk.shut(true);
     let (first, first_result) = done();
     log.append(vec![record(1)], first);
@@ -140,7 +140,7 @@ fn an_append_waits_while_the_queue_is_full_and_goes_on_afterwards() {
 
 #[test]
 fn readers_beside_a_writer_that_truncates_see_one_version_of_the_log() {
-    let log = LogFile::open(Disk::memory("log"), Blocking::Pool).unwrap();
+    let log = LogFile::on(Disk::memory("log"), None, Blocking::Pool).unwrap();
     let version = |version: u64, index: u64| (index, Bytes::from(format!("{version} {index}")));
     wait(|done| log.append((1..=50).map(|index| version(0, index)).collect(), done)).unwrap();
     let stop = Arc::new(Mutex::new(false));
@@ -183,7 +183,7 @@ fn readers_beside_a_writer_that_truncates_see_one_version_of_the_log() {
 #[test]
 fn the_last_clone_dropped_writes_what_is_queued() {
     let disk = Gated::new();
-    let log = LogFile::open(Disk::new("log", disk.clone()), Blocking::Pool).unwrap();
+    let log = LogFile::on(Disk::new("log", disk.clone()), None, Blocking::Pool).unwrap();
     let (done, result) = done();
     log.append(vec![record(1)], done);
     log.set_lazily("committed", "1".into());

@@ -10,13 +10,13 @@ fn records_and_values_are_there_after_a_clean_close() {
     for blocking in BOTH {
         let folder = tempfile::tempdir().unwrap();
         let dir = DataDir::create_or_open(folder.path()).unwrap();
-        let log = LogFile::open(dir.disk("log.redb", Open::Fresh).unwrap(), blocking).unwrap();
+        let log = LogFile::open(&dir, "log.redb", Open::Fresh, blocking).unwrap();
         append(&log, 1..4).unwrap();
         wait(|done| log.set("vote", "v1".into(), done)).unwrap();
         log.set_lazily("committed", "c3".into());
         log.close().unwrap();
 
-        let log = LogFile::open(dir.disk("log.redb", Open::Existing).unwrap(), blocking).unwrap();
+        let log = LogFile::open(&dir, "log.redb", Open::Existing, blocking).unwrap();
         assert_eq!(log.bounds(), Some((1, 3)));
         assert_eq!(log.read(0..10).unwrap(), [record(1), record(2), record(3)]);
         assert_eq!(log.get("vote").unwrap(), Some("v1".into()));
@@ -29,7 +29,7 @@ fn records_and_values_are_there_after_a_clean_close() {
 
 #[test]
 fn what_is_appended_is_readable_at_once() {
-    let log = LogFile::open(Disk::memory("log"), Blocking::Pool).unwrap();
+    let log = LogFile::on(Disk::memory("log"), None, Blocking::Pool).unwrap();
     for index in 1..200 {
         let (done, _result) = done();
         log.append(vec![record(index)], done);
@@ -39,7 +39,7 @@ fn what_is_appended_is_readable_at_once() {
 
 #[test]
 fn an_append_with_a_gap_or_over_an_existing_record_is_refused_and_changes_nothing() {
-    let log = LogFile::open(Disk::memory("log"), Blocking::Inline).unwrap();
+    let log = LogFile::on(Disk::memory("log"), None, Blocking::Inline).unwrap();
     append(&log, 5..8).unwrap();
     for wrong in [9, 7, 1] {
         assert!(matches!(append(&log, wrong..wrong + 1), Err(StorageError::Io { .. })), "{wrong}");
@@ -53,13 +53,13 @@ fn truncated_records_do_not_come_back_and_are_written_anew() {
     for blocking in BOTH {
         let folder = tempfile::tempdir().unwrap();
         let dir = DataDir::create_or_open(folder.path()).unwrap();
-        let log = LogFile::open(dir.disk("log.redb", Open::Fresh).unwrap(), blocking).unwrap();
+        let log = LogFile::open(&dir, "log.redb", Open::Fresh, blocking).unwrap();
         append(&log, 1..10).unwrap();
         wait(|done| log.truncate_from(5, done)).unwrap();
         assert_eq!(log.bounds(), Some((1, 4)));
         wait(|done| log.append(vec![(5, "other".into())], done)).unwrap();
         log.close().unwrap();
-        let log = LogFile::open(dir.disk("log.redb", Open::Existing).unwrap(), blocking).unwrap();
+        let log = LogFile::open(&dir, "log.redb", Open::Existing, blocking).unwrap();
         assert_eq!(log.read(4..100).unwrap(), [record(4), (5, "other".into())]);
         wait(|done| log.truncate_from(0, done)).unwrap();
         assert_eq!(log.bounds(), None);
@@ -73,7 +73,7 @@ fn a_purge_beyond_the_end_empties_the_log_and_the_next_append_starts_it_anew() {
     for blocking in BOTH {
         let folder = tempfile::tempdir().unwrap();
         let dir = DataDir::create_or_open(folder.path()).unwrap();
-        let log = LogFile::open(dir.disk("log.redb", Open::Fresh).unwrap(), blocking).unwrap();
+        let log = LogFile::open(&dir, "log.redb", Open::Fresh, blocking).unwrap();
         append(&log, 1..10_000).unwrap();
         wait(|done| log.purge_to(4_000, ("purged", "at 4000".into()), done)).unwrap();
         assert_eq!(log.bounds(), Some((4_001, 9_999)));
@@ -83,7 +83,7 @@ fn a_purge_beyond_the_end_empties_the_log_and_the_next_append_starts_it_anew() {
         append(&log, 20_001..20_003).unwrap();
         log.close().unwrap();
         // The close did not wait for all of the purged rows to go.
-        let log = LogFile::open(dir.disk("log.redb", Open::Existing).unwrap(), blocking).unwrap();
+        let log = LogFile::open(&dir, "log.redb", Open::Existing, blocking).unwrap();
         assert_eq!(log.bounds(), Some((20_001, 20_002)));
         assert_eq!(log.get("purged").unwrap(), Some("at 20000".into()));
         assert_eq!(log.read(0..u64::MAX).unwrap(), [record(20_001), record(20_002)]);
@@ -93,7 +93,7 @@ fn a_purge_beyond_the_end_empties_the_log_and_the_next_append_starts_it_anew() {
 #[test]
 fn a_closed_log_refuses_everything() {
     for blocking in BOTH {
-        let log = LogFile::open(Disk::memory("log"), blocking).unwrap();
+        let log = LogFile::on(Disk::memory("log"), None, blocking).unwrap();
         append(&log, 1..2).unwrap();
         log.close().unwrap();
         log.close().unwrap();
@@ -105,7 +105,7 @@ fn a_closed_log_refuses_everything() {
 
 #[test]
 fn recent_records_stay_in_memory_only_up_to_the_limit() {
-    let log = LogFile::open(Disk::memory("log"), Blocking::Inline).unwrap();
+    let log = LogFile::on(Disk::memory("log"), None, Blocking::Inline).unwrap();
     let large = Bytes::from(vec![7; 1 << 20]);
     for index in 1..=40 {
         wait(|done| log.append(vec![(index, large.clone())], done)).unwrap();
@@ -119,10 +119,10 @@ fn recent_records_stay_in_memory_only_up_to_the_limit() {
 fn a_read_stops_at_its_limit_of_bytes_but_brings_at_least_one_record() {
     let folder = tempfile::tempdir().unwrap();
     let dir = DataDir::create_or_open(folder.path()).unwrap();
-    let log = LogFile::open(dir.disk("log.redb", Open::Fresh).unwrap(), Blocking::Inline).unwrap();
+    let log = LogFile::open(&dir, "log.redb", Open::Fresh, Blocking::Inline).unwrap();
     append(&log, 1..5).unwrap();
     log.close().unwrap();
-    let log = LogFile::open(dir.disk("log.redb", Open::Existing).unwrap(), Blocking::Inline).unwrap();
+    let log = LogFile::open(&dir, "log.redb", Open::Existing, Blocking::Inline).unwrap();
     append(&log, 5..9).unwrap();
     // "record n" has eight bytes; records 1 to 4 are on disk alone, the others in memory as well.
     for (start, bytes, count) in

@@ -15,7 +15,7 @@ use crate::storage::{
 fn appends_per_second_by_how_many_are_in_flight() {
     let folder = tempfile::tempdir().unwrap();
     let dir = DataDir::create_or_open(folder.path()).unwrap();
-    let log = LogFile::open(dir.disk("log.redb", Open::Fresh).unwrap(), Blocking::Pool).unwrap();
+    let log = LogFile::open(&dir, "log.redb", Open::Fresh, Blocking::Pool).unwrap();
     let record = Bytes::from(vec![7; 256]);
     let mut index = 0;
     for in_flight in [1, 16, 64, 256, 1_024] {

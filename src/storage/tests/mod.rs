@@ -6,6 +6,7 @@ mod directories;
 mod grouping;
 mod logs;
 mod measures;
+mod state_crashes;
 mod states;
 
 use std::sync::mpsc;
