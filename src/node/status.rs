@@ -16,7 +16,7 @@ use crate::{
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A leader counts a node as reachable when it answered this lately.
-const REACHABLE: Duration = Duration::from_secs(2);
+pub const REACHABLE: Duration = Duration::from_secs(2);
 
 /// What an empty node answers.
 pub fn of_empty_node(name: &str) -> GetMembershipResponse {
@@ -42,7 +42,7 @@ pub fn of_member(replica: &Replica) -> GetMembershipResponse {
         etag: etag(&metrics),
         joint: stored.get_joint_config().len() > 1,
         // Only a leader knows who answers, and so what the cluster survives from here.
-        tolerance: (metrics.state == ServerState::Leader).then(|| tolerance(&layout(&metrics).tolerance())),
+        tolerance: (metrics.state == ServerState::Leader).then(|| tolerance(&layout(&metrics, REACHABLE).tolerance())),
         nodes,
         version: VERSION.to_owned(),
         has_quorum: replica.leadership.has_quorum(),
@@ -89,7 +89,7 @@ fn node(replica: &Replica, metrics: &Metrics, leader: Option<NodeId>, id: NodeId
 }
 
 /// How long ago a node last answered this leader.
-fn last_answer(metrics: &Metrics, id: NodeId) -> Option<Duration> {
+pub fn last_answer(metrics: &Metrics, id: NodeId) -> Option<Duration> {
     metrics.heartbeat.as_ref()?.get(&id)?.as_ref().map(|at| at.elapsed())
 }
 
@@ -101,14 +101,15 @@ pub fn etag(metrics: &Metrics) -> String {
     }
 }
 
-/// The membership as the arithmetic of fault tolerance takes it; healthy are those that answer this leader.
-pub fn layout(metrics: &Metrics) -> Layout {
+/// The membership as the arithmetic of fault tolerance takes it; healthy are those that answered this leader within
+/// `lately`.
+pub fn layout(metrics: &Metrics, lately: Duration) -> Layout {
     let stored = &metrics.membership_config;
     let nodes = stored.nodes().map(|(id, member)| LayoutNode {
         id: *id,
         name: member.name.clone(),
         zone: member.zone.clone(),
-        healthy: *id == metrics.id || last_answer(metrics, *id).is_some_and(|ago| ago <= REACHABLE),
+        healthy: *id == metrics.id || last_answer(metrics, *id).is_some_and(|ago| ago <= lately),
     });
     match stored.get_joint_config().as_slice() {
         [old, new] => Layout::joint(nodes, old.iter().copied(), new.iter().copied()),

@@ -78,7 +78,7 @@ impl LogStore {
     }
 
     /// The same with any membership; `candidate` is the node whose log it is.
-    pub(crate) fn append_membership(
+    pub fn append_membership(
         &self,
         candidate: NodeId,
         membership: Membership,

@@ -56,7 +56,9 @@ async fn a_wiped_member_is_not_taken_for_the_one_it_was() {
     world.run("n3");
     let address = world.address("n3");
     // The name is taken by the member that was, and is given no second identity while that is one.
-    let _ = world.admin(&["add-node", "n3", &address]);
+    let refused = world.admin(&["add-node", "n3", &address]);
+    assert_eq!(refused.status.code(), Some(7), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("its data directory was wiped"), "{}", text(&refused.stderr));
     assert_eq!(world.log("n3").matches("adopted cluster").count(), 1, "{}", world.log("n3"));
     let removed = world.admin(&["remove-node", "n3", "--accept-lower-tolerance"]);
     assert!(removed.status.success(), "{}", text(&removed.stderr));

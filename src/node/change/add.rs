@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     membership::{Change, judge},
-    node::Node,
+    node::{Node, join},
     raft::types::{ChangeMembers, Member},
     types::{NodeId, RequestId, limits},
     wire::{
@@ -83,19 +83,42 @@ impl Changing {
     /// The node is a member already: an earlier run of the command got so far, or all the way.
     async fn go_on(&self, id: NodeId, newcomer: &Newcomer, learner_only: bool) -> Result<ChangeProgress, Fault> {
         let name = &newcomer.name;
+        let answers = self.is_still_itself(id, newcomer).await?;
         if self.is_voter(id) {
-            return Ok(self.done(format!("{name} is a voter already: nothing was left to do")));
+            let silent = if answers { "" } else { ", though it does not answer now" };
+            return Ok(self.done(format!("{name} is a voter already{silent}: nothing was left to do")));
         }
         if learner_only {
             return Ok(self.done(format!("{name} is a learner already: nothing was left to do")));
         }
-        self.checked(vec![verdict_check(judge(&self.layout(), &Change::Promote(id)), false)])?;
+        self.checked(vec![verdict_check(judge(&self.listen_leniently().await, &Change::Promote(id)), false)])?;
         if self.validate_only {
             return Ok(self.done(format!("{name} is a learner; it would be promoted")));
         }
         self.catch_up(id).await?;
         self.promote_when_judged(id).await?;
         Ok(self.done(format!("{name} was a learner already; it is a voter now")))
+    }
+
+    /// Whether the member `id` answers at its address; an error if something else does. One whose disk was wiped must
+    /// not pass for the member it was: what it had acknowledged and voted is gone (Raft, section 5.2, needs both kept).
+    async fn is_still_itself(&self, id: NodeId, newcomer: &Newcomer) -> Result<bool, Fault> {
+        let Newcomer { name, address, .. } = newcomer;
+        let own = &self.replica.identity;
+        let Ok(found) = join::inspect(&self.node, address, Vec::new()).await else { return Ok(false) };
+        let there = if found.cluster_id.is_empty() {
+            "empty: its data directory was wiped or replaced".to_owned()
+        } else if found.cluster_id != own.cluster_id || found.epoch != own.epoch {
+            format!("of cluster {} in epoch {}", found.cluster_id, found.epoch)
+        } else if found.node_id != id || found.removed {
+            format!("{} with the data of id {}", found.name, found.node_id)
+        } else {
+            return Ok(true);
+        };
+        let message = format!("{name} (id {id}) is a member at {address}, but the node there is {there}");
+        Err(Fault::new(Reason::Unsafe, message).next(format!(
+            "bring its data back, or remove {name} and then add the empty node: it comes back under a new id"
+        )))
     }
 
     async fn replace(&self, old_name: &str, newcomer: &Newcomer) -> Result<ChangeProgress, Fault> {
@@ -110,7 +133,10 @@ impl Changing {
             (None, _) => self.require_member(old_name)?.0,
         };
         let new = match before {
-            Some((new, _)) => new,
+            Some((new, _)) => {
+                self.is_still_itself(new, newcomer).await?;
+                new
+            }
             None => {
                 let change = Change::Replace { old, new: newcomer.in_layout() };
                 let findings = self.preflight(newcomer, &change, Some(old)).await;

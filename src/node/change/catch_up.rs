@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::Changing;
 use crate::{
+    node::status,
     types::NodeId,
     wire::{
         Fault, Reason,
@@ -33,6 +34,7 @@ impl Changing {
     /// Follows the learner `id` until its lag has been small for a while, telling how it goes.
     pub async fn catch_up(&self, id: NodeId) -> Result<(), Fault> {
         let begun = Instant::now();
+        let heartbeat = self.node.settings().config.heartbeat;
         let mut steady = 0;
         let mut before = Seen::default();
         let mut moved = Instant::now();
@@ -48,7 +50,9 @@ impl Changing {
             }
             let last = metrics.last_log_index.unwrap_or(0);
             let lag = last.saturating_sub(seen.matched.unwrap_or(0));
-            let close = seen.matched.is_some() && lag <= LAG;
+            // One that died with the whole log behind it has no lag either.
+            let answers = status::last_answer(&metrics, id).is_some_and(|ago| ago <= heartbeat * 3);
+            let close = seen.matched.is_some() && lag <= LAG && answers;
             steady = if close { steady + 1 } else { 0 };
             let phase = if transfer.is_some() { Phase::Snapshot } else { Phase::Log };
             let total = transfer.map_or(0, |t| t.total);

@@ -10,6 +10,7 @@
 mod add;
 mod address;
 mod catch_up;
+mod hearing;
 mod preflight;
 mod promote;
 mod remove;
@@ -46,10 +47,6 @@ const PROGRESS_QUEUE: usize = 64;
 
 /// How long a change waits for another one to take its second step.
 const SETTLING: Duration = Duration::from_secs(5);
-
-/// How long a change waits for voters that have not answered, and how often it looks.
-const HEARING: Duration = Duration::from_secs(1);
-const LOOK: Duration = Duration::from_millis(20);
 
 /// Nodes that a change on this leader is about: a second one about the same node is refused.
 #[derive(Clone, Default)]
@@ -109,7 +106,6 @@ impl Node {
             return Err(replica.leadership.no_quorum());
         }
         settled(&replica).await?;
-        hear_all(&replica).await;
         self.begin_without_quorum(names, etag, validate_only)
     }
 
@@ -140,19 +136,6 @@ fn seen_by(etag: &str, metrics: &Metrics) -> Result<Option<LogId>, Fault> {
     }
 }
 
-/// Waits a moment for voters that have not answered this leader. One that has just been elected has heard of nobody yet,
-/// and would judge a healthy cluster by that.
-async fn hear_all(replica: &Replica) {
-    let silent = || status::layout(&replica.leadership.metrics()).voters().any(|node| !node.healthy);
-    let heard = async {
-        while silent() {
-            tokio::time::sleep(LOOK).await;
-        }
-    };
-    // Whoever is still silent then counts as not answering.
-    let _ = tokio::time::timeout(HEARING, heard).await;
-}
-
 /// Waits until no other change is between its two steps: one that a leader left there is finished by the next leader,
 /// and the command that began it, given again, should find it done.
 async fn settled(replica: &Replica) -> Result<(), Fault> {
@@ -177,8 +160,20 @@ impl Changing {
         self.seen.or(*self.metrics().membership_config.log_id())
     }
 
-    fn layout(&self) -> Layout {
-        status::layout(&self.metrics())
+    /// Whether a change is between its two steps.
+    fn is_joint(&self) -> bool {
+        self.metrics().membership_config.get_joint_config().len() > 1
+    }
+
+    /// The membership, and who of it answers now.
+    async fn listen(&self) -> Layout {
+        hearing::listen(&self.replica, Duration::ZERO).await
+    }
+
+    /// The membership, and who of it answered within the leader's lease. For a promotion, which costs no quorum: with
+    /// the old voters' quorum alive and the learner beside it, the new voters' is alive as well.
+    async fn listen_leniently(&self) -> Layout {
+        hearing::listen(&self.replica, self.node.settings().config.election_timeout_max).await
     }
 
     /// The member of this name, whatever its case.
@@ -206,7 +201,7 @@ impl Changing {
         let metrics = self.metrics();
         ChangeProgress {
             phase: phase.into(),
-            tolerance: Some(status::tolerance(&status::layout(&metrics).tolerance())),
+            tolerance: Some(status::tolerance(&status::layout(&metrics, status::REACHABLE).tolerance())),
             etag: status::etag(&metrics),
             ..Default::default()
         }
@@ -237,7 +232,7 @@ impl Changing {
         match failed {
             None => Ok(()),
             // What is judged half way of another change says nothing about the time after it.
-            Some(_) if self.layout().is_joint() => Err(step::under_way()),
+            Some(_) if self.is_joint() => Err(step::under_way()),
             Some(check) => {
                 let message = format!("refused by the check `{}`: {}", check.name, check.detail);
                 Err(Fault::new(Reason::Unsafe, message).next(check.hint))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Changing, verdict_check};
 use crate::{
-    membership::{Change, Node as LayoutNode, judge},
+    membership::{Change, Layout, Node as LayoutNode, judge},
     node::{Identity, join, status},
     types::{NodeId, NodeName, Zone},
     wire::{Address, Fault, admin::Check, raft::InspectResponse},
@@ -66,16 +66,18 @@ impl Changing {
         let answer = join::inspect(&self.node, &newcomer.address, dial).await;
         let answered_at = self.node.clock().now_ms();
         checks.push(answers(newcomer, &answer));
+        // After the call, which may have taken seconds: a voter that died meanwhile is no fault of the newcomer.
+        let layout = self.listen().await;
         let mut adopted = None;
         if let Ok(found) = answer {
             adopted = self.adopted_before(newcomer, &found);
             checks.push(self.empty(newcomer, &found, adopted));
             checks.push(version(&found));
-            checks.push(self.reaches_voters(&found));
+            checks.push(self.reaches_voters(&found, &layout));
             checks.push(clock(&found, asked_at, answered_at));
             checks.push(self.disk(&found));
         }
-        checks.push(verdict_check(judge(&self.layout(), change), false));
+        checks.push(verdict_check(judge(&layout, change), false));
         Findings { checks, adopted }
     }
 
@@ -141,13 +143,13 @@ impl Changing {
         check("empty node", result)
     }
 
-    fn reaches_voters(&self, found: &InspectResponse) -> Check {
+    fn reaches_voters(&self, found: &InspectResponse, layout: &Layout) -> Check {
         let own = &self.replica.identity;
         for (id, address) in self.other_voters() {
             let Some(dialled) = found.dialled.iter().find(|dialled| dialled.address == address) else { continue };
             if !dialled.reachable {
-                // A voter that is down for everybody is no fault of the newcomer.
-                if self.layout().node(id).is_some_and(|node| !node.healthy) {
+                // Nor does this leader.
+                if layout.node(id).is_some_and(|node| !node.healthy) {
                     continue;
                 }
                 let detail = format!("it does not reach {address}: {}", dialled.detail);

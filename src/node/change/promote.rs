@@ -54,7 +54,7 @@ impl Changing {
         let waiting = self.node.inner.ready_learners.wait(id);
         let mut tries = 0;
         loop {
-            if self.is_voter(id) && !self.layout().is_joint() {
+            if self.is_voter(id) && !self.is_joint() {
                 return Ok(());
             }
             let result = self.promote_all(&waiting).await;
@@ -68,7 +68,7 @@ impl Changing {
 
     async fn promote_all(&self, waiting: &Waiting) -> Result<(), Fault> {
         let based_on = *self.metrics().membership_config.log_id();
-        let layout = self.layout();
+        let layout = self.listen_leniently().await;
         let verdict = verdict_check(judge(&layout, &Change::Promote(waiting.id)), false);
         if !verdict.ok {
             let message = format!("the node was not promoted: {}", verdict.detail);
@@ -82,7 +82,7 @@ impl Changing {
     }
 
     fn may_pass(&self, fault: &Fault) -> bool {
-        matches!(fault.reason, Reason::EtagMismatch | Reason::ChangeInProgress) || self.layout().is_joint()
+        matches!(fault.reason, Reason::EtagMismatch | Reason::ChangeInProgress) || self.is_joint()
     }
 }
 

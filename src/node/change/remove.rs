@@ -18,7 +18,7 @@ impl Node {
     pub async fn remove_node(&self, request: RemoveNodeRequest) -> Result<Progress, Fault> {
         let (changing, progress) = self.begin_change(&[&request.name], &request.etag, request.validate_only).await?;
         let (id, _) = changing.require_member(&request.name)?;
-        let check = verdict_check(judge(&changing.layout(), &Change::Remove(id)), request.accept_lower_tolerance);
+        let check = verdict_check(judge(&changing.listen().await, &Change::Remove(id)), request.accept_lower_tolerance);
         if check.ok {
             changing.step_aside_if(id).await?;
         }
@@ -39,7 +39,8 @@ impl Node {
         let (changing, progress) = self.begin_change(&[&request.name], &request.etag, request.validate_only).await?;
         let (id, _) = changing.require_member(&request.name)?;
         if !promote {
-            let check = verdict_check(judge(&changing.layout(), &Change::Demote(id)), request.accept_lower_tolerance);
+            let check =
+                verdict_check(judge(&changing.listen().await, &Change::Demote(id)), request.accept_lower_tolerance);
             if check.ok {
                 changing.step_aside_if(id).await?;
             }
@@ -58,7 +59,7 @@ impl Node {
 impl Changing {
     async fn remove(&self, id: NodeId, request: &RemoveNodeRequest) -> Result<ChangeProgress, Fault> {
         let based_on = self.guard();
-        let verdict = judge(&self.layout(), &Change::Remove(id));
+        let verdict = judge(&self.listen().await, &Change::Remove(id));
         self.checked(vec![verdict_check(verdict, request.accept_lower_tolerance)])?;
         if self.validate_only {
             return Ok(self.done("the check passed; nothing was changed"));
@@ -76,7 +77,7 @@ impl Changing {
         if self.is_voter(id) {
             return Ok(self.done(format!("{} is a voter already: nothing was left to do", request.name)));
         }
-        self.checked(vec![verdict_check(judge(&self.layout(), &Change::Promote(id)), false)])?;
+        self.checked(vec![verdict_check(judge(&self.listen_leniently().await, &Change::Promote(id)), false)])?;
         if self.validate_only {
             return Ok(self.done("the check passed; nothing was changed"));
         }
@@ -90,7 +91,7 @@ impl Changing {
             return Ok(self.done(format!("{} is a learner already: nothing was left to do", request.name)));
         }
         let based_on = self.guard();
-        let verdict = judge(&self.layout(), &Change::Demote(id));
+        let verdict = judge(&self.listen().await, &Change::Demote(id));
         self.checked(vec![verdict_check(verdict, request.accept_lower_tolerance)])?;
         if self.validate_only {
             return Ok(self.done("the check passed; nothing was changed"));

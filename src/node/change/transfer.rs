@@ -5,7 +5,7 @@ use std::time::Duration;
 use openraft::async_runtime::WatchReceiver;
 use tokio::time::Instant;
 
-use super::Changing;
+use super::{Changing, hearing};
 use crate::{
     node::{Node, replica::Replica},
     types::NodeId,
@@ -35,7 +35,7 @@ impl Node {
             "" => replica.best_successor(&[]).ok_or_else(|| {
                 Fault::new(Reason::Unsafe, "no other voter answers").next("add a voter, or bring one back")
             })?,
-            name => successor(&replica, name)?,
+            name => successor(&replica, name).await?,
         };
         if to == replica.identity.node_id {
             return Ok(TransferLeadershipResponse {
@@ -59,7 +59,7 @@ impl Changing {
     }
 }
 
-fn successor(replica: &Replica, name: &str) -> Result<NodeId, Fault> {
+async fn successor(replica: &Replica, name: &str) -> Result<NodeId, Fault> {
     let metrics = replica.leadership.metrics();
     let mut members = metrics.membership_config.nodes();
     let Some((id, _)) = members.find(|(_, member)| member.name.eq_ignore_ascii_case(name)) else {
@@ -73,8 +73,7 @@ fn successor(replica: &Replica, name: &str) -> Result<NodeId, Fault> {
         return Err(Fault::new(Reason::Unsafe, format!("{name} is a learner, and learners cannot lead"))
             .next(format!("promote it first: chat-admin promote {name}")));
     }
-    let layout = crate::node::status::layout(&metrics);
-    if layout.node(*id).is_none_or(|node| !node.healthy) {
+    if hearing::listen(replica, Duration::ZERO).await.node(*id).is_none_or(|node| !node.healthy) {
         return Err(
             Fault::new(Reason::Unsafe, format!("{name} does not answer")).next("choose another, or bring it back")
         );
