@@ -276,6 +276,16 @@ async fn malformed_metadata_is_named() {
 }
 
 #[tokio::test]
+async fn a_client_that_means_another_cluster_is_refused_by_name() {
+    let door = Door::open().await;
+    let mut request = door.alice.signed(chat::ListConversationsRequest::default());
+    request.metadata_mut().insert(metadata::CLUSTER, "another".parse().unwrap());
+    let answer = ConversationServiceClient::new(door.channel.clone()).list_conversations(request).await;
+    let fault = refused("another cluster", answer.map(drop), Reason::WrongCluster, Code::PermissionDenied);
+    assert!(fault.message.contains("not another"), "{fault:?}");
+}
+
+#[tokio::test]
 async fn a_directory_and_a_port_belong_to_one_node() {
     let cluster = Cluster::of(1).start().await;
     let address = cluster.address(1);
@@ -293,7 +303,12 @@ async fn a_directory_and_a_port_belong_to_one_node() {
 #[tokio::test]
 async fn bad_names_and_addresses_of_nodes_are_refused_before_any_log_entry() {
     let cluster = Cluster::of(1).start().await;
-    let before = cluster.membership(1);
+    cluster.accounts(["alice"]).await;
+    let before = common::eventually("everything written is known to be committed", async || {
+        let now = cluster.membership(1);
+        if now.commit_index == now.nodes[0].matched_index { Ok(now) } else { Err(cluster.status()) }
+    })
+    .await;
     let ask = |name: &str, address: &str, zone: &str| {
         let (name, address, zone) = (name.to_owned(), address.to_owned(), zone.to_owned());
         cluster.try_add_node(AddNodeRequest { name, address, zone, ..Default::default() }, |_| {})

@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tonic::{Status, transport::Channel};
+use tonic::{Request, Status, metadata::AsciiMetadataValue, transport::Channel};
 
 use super::{
     Settings, discovery,
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     types::{Clock, Entropy, RequestId},
-    wire::{Address, Dialer, Fault, Profile, Reason, cluster::GetMembershipResponse},
+    wire::{Address, Dialer, Fault, Profile, Reason, cluster::GetMembershipResponse, metadata},
 };
 
 /// Channels kept open at most: addresses that left the membership give way.
@@ -121,7 +121,7 @@ impl Cluster {
                     self.known().view.leader_served(&address);
                     return Ok(answer);
                 }
-                Err(fault) if !fault.reason.is_transient() => return Err(fault),
+                Err(fault) if !is_worth_another_try(&fault) => return Err(fault),
                 Err(fault) => {
                     let redirected = self.known().view.leader_failed(&address, &fault);
                     hops = if redirected { hops + 1 } else { 0 };
@@ -167,7 +167,7 @@ impl Cluster {
                     self.known().favourite = Some(address.clone());
                     return Ok((answer, address));
                 }
-                Err(fault) if !fault.reason.is_transient() => return Err(fault),
+                Err(fault) if !is_worth_another_try(&fault) => return Err(fault),
                 Err(fault) => {
                     self.roam();
                     // Another node would not serve a limited account sooner.
@@ -223,6 +223,17 @@ impl Cluster {
     /// The cluster's id; empty before any node has told it.
     pub fn id(&self) -> String {
         self.known().view.cluster_id().to_owned()
+    }
+
+    /// A request to a node of this cluster: one of another cluster, that stands where ours stood, refuses it.
+    pub(super) fn request<Q>(&self, message: Q) -> Request<Q> {
+        let mut request = Request::new(message);
+        if let Ok(id) = self.known().view.cluster_id().parse::<AsciiMetadataValue>()
+            && !id.is_empty()
+        {
+            request.metadata_mut().insert(metadata::CLUSTER, id);
+        }
+        request
     }
 
     /// The clock it was given.
@@ -312,4 +323,9 @@ impl Cluster {
         // A panic elsewhere leaves at worst an older view, which calls put right.
         self.shared.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the same call may succeed later, or on another node.
+fn is_worth_another_try(fault: &Fault) -> bool {
+    fault.reason.is_transient() || fault.reason == Reason::WrongCluster
 }

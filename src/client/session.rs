@@ -300,7 +300,7 @@ impl Session {
 
     /// A request that bears the session's token.
     pub(super) fn signed<Q>(&self, message: Q) -> Request<Q> {
-        let mut request = Request::new(message);
+        let mut request = self.cluster.request(message);
         request.metadata_mut().insert(metadata::AUTHORIZATION, self.authorization.clone());
         request
     }
@@ -321,7 +321,7 @@ impl Caller<'_> {
         Fut: Future<Output = Result<Response<R>, Status>>,
     {
         let attempt = |channel, patience| {
-            let mut request = Request::new(message.clone());
+            let mut request = self.cluster.request(message.clone());
             request.set_timeout(patience);
             if let Some(authorization) = self.authorization {
                 request.metadata_mut().insert(metadata::AUTHORIZATION, authorization.clone());

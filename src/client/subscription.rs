@@ -197,7 +197,7 @@ impl Subscription {
                 self.refusals += 1;
                 self.refusals < REFUSALS
             }
-            Reason::Internal => true,
+            Reason::Internal | Reason::WrongCluster => true,
             reason => reason.is_transient(),
         };
         if !goes_on {

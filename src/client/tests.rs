@@ -246,6 +246,21 @@ async fn a_call_without_a_deadline_of_its_own_does_not_hang_on_a_silent_leader()
 }
 
 #[tokio::test]
+async fn a_node_of_another_cluster_is_left_for_one_of_ours() {
+    let [n1, n2] = Fake::cluster().await;
+    let session = session(&[&n1]);
+    for node in [&n1, &n2] {
+        let foreign = Fault::new(Reason::WrongCluster, "the node x belongs to cluster other, not fake");
+        node.script(|script| script.turns.push_back(Turn::Refuse(foreign)));
+    }
+    session.send(&bob(), "hello").await.unwrap();
+    session.inbox(false, 1, "").await.unwrap();
+    let asked = [&n1, &n2].map(|node| node.script(|script| script.metadata.clone())).concat();
+    assert!(asked.len() > 2, "some refused");
+    assert!(asked.iter().all(|map| map.get("x-chat-cluster").unwrap() == "fake"), "{asked:?}");
+}
+
+#[tokio::test]
 async fn reads_say_how_fresh_they_must_be_and_how_long_they_wait() {
     let n1 = Fake::start(1).await;
     let session = session(&[&n1]);

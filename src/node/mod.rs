@@ -154,6 +154,18 @@ impl Node {
         }
     }
 
+    /// Refuses a caller that means another cluster: it found this node where one of its own used to be. A node of no
+    /// cluster refuses in its own way.
+    pub fn belongs_to(&self, cluster_id: &str) -> Result<(), Fault> {
+        let Ok(replica) = self.replica() else { return Ok(()) };
+        let own = &replica.identity;
+        if own.cluster_id == cluster_id {
+            return Ok(());
+        }
+        let message = format!("the node {} belongs to cluster {}, not {cluster_id}", own.name, own.cluster_id);
+        Err(Fault::new(Reason::WrongCluster, message).next("check the addresses that were given"))
+    }
+
     fn replica(&self) -> Result<Arc<Replica>, Fault> {
         let replica = self.inner.replica.read().unwrap_or_else(PoisonError::into_inner).clone();
         replica.ok_or_else(|| match &*self.inner.exit.borrow() {

@@ -21,6 +21,8 @@ pub(super) struct Call {
     pub consistency: Consistency,
     /// Where it comes from, if the connection tells.
     pub origin: Option<Origin>,
+    /// The cluster that the caller means, if it says.
+    pub cluster: Option<String>,
     deadline: Instant,
     session: Option<SessionKey>,
 }
@@ -31,6 +33,7 @@ impl Call {
         Ok(Self {
             consistency: consistency(text(metadata, metadata::CONSISTENCY)?, text(metadata, metadata::MIN_INDEX)?)?,
             origin: None,
+            cluster: text(metadata, metadata::CLUSTER)?.map(str::to_owned),
             deadline: Instant::now() + patience(text(metadata, "grpc-timeout")?)?,
             session: session(text(metadata, metadata::AUTHORIZATION)?)?,
         })

@@ -103,6 +103,7 @@ impl Desk {
         let origin = request.remote_addr().map(|address| Origin::of(address.ip()));
         let answer = self.answer_always(method, request, |desk, call, request| async move {
             desk.rates.request(origin)?;
+            desk.is_meant(&call)?;
             let call = call.from(origin);
             work(desk, call, request).await
         });
@@ -131,6 +132,14 @@ impl Desk {
                 debug!(method, reason = fault.reason.as_str(), message = %fault.message, "refused");
                 Err(fault.into())
             }
+        }
+    }
+
+    /// A client that finds this node where one of its own cluster used to be must not take its word.
+    fn is_meant(&self, call: &Call) -> Result<(), Fault> {
+        match &call.cluster {
+            Some(meant) => self.node.belongs_to(meant),
+            None => Ok(()),
         }
     }
 

@@ -9,7 +9,7 @@ pub const INDEX: &str = "x-chat-index";
 /// `Bearer` and a session's token.
 pub const AUTHORIZATION: &str = "authorization";
 
-/// Between peers: the cluster's id.
+/// The id of the cluster that the caller means: between peers always, from a client once it knows.
 pub const CLUSTER: &str = "x-chat-cluster";
 /// Between peers: the cluster's epoch, raised by an offline recovery.
 pub const EPOCH: &str = "x-chat-epoch";

@@ -111,7 +111,7 @@ async fn a_message_keeps_its_request_id_until_its_fate_is_certain() {
     node.script(|script| script.turns.extend(vec![Turn::Hang; 9]));
     assert!(matches!(outbox.deliver(&session, &kept).await.unwrap(), Delivery::Waiting(_)));
     for reason in [Reason::SessionInvalid, Reason::Internal, Reason::WrongCluster] {
-        node.script(|script| script.turns = [Turn::Refuse(Fault::new(reason, "no"))].into());
+        node.script(|script| script.turns = vec![Turn::Refuse(Fault::new(reason, "no")); 99].into());
         let delivery = outbox.deliver(&session, &kept).await.unwrap();
         assert!(matches!(delivery, Delivery::Waiting(_)), "{reason:?} says nothing about the attempt before");
     }
