@@ -364,7 +364,7 @@ pub struct Bench {
     /// How many send at the same time, each waiting for its acknowledgement.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub clients: u32,
-    /// For how long.
+    /// For how long, unless ctrl-c ends it sooner.
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub duration: Duration,
     /// How many accounts they share. Default: one for each client, 16 at most.
@@ -376,6 +376,9 @@ pub struct Bench {
     /// Bytes in each message.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=32_768))]
     pub bytes: u32,
+    /// Leave the accounts and their messages in place, to fill a cluster.
+    #[arg(long)]
+    pub keep: bool,
 }
 
 fn cursor(text: &str) -> Result<Cursor, String> {

@@ -8,6 +8,7 @@ use std::{
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::{Desk, args::Bench, histogram::Histogram};
 use crate::{
@@ -56,12 +57,14 @@ pub(super) async fn run(mut desk: Desk, args: Bench) -> Result<()> {
     let accounts = sign_up(&clusters, count, &password).await?;
     desk.output().talk(format!("{} clients sending for {}", args.clients, humantime::format_duration(args.duration)));
     let (tally, elapsed) = measure(&clusters, &accounts, &args).await?;
-    // Left behind, they would only take up names.
-    stream::iter(&accounts)
-        .for_each_concurrent(AT_ONCE, |account| async {
-            let _ = account.session.delete_account(&password, true).await;
-        })
-        .await;
+    if !args.keep {
+        // Left behind, they would only take up names.
+        stream::iter(&accounts)
+            .for_each_concurrent(AT_ONCE, |account| async {
+                let _ = account.session.delete_account(&password, true).await;
+            })
+            .await;
+    }
     report(&mut desk, &args, &tally, elapsed)
 }
 
@@ -83,13 +86,21 @@ async fn sign_up(clusters: &[Cluster], count: u32, password: &str) -> Result<Vec
 async fn measure(clusters: &[Cluster], accounts: &[Account], args: &Bench) -> Result<(Tally, Duration)> {
     let begun = Instant::now();
     let until = begun + args.duration;
+    let interrupted = CancellationToken::new();
+    let interrupt = interrupted.clone();
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            interrupt.cancel();
+        }
+    });
     let mut senders = JoinSet::new();
     for number in 0..args.clients as usize {
         let account = &accounts[number % accounts.len()];
         let to = Recipient::Username(accounts[(number + 1) % accounts.len()].name.clone());
         let session = account.session.through(&clusters[number % clusters.len()]);
-        let body = "x".repeat(args.bytes as usize);
-        senders.spawn(send_until(until, session, to, body));
+        let bodies = Bodies::new(u64::from_le_bytes(Entropy::system().bytes()), args.bytes);
+        let sending = Sending { session, to, bodies, until, interrupted: interrupted.clone() };
+        senders.spawn(sending.run());
     }
     let mut total = Tally::new();
     while let Some(tally) = senders.join_next().await {
@@ -100,21 +111,60 @@ async fn measure(clusters: &[Cluster], accounts: &[Account], args: &Bench) -> Re
     Ok((total, begun.elapsed()))
 }
 
-async fn send_until(until: Instant, session: Session, to: Recipient, body: String) -> Tally {
-    let mut tally = Tally::new();
-    loop {
-        let begun = Instant::now();
-        if begun >= until {
-            return tally;
-        }
-        match session.send(&to, &body).await {
-            Ok(_) => tally.latencies.record(begun.elapsed()),
-            Err(fault) => {
-                *tally.faults.entry(fault.reason).or_default() += 1;
-                // A refusal comes back at once: a sender that is refused must not spin.
-                tokio::time::sleep(Duration::from_millis(10)).await;
+/// One client, which sends until its time is over or the measurement is interrupted.
+struct Sending {
+    session: Session,
+    to: Recipient,
+    bodies: Bodies,
+    until: Instant,
+    interrupted: CancellationToken,
+}
+
+impl Sending {
+    async fn run(mut self) -> Tally {
+        let mut tally = Tally::new();
+        loop {
+            let body = self.bodies.next();
+            let begun = Instant::now();
+            if begun >= self.until || self.interrupted.is_cancelled() {
+                return tally;
+            }
+            match self.session.send(&self.to, &body).await {
+                Ok(_) => tally.latencies.record(begun.elapsed()),
+                Err(fault) => {
+                    *tally.faults.entry(fault.reason).or_default() += 1;
+                    // A refusal comes back at once: a sender that is refused must not spin.
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
             }
         }
+    }
+}
+
+/// Texts of random letters, no two alike: what is stored and sent on must not look better than it is because it
+/// compresses well.
+struct Bodies {
+    /// A xorshift generator's state, never zero.
+    state: u64,
+    bytes: u32,
+}
+
+impl Bodies {
+    const LETTERS: &[u8; 64] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .";
+
+    fn new(seed: u64, bytes: u32) -> Self {
+        Self { state: seed | 1, bytes }
+    }
+
+    fn next(&mut self) -> String {
+        (0..self.bytes).map(|_| self.letter()).collect()
+    }
+
+    fn letter(&mut self) -> char {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        char::from(Self::LETTERS[(self.state >> 58) as usize])
     }
 }
 
