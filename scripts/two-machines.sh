@@ -325,9 +325,10 @@ settle() {
     touch "$work/stop"
     kill -INT "$probe"
     wait "$probe" || code=$?
-    while read -r word metric figure; do
-        [[ $word == PASS || $word == FAIL ]] && verdict "$word" "the probe's ledger: $metric" "$figure"
-    done <"$work/probe.out"
+    # `PASS  recovery time  a pause of …`: the columns are two spaces apart.
+    while IFS=$'\t' read -r word metric figure; do
+        verdict "$word" "the probe's ledger: $metric" "$figure"
+    done < <(sed -nE 's/^(PASS|FAIL)  ([^ ]+( [^ ]+)?)  +([^ ].*)$/\1\t\2\t\4/p' "$work/probe.out" | sed -E 's/  +/ /g')
     if ! grep -q '^PASS' "$work/probe.out" || ((code != 0)); then
         verdict FAIL "the probe ends well" "exit $code"
         cat "$work/probe.out" "$work/probe.talk"
