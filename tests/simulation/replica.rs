@@ -3,7 +3,7 @@
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use quorate::{
-    config::{Argon2, NodeConfig, SnapshotPolicy},
+    config::{Argon2, NodeConfig},
     node::{Exit, Node, Settings, StartError},
     server::{self, program},
     storage::{Blocking, DataDir},
@@ -30,6 +30,7 @@ pub async fn run(world: Rc<World>, name: String) {
     *machine.said.borrow_mut() = None;
     if let State::Failed(why) = &ended
         && machine.disks().is_powered()
+        && machine.ailment().is_none()
     {
         world.violation(format!("{name} failed although its disk did not: {why}"));
     }
@@ -37,7 +38,7 @@ pub async fn run(world: Rc<World>, name: String) {
 }
 
 async fn live(world: &Rc<World>, name: &str) -> State {
-    let config = config(name);
+    let config = config(world, name);
     let settings = Settings {
         config: config.clone(),
         clock: world.clock(name),
@@ -86,12 +87,12 @@ async fn start(world: &World, settings: Settings, dir: DataDir, name: &str) -> R
     Node::start_on(settings, dir).await
 }
 
-fn config(name: &str) -> NodeConfig {
+fn config(world: &World, name: &str) -> NodeConfig {
     NodeConfig {
         name: NodeName::new(name).ok(),
         listen: Some(address(name)),
         advertise: Some(address(name)),
-        snapshot: SnapshotPolicy { entries: 60, keep: 10 },
+        snapshot: world.snapshots,
         argon2: Argon2::insecure_for_tests(),
         ..NodeConfig::defaults("/simulated")
     }

@@ -11,7 +11,8 @@ use std::{
 };
 
 use quorate::{
-    storage::testing::SimDisks,
+    config::SnapshotPolicy,
+    storage::testing::{Fault, SimDisks},
     types::{Clock, Entropy},
     wire::{Address, cluster::GetMembershipResponse},
 };
@@ -22,6 +23,8 @@ use crate::{net::PORT, rng::Rng, tame};
 /// Shared between the hosts, the nemesis and the judge. All on one thread.
 pub struct World {
     pub seed: u64,
+    /// When every node snapshots its state.
+    pub snapshots: SnapshotPolicy,
     elapsed_ms: Arc<AtomicU64>,
     machines: BTreeMap<String, Machine>,
     /// Whoever led in a term, as itself said.
@@ -45,10 +48,18 @@ pub struct Machine {
     disks: RefCell<SimDisks>,
     skew_ms: Arc<AtomicI64>,
     starts: Cell<u64>,
+    ailment: Cell<Option<Ailment>>,
     pub stop: Rc<Notify>,
     pub state: RefCell<State>,
     /// What the node said of itself lately.
     pub said: RefCell<Option<GetMembershipResponse>>,
+}
+
+/// What disks suffer from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ailment {
+    Full,
+    Broken,
 }
 
 /// How the process on a machine fares.
@@ -63,12 +74,13 @@ pub enum State {
 }
 
 impl World {
-    pub fn new(seed: u64, names: &[String]) -> Rc<Self> {
+    pub fn new(seed: u64, names: &[String], snapshots: SnapshotPolicy) -> Rc<Self> {
         let machine = |name: &String| {
             let machine = Machine {
                 disks: RefCell::new(SimDisks::new(Rng::of(seed, name).next())),
                 skew_ms: Arc::default(),
                 starts: Cell::new(0),
+                ailment: Cell::default(),
                 stop: Rc::default(),
                 state: RefCell::new(State::Down),
                 said: RefCell::default(),
@@ -77,6 +89,7 @@ impl World {
         };
         Rc::new(Self {
             seed,
+            snapshots,
             elapsed_ms: Arc::default(),
             machines: names.iter().map(machine).collect(),
             leaders: RefCell::default(),
@@ -179,6 +192,41 @@ impl Machine {
     /// A new, empty disk in place of the old one.
     pub fn new_disks(&self, seed: u64) {
         *self.disks.borrow_mut() = SimDisks::new(seed);
+    }
+
+    /// Lets operations on its disks fail until they are healed.
+    pub fn break_disks(&self, fault: Fault) {
+        self.ailment.set(Some(Ailment::Broken));
+        self.disks().fail(Some(fault));
+    }
+
+    /// Leaves this much room on its disks until they are healed.
+    pub fn fill_disks(&self, room: u64) {
+        self.ailment.set(Some(Ailment::Full));
+        let used = self.disks().used_bytes();
+        self.disks().set_capacity(Some(used + room));
+    }
+
+    pub fn heal_disks(&self) {
+        self.disks().fail(None);
+        self.disks().set_capacity(None);
+    }
+
+    /// What its disks have suffered since the process started, healed or not: that may be why it ends.
+    pub fn ailment(&self) -> Option<Ailment> {
+        self.ailment.get()
+    }
+
+    /// Whole disks for a process that is about to start: whatever ends it now is its own. After an error of the
+    /// hardware the machine is booted anew, for until then reads may show what the disk does not hold.
+    pub fn mend_disks(&self) {
+        if self.ailment.take() == Some(Ailment::Broken) && self.disks().is_powered() {
+            self.disks().power_off();
+        }
+        self.heal_disks();
+        if !self.disks().is_powered() {
+            self.disks().power_on();
+        }
     }
 
     pub fn set_skew_ms(&self, ms: i64) {
