@@ -14,10 +14,10 @@ use tokio::time::sleep;
 
 use crate::{
     judge::judge,
-    ledger::Fate,
+    notes::Notes,
     operator::Operator,
     replica,
-    users::{Notes, User},
+    users::User,
     world::{State, World},
 };
 
@@ -270,7 +270,7 @@ impl Cluster {
 
     /// Messages acknowledged so far.
     pub fn acknowledged(&self) -> usize {
-        self.notes.ledger.borrow().count(|fate| matches!(fate, Fate::Acknowledged(_)))
+        self.notes.acknowledged()
     }
 
     /// Lines for people about each machine.

@@ -2,17 +2,23 @@
 //! network, the disks, the clocks and all randomness, from one seed.
 #![allow(dead_code, reason = "the operator's errands are the next step of this suite")]
 
+#[cfg(feature = "seeded-bugs")]
+mod bugs;
 mod cluster;
+mod deeds;
+mod guests;
 mod judge;
-mod ledger;
 mod nemesis;
 mod net;
+mod notes;
 mod operator;
+mod promises;
 mod replica;
 mod rng;
 mod run;
 mod runner;
 mod tame;
+mod tap;
 mod users;
 mod world;
 
@@ -24,7 +30,17 @@ use runner::{apart, figure, number, text};
 #[ignore = "run by the others, in a process of its own"]
 fn one_seed() {
     let seed = number("SIM_SEED", 1);
+    arm();
     run::alone(seed, Plan::default(), run::storm(seed, number("SIM_SECONDS", 20)));
+}
+
+/// Arms the bug that the runner wants to see found, if it is one of those that do.
+fn arm() {
+    #[cfg(feature = "seeded-bugs")]
+    if let Ok(name) = std::env::var(bugs::ARMED) {
+        let bug = quorate::seeded::Bug::named(&name).unwrap_or_else(|| panic!("no bug is called {name}"));
+        assert!(quorate::seeded::arm(bug), "one bug at a time");
+    }
 }
 
 /// The short form, and by `SEEDS`, `SIM_FIRST_SEED` and `SIM_SECONDS` the long one.
