@@ -15,11 +15,11 @@ use tokio::time::sleep;
 use crate::{
     errands::Errands,
     judge::judge,
-    ledger::Fate,
+    notes::Notes,
     operator::Operator,
     replica,
     rng::Rng,
-    users::{Notes, User},
+    users::User,
     world::{State, World},
 };
 
@@ -281,7 +281,7 @@ impl Cluster {
 
     /// Messages acknowledged so far.
     pub fn acknowledged(&self) -> usize {
-        self.notes.ledger.borrow().count(|fate| matches!(fate, Fate::Acknowledged(_)))
+        self.notes.acknowledged()
     }
 
     /// Lines for people about each machine.

@@ -1,13 +1,18 @@
 //! The whole product in one deterministic process: servers, the real client library, operators; simulated are the
 //! network, the disks, the clocks and all randomness, from one seed.
 
+#[cfg(feature = "seeded-bugs")]
+mod bugs;
 mod cluster;
+mod deeds;
 mod errands;
+mod guests;
 mod judge;
-mod ledger;
 mod nemesis;
 mod net;
+mod notes;
 mod operator;
+mod promises;
 mod replica;
 mod rng;
 mod run;
@@ -15,6 +20,7 @@ mod runner;
 mod scenarios;
 mod stage;
 mod tame;
+mod tap;
 mod users;
 mod world;
 
@@ -26,10 +32,20 @@ use runner::{Range, apart, cores, figure, number, text};
 #[ignore = "run by the others, in a process of its own"]
 fn one_seed() {
     let seed = number("SIM_SEED", 1);
+    arm();
     run::alone(seed, Plan::drawn(seed), run::storm(seed, number("SIM_SECONDS", 20)));
 }
 
-/// The short form; by its environment the long one, which `scripts/simulate` sets.
+/// Arms the bug that the runner wants to see found, if it is one of those that do.
+fn arm() {
+    #[cfg(feature = "seeded-bugs")]
+    if let Ok(name) = std::env::var(bugs::ARMED) {
+        let bug = quorate::seeded::Bug::named(&name).unwrap_or_else(|| panic!("no bug is called {name}"));
+        assert!(quorate::seeded::arm(bug), "one bug at a time");
+    }
+}
+
+/// The short form, and by `SEEDS`, `SIM_FIRST_SEED` and `SIM_SECONDS` the long one.
 #[test]
 fn every_promise_holds_under_every_mix_of_faults() {
     let range = Range {

@@ -14,6 +14,7 @@ use turmoil::net::TcpListener;
 
 use crate::{
     net::{PORT, dialer, incoming},
+    tap::Tap,
     world::{State, World, address},
 };
 
@@ -46,6 +47,7 @@ async fn live(world: &Rc<World>, name: &str) -> State {
         dialer: dialer(),
         blocking: Blocking::Inline,
     };
+    world.promises.check_disk(name, &world.machine(name).disks());
     let listener = match TcpListener::bind(("0.0.0.0", PORT)).await {
         Ok(listener) => listener,
         Err(error) => return State::Failed(format!("no port: {error}")),
@@ -58,7 +60,8 @@ async fn live(world: &Rc<World>, name: &str) -> State {
     };
     let (stop, stopping) = oneshot::channel::<()>();
     let shutdown = async { drop(stopping.await) };
-    let serving = server::serve(node.clone(), &config, incoming(listener), program::peers(&node), shutdown);
+    let peers = program::peers_by(Tap::new(node.peer_service(), world.promises.clone(), name), &node);
+    let serving = server::serve(node.clone(), &config, incoming(listener), peers, shutdown);
     let stopped = async {
         world.machine(name).stop.notified().await;
         node.stop().await;
@@ -100,11 +103,12 @@ fn config(world: &World, name: &str) -> NodeConfig {
 
 /// Notes what the node says of itself, and holds it against what others have said.
 async fn observe(world: &World, name: &str, node: &Node) {
-    let mut applied = 0;
+    let (mut applied, mut promised) = (0, 0);
     loop {
         let said = node.membership();
         if said.leader_id != 0 && said.leader_id == said.answered_by_id {
             world.note_leader(said.term, said.leader_id);
+            world.note_voters(&said);
         }
         if said.answered_by_id == 0 {
             // Not a member yet, or no longer: it has nothing to say.
@@ -114,7 +118,12 @@ async fn observe(world: &World, name: &str, node: &Node) {
         if said.applied_index < applied {
             world.violation(format!("{name} went back from index {applied} to {}", said.applied_index));
         }
-        applied = said.applied_index;
+        if said.term < promised {
+            world.violation(format!("{name} is in term {} after it had promised term {promised}", said.term));
+        }
+        world.note_id(name, said.answered_by_id);
+        // What it promises from here on, it may tell of at the next look.
+        (applied, promised) = (said.applied_index, world.promises.term(name));
         *world.machine(name).said.borrow_mut() = Some(said);
         sleep(Duration::from_millis(20)).await;
     }

@@ -13,7 +13,6 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use crate::{
     cluster::{Cluster, PANICS, Plan},
-    ledger::Fate,
     nemesis::Nemesis,
     tame,
 };
@@ -80,12 +79,11 @@ pub fn storm(seed: u64, seconds: u64) -> impl FnOnce(&mut Cluster) + Send {
 }
 
 fn verdict(seed: u64, cluster: &Cluster, trace: &Trace) -> String {
-    let ledger = cluster.notes.ledger.borrow();
+    let notes = &cluster.notes;
     let mut told = format!("seed={seed} trace={} simulated_ms={}", trace.hash(), cluster.elapsed().as_millis());
-    let acknowledged = ledger.count(|fate| matches!(fate, Fate::Acknowledged(_)));
-    let refused = ledger.count(|fate| *fate == Fate::Refused);
+    let (sent, acknowledged, refused) = (notes.sent(), notes.acknowledged(), notes.refused());
     let terms = cluster.world.terms_led();
-    let _ = write!(told, " sent={} acknowledged={acknowledged} refused={refused} terms={terms}", ledger.attempts.len());
+    let _ = write!(told, " sent={sent} acknowledged={acknowledged} refused={refused} terms={terms}");
     for (what, count) in cluster.world.counts() {
         let _ = write!(told, " {}={count}", what.replace(' ', "_"));
     }

@@ -7,7 +7,6 @@ use quorate::wire::{Reason, admin::change_progress::Phase};
 use crate::{
     cluster::{Cluster, Plan},
     errands::Errand,
-    ledger::Fate,
     runner::scenario,
 };
 
@@ -85,13 +84,7 @@ fn a_minority_with_the_old_leader_acknowledges_nothing_and_loses_nothing() {
             outside.iter().for_each(|b| cluster.cut_both(a, b));
         }
         another_leader(cluster, &leader);
-        let of_alice = |cluster: &Cluster| {
-            let ledger = cluster.notes.ledger.borrow();
-            let told = |attempt: &&crate::ledger::Attempt| {
-                attempt.from == "alice" && matches!(attempt.fate, Fate::Acknowledged(_))
-            };
-            ledger.attempts.iter().filter(told).count()
-        };
+        let of_alice = |cluster: &Cluster| cluster.notes.acknowledged_to("alice");
         let before = of_alice(cluster);
         cluster.goes_on(30);
         cluster.run_for(Duration::from_secs(3));
