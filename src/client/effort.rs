@@ -6,7 +6,10 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, ConnectError, Status};
 
 use super::{Settings, backoff::Backoff};
-use crate::wire::{Address, Fault, Reason};
+use crate::{
+    seeded::{self, Bug},
+    wire::{Address, Fault, Reason},
+};
 
 /// Longest time that one attempt is given at first; doubled whenever one runs out, so that a slow but healthy cluster
 /// is not asked in vain for ever.
@@ -108,7 +111,7 @@ impl Effort {
     fn give_up(&mut self) -> Fault {
         let whole = seconds(self.whole);
         let last = self.last.take().unwrap_or_else(|| Fault::new(Reason::Timeout, "no node was asked in time"));
-        if self.kind == Kind::Read || !self.unanswered {
+        if self.kind == Kind::Read || !self.unanswered || seeded::is(Bug::TimeoutIsRefusal) {
             let message = format!("gave up after {whole}: {}", last.message);
             return Fault { message, ..last };
         }

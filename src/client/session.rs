@@ -51,7 +51,16 @@ pub struct Session {
 impl Session {
     /// Creates an account. Does not sign in.
     pub async fn register(cluster: &Cluster, username: &str, password: &str) -> Result<chat::Account, Fault> {
-        let request_id = cluster.request_id();
+        Self::register_as(cluster, cluster.request_id(), username, password).await
+    }
+
+    /// Creates an account under a request_id of the caller's, to repeat an attempt whose outcome is unknown.
+    pub async fn register_as(
+        cluster: &Cluster,
+        request_id: RequestId,
+        username: &str,
+        password: &str,
+    ) -> Result<chat::Account, Fault> {
         let request = chat::CreateAccountRequest {
             request_id: request_id.to_string(),
             username: username.to_owned(),

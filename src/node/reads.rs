@@ -20,6 +20,7 @@ use crate::{
         Raft, StateMeta,
         network::{Identity, stamp},
     },
+    seeded::{self, Bug},
     storage::{self, Blocking, StateSlot, StateView, kv::Read},
     types::{Consistency, NodeId, limits},
     wire::{
@@ -71,6 +72,8 @@ impl Reader {
     ) -> Result<(T, u64), Fault> {
         let deadline = Instant::now() + patience;
         match consistency {
+            Consistency::Linearizable if seeded::is(Bug::StaleRead) => {}
+            Consistency::AtLeast(_) if seeded::is(Bug::OwnWritesUnseen) => {}
             Consistency::Linearizable => {
                 let index = self.read_index(deadline).await?;
                 self.wait_applied(index, deadline).await?;
@@ -188,6 +191,9 @@ impl Asker {
     }
 
     async fn ask_here(&self) -> Answer {
+        if seeded::is(Bug::UnconfirmedLeader) {
+            return Ok(self.leadership.metrics().last_applied.map_or(0, |id| id.index()));
+        }
         let round = tokio::time::timeout(ROUND, self.raft.get_read_log_id(ReadPolicy::ReadIndex)).await;
         match round {
             Ok(Ok((read, _))) => Ok(read.index()),

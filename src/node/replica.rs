@@ -18,6 +18,7 @@ use crate::{
         Cuts, LogStore, PeerNetworkFactory, Raft, Serving, StateMachine, StateMeta,
         network::{AddressBook, Transfers},
     },
+    seeded::{self, Bug},
     storage::{DataDir, LogFile, StateSlot, StorageError},
     types::NodeId,
 };
@@ -241,7 +242,7 @@ fn raft_config(cluster_id: &str, config: &NodeConfig) -> Result<Config, ReplicaE
         // A leader that is started again as such does not know how far its own term was committed: until the others have
         // answered for its whole log, openraft would confirm reads at the first entry of the term, so that they miss
         // what was acknowledged. A new election begins with an entry of its own, which comes after all of that.
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(seeded::is(Bug::LeaderRestore)),
         // A log that went back is damage, not something to repair silently.
         allow_log_reversion: Some(false),
         ..Config::default()

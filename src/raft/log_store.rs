@@ -20,6 +20,7 @@ use super::{
     types::{CommittedLeaderId, Entry, EntryPayload, LogId, Member, Membership, TypeConfig, Vote},
 };
 use crate::{
+    seeded::{self, Bug},
     storage::{Done, LogFile, StorageError},
     types::NodeId,
     wire::raft as pb,
@@ -205,7 +206,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
-        self.vote()
+        if seeded::is(Bug::ForgetVote) { Ok(None) } else { self.vote() }
     }
 
     /// Bounded by bytes, so that one message to a follower stays within its limit.
@@ -228,6 +229,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         let value = Bytes::from(convert::vote(vote).encode_to_vec());
+        if seeded::is(Bug::VoteBeforeFsync) {
+            self.file.set_lazily(VOTE, value);
+            return Ok(());
+        }
         durable(|done| self.file.set(VOTE, value, done)).await
     }
 

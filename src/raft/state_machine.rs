@@ -29,10 +29,12 @@ use super::{
 };
 use crate::{
     machine::{self, Effect},
+    seeded::{self, Bug},
     storage::{
         Blocking, Durable, StateSlot, StateView, StorageError, archive,
         kv::{Read, Write},
     },
+    types::Clock,
     wire::{raft as pb, store},
 };
 
@@ -144,7 +146,9 @@ impl StateMachine {
         for entry in entries {
             index = entry.log_id.index();
             let decided = apply_entry(&mut batch, &entry, &mut effects)?;
-            StateMeta::write_applied(&mut batch, &entry.log_id)?;
+            if !seeded::is(Bug::ApplyTwice) || index.is_multiple_of(8) {
+                StateMeta::write_applied(&mut batch, &entry.log_id)?;
+            }
             decisions.push(Decisions(decided));
         }
         batch.commit(Durable::No)?;
@@ -182,8 +186,11 @@ fn apply_entry(
         }
         Payload::Normal(proposal) => {
             let index = entry.log_id.index();
-            let commands = store::CommandBatch::decode(proposal.0.clone())
+            let mut commands = store::CommandBatch::decode(proposal.0.clone())
                 .map_err(|error| StorageError::damaged(format!("the commands of log entry {index}"), error))?;
+            if seeded::is(Bug::LocalClock) {
+                commands.time_ms = Clock::system().now_ms();
+            }
             let applied = machine::apply(batch, index, &commands)?;
             effects.extend(applied.effects);
             Ok(applied.outcomes)
@@ -251,6 +258,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 SnapshotData::View(view) => copy(&slot, view)?,
             };
             slot.install(loaded)?;
+            if seeded::is(Bug::SnapshotWithoutMembership) {
+                let mut batch = slot.current().begin()?;
+                batch.delete(MEMBERSHIP)?;
+                batch.commit(Durable::Yes)?;
+            }
             let found = StateMeta::read(&slot.current().view()?)?;
             if found.applied != expected.last_log_id {
                 return Err(StorageError::damaged(
@@ -286,7 +298,9 @@ impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
             // The view first, the flush after: what is reported is then durable.
             let view = slot.current().view()?;
             let meta = StateMeta::read(&view)?;
-            slot.current().flush()?;
+            if !seeded::is(Bug::PurgeUndurable) {
+                slot.current().flush()?;
+            }
             Ok(Snapshot { meta: meta.snapshot(), snapshot: SnapshotData::View(view) })
         };
         self.blocking.run(build).await.map_err(io::Error::other)

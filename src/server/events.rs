@@ -38,6 +38,7 @@ use super::{
 use crate::{
     machine::query,
     node::{Doorbell, Ring},
+    seeded::{self, Bug},
     storage::{self, kv::Read},
     types::{AccountId, Consistency, ConversationId, Cursor, SessionKey, limits},
     wire::{
@@ -73,6 +74,9 @@ async fn subscribe(desk: Arc<Desk>, call: Call, request: chat::SubscribeRequest)
     };
     let cursor = match start {
         Start::Now => Cursor::end_of(index),
+        Start::After(cursor) if seeded::is(Bug::EventDroppedOnResume) && cursor > Cursor(0) => {
+            Cursor::end_of(cursor.index() + 1)
+        }
         Start::After(cursor) => cursor,
     };
     let doorbell = desk.node.doorbell(account, Vec::new())?;
@@ -144,8 +148,8 @@ impl Look {
     /// How far this look, at a view of log index `index`, sees everything.
     fn sees_through(&self, index: u64) -> u64 {
         match self {
-            Self::At { through, .. } => index.min(*through),
-            Self::Nothing | Self::All => index,
+            Self::At { through, .. } if !seeded::is(Bug::CursorPassesRing) => index.min(*through),
+            Self::Nothing | Self::All | Self::At { .. } => index,
         }
     }
 }

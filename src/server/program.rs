@@ -14,7 +14,10 @@ use crate::{
     types::{Address, limits},
     wire::{
         Fault, json,
-        raft::{join_service_server::JoinServiceServer, raft_service_server::RaftServiceServer},
+        raft::{
+            join_service_server::JoinServiceServer,
+            raft_service_server::{RaftService, RaftServiceServer},
+        },
         store::Inspection,
     },
 };
@@ -144,7 +147,12 @@ fn name(node: &Node) -> String {
 
 /// The services that only peers and strangers speak.
 pub fn peers(node: &Node) -> Routes {
-    let raft = RaftServiceServer::new(node.peer_service())
+    peers_by(node.peer_service(), node)
+}
+
+/// The same with another way to the node's service for peers, for whoever listens in.
+pub fn peers_by(service: impl RaftService, node: &Node) -> Routes {
+    let raft = RaftServiceServer::new(service)
         .max_decoding_message_size(limits::PEER_RPC_BYTES)
         .max_encoding_message_size(limits::PEER_RPC_BYTES);
     Routes::new(raft).add_service(JoinServiceServer::new(Join(node.clone())))

@@ -22,6 +22,7 @@ use super::{
     log::{Operation, Records},
     witness::Witness,
 };
+use crate::seeded::{self, Bug};
 
 const RECORDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("records");
 const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
@@ -149,7 +150,7 @@ impl LogTable {
         let number = commits.last + 1;
         let purging = engine.guard(|| {
             let mut write = engine.db().begin_write().map_err(|e| engine.err(e))?;
-            write.set_durability(Durability::Immediate).map_err(|e| engine.err(e))?;
+            write.set_durability(durability(operations)).map_err(|e| engine.err(e))?;
             let purging = {
                 let mut records = write.open_table(RECORDS).map_err(|e| engine.err(e))?;
                 let mut values = write.open_table(VALUES).map_err(|e| engine.err(e))?;
@@ -183,6 +184,7 @@ impl LogTable {
                 appended.iter().try_for_each(|(index, record)| self.insert(records, *index, record))
             }
             Operation::Set(name, value) => self.set(values, name, value),
+            Operation::TruncateFrom(_) if seeded::is(Bug::ForgetTruncation) => Ok(()),
             Operation::TruncateFrom(index) => self.truncate_from(records, *index),
             Operation::PurgeTo(index, (name, value)) => {
                 let purged = self.purged(values)?.map_or(*index, |purged| purged.max(*index));
@@ -237,6 +239,11 @@ impl LogTable {
         }
         Ok(true)
     }
+}
+
+fn durability(operations: &[Operation]) -> Durability {
+    let appends_only = || operations.iter().all(|operation| matches!(operation, Operation::Append(_)));
+    if seeded::is(Bug::AckBeforeFsync) && appends_only() { Durability::None } else { Durability::Immediate }
 }
 
 type Row<'a> = (AccessGuard<'a, u64>, AccessGuard<'a, &'static [u8]>);

@@ -143,6 +143,11 @@ impl SimDisks {
         self.lock().capacity = bytes;
     }
 
+    /// The bytes of all files together.
+    pub fn used_bytes(&self) -> u64 {
+        self.lock().used()
+    }
+
     /// The bytes of a file as they are read; none if it is not there.
     pub fn contents(&self, name: &str) -> Option<Vec<u8>> {
         let sim = self.lock();

@@ -1,8 +1,6 @@
 //! A cluster under turmoil: machines, users and an operator on one network, one thread and one clock.
 
 use std::{
-    cell::RefCell,
-    collections::BTreeMap,
     fs,
     future::{Future, pending},
     rc::Rc,
@@ -10,14 +8,18 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join_all;
+use quorate::config::SnapshotPolicy;
 use tokio::time::sleep;
 
 use crate::{
+    errands::Errands,
     judge::judge,
-    ledger::Fate,
+    notes::Notes,
     operator::Operator,
     replica,
-    users::{Notes, User},
+    rng::Rng,
+    users::User,
     world::{State, World},
 };
 
@@ -37,13 +39,31 @@ pub struct Plan {
     /// Nodes of the cluster when the faults begin.
     pub nodes: usize,
     pub users: usize,
-    /// Whether the operator changes the membership all the while.
-    pub meddle: bool,
+    /// Operators who change the membership all the while.
+    pub meddlers: usize,
+    pub snapshots: SnapshotPolicy,
 }
 
-impl Default for Plan {
-    fn default() -> Self {
-        Self { machines: 7, nodes: 5, users: 3, meddle: true }
+impl Plan {
+    /// Three voters and spare machines, for scenarios: nobody changes anything unasked.
+    pub fn of(nodes: usize, spare: usize) -> Self {
+        let snapshots = SnapshotPolicy { entries: 60, keep: 10 };
+        Self { machines: nodes + spare, nodes, users: 3, meddlers: 0, snapshots }
+    }
+
+    /// The same with a snapshot every so many entries, and no log kept behind it.
+    pub fn snapshots(mut self, entries: u64) -> Self {
+        self.snapshots = SnapshotPolicy { entries, keep: 0 };
+        self
+    }
+
+    /// What a seed plays with: three nodes or five, one operator or two, snapshots seldom or all the time.
+    pub fn drawn(seed: u64) -> Self {
+        let mut rng = Rng::of(seed, "plan");
+        let nodes = if rng.chance(30) { 3 } else { 5 };
+        let (entries, keep) = *rng.pick(&[(60, 10), (60, 10), (20, 0), (400, 50)]).expect("not empty");
+        let meddlers = if rng.chance(30) { 2 } else { 1 };
+        Self { machines: nodes + 2, nodes, users: 3, meddlers, snapshots: SnapshotPolicy { entries, keep } }
     }
 }
 
@@ -53,23 +73,8 @@ pub struct Cluster {
     pub users: Vec<String>,
     sim: turmoil::Sim<'static>,
     threads: usize,
-    /// What the operator is asked to do, by a scenario.
+    /// What operators are asked to do, by a scenario.
     pub errands: Rc<Errands>,
-}
-
-/// Errands for the operator, and how they ended.
-#[derive(Default)]
-pub struct Errands {
-    asked: RefCell<Vec<Errand>>,
-    ended: RefCell<BTreeMap<String, Result<(), String>>>,
-}
-
-#[derive(Debug, Clone)]
-pub enum Errand {
-    Add(String),
-    Remove(String),
-    Replace(String, String),
-    Transfer(String),
 }
 
 impl Cluster {
@@ -78,7 +83,7 @@ impl Cluster {
         let threads = threads();
         let names: Vec<String> = (1..=plan.machines).map(|at| format!("n{at}")).collect();
         let users: Vec<String> = ["alice", "bob", "carol", "dave", "erin"].map(String::from)[..plan.users].to_vec();
-        let world = World::new(seed, &names);
+        let world = World::new(seed, &names, plan.snapshots);
         let notes = Rc::new(Notes::default());
         let sim = turmoil::Builder::new()
             .rng_seed(seed)
@@ -193,13 +198,11 @@ impl Cluster {
         self.sim.crash(name);
     }
 
-    /// Starts the process on a machine again. One that was removed starts with an empty disk.
+    /// Starts the process on a machine again, with its disks mended. One that was removed starts with an empty disk.
     pub fn restart(&mut self, name: &str) {
         tracing::info!(target: "simulation", name, "restart");
         let machine = self.world.machine(name);
-        if !machine.disks().is_powered() {
-            machine.disks().power_on();
-        }
+        machine.mend_disks();
         if *machine.state.borrow() == State::Removed {
             machine.disks().kill();
             machine.new_disks(self.world.seed ^ self.world.elapsed_ms());
@@ -216,6 +219,11 @@ impl Cluster {
         self.sim.partition(a, b);
     }
 
+    /// Whatever is on its way between the two, and whatever is sent from now on, waits for [`mend`](Self::mend_links).
+    pub fn hold(&self, a: &str, b: &str) {
+        self.sim.hold(a, b);
+    }
+
     pub fn slow_down(&self, a: &str, b: &str, slowest: Duration) {
         self.sim.set_link_max_message_latency(a, b, slowest);
     }
@@ -225,12 +233,12 @@ impl Cluster {
         self.world.names().into_iter().chain(people).collect()
     }
 
-    /// All links are whole and fast again.
+    /// All links are whole and fast again; what was held arrives.
     pub fn mend_links(&self) {
         let hosts = self.hosts();
         for (at, a) in hosts.iter().enumerate() {
             for b in &hosts[at + 1..] {
-                self.sim.repair(a.as_str(), b.as_str());
+                self.sim.release(a.as_str(), b.as_str());
                 self.slow_down(a, b, SLOWEST);
             }
         }
@@ -245,11 +253,14 @@ impl Cluster {
             let machine = self.world.machine(&name);
             machine.set_skew_ms(0);
             machine.disks().keep_power();
-            let (running, powered) = (machine.is_running(), machine.disks().is_powered());
-            if running && !powered {
+            machine.heal_disks();
+            // A process that has met a fault of its disk may be about to end.
+            let sound = machine.disks().is_powered() && machine.ailment().is_none();
+            let running = machine.is_running();
+            if running && !sound {
                 self.crash(&name, true);
             }
-            if !running || !powered {
+            if !running || !sound {
                 self.restart(&name);
             }
         }
@@ -270,7 +281,7 @@ impl Cluster {
 
     /// Messages acknowledged so far.
     pub fn acknowledged(&self) -> usize {
-        self.notes.ledger.borrow().count(|fate| matches!(fate, Fate::Acknowledged(_)))
+        self.notes.acknowledged()
     }
 
     /// Lines for people about each machine.
@@ -295,38 +306,13 @@ impl Cluster {
         self.expect("the cluster has grown", Duration::from_secs(120), ready);
         self
     }
-
-    pub fn ask(&self, errand: Errand) {
-        self.errands.asked.borrow_mut().push(errand);
-    }
-
-    /// How an errand ended, once it has.
-    pub fn ended(&self, errand: &Errand) -> Option<Result<(), String>> {
-        self.errands.ended.borrow().get(&format!("{errand:?}")).cloned()
-    }
 }
 
 async fn operate(world: Rc<World>, plan: Plan, errands: Rc<Errands>) {
-    let mut operator = Operator::new(world.clone());
-    operator.grow(plan.nodes).await;
+    Operator::new(world.clone(), "grower").grow(plan.nodes).await;
     world.grown.set(true);
-    if plan.meddle {
-        operator.meddle().await;
-    }
-    loop {
-        let next = errands.asked.borrow_mut().pop();
-        if let Some(errand) = next {
-            let ended = match &errand {
-                Errand::Add(name) => operator.add(name).await,
-                Errand::Remove(name) => operator.remove(name).await,
-                Errand::Replace(old, new) => operator.replace(old, new).await,
-                Errand::Transfer(to) => operator.transfer(to).await,
-            };
-            tracing::info!(target: "simulation", ?errand, ?ended, "operator");
-            errands.ended.borrow_mut().insert(format!("{errand:?}"), ended);
-        }
-        sleep(Duration::from_millis(50)).await;
-    }
+    let meddling = (1..=plan.meddlers).map(|at| Operator::new(world.clone(), &format!("meddler {at}")).meddle());
+    tokio::join!(join_all(meddling), errands.serve(world.clone()));
 }
 
 fn threads() -> usize {

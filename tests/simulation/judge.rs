@@ -1,18 +1,23 @@
 //! After the faults: everything is held against the ledger, and the replicas against each other.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use quorate::{
-    client::{Cluster, Session},
-    wire::{
-        admin::{GetStateDigestRequest, GetStateDigestResponse, admin_service_client::AdminServiceClient},
-        chat::Message,
+    client::{
+        Cluster, Session,
+        ledger::{Checker, Entry, Timelines},
     },
+    types::ConversationId,
+    wire::admin::{GetStateDigestRequest, GetStateDigestResponse, admin_service_client::AdminServiceClient},
 };
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    users::{Notes, PASSWORD, PATIENCE, cluster, timeline},
+    notes::{Notes, messages},
+    users::{PASSWORD, PATIENCE, cluster},
     world::{World, address},
 };
 
@@ -22,12 +27,11 @@ const ROUNDS: usize = 300;
 /// Judges the whole, once nobody writes any more.
 pub async fn judge(world: &World, notes: &Notes, users: &[String]) {
     let cluster = cluster(world, "judge", PATIENCE);
+    let timelines = read_all(world, notes, &cluster).await;
     for name in users {
-        let session = sign_in(&cluster, name).await;
-        for other in users.iter().filter(|other| *other != name) {
-            judge_timeline(world, notes, &session, (name, other)).await;
-        }
+        heard_all(notes, name, &timelines).await;
     }
+    judge_ledger(world, notes, users, timelines);
     judge_replicas(world, &cluster).await;
 }
 
@@ -40,35 +44,58 @@ async fn sign_in(cluster: &Cluster, name: &str) -> Session {
     }
 }
 
-async fn judge_timeline(world: &World, notes: &Notes, session: &Session, (name, other): (&String, &String)) {
-    let whole = loop {
-        match timeline(session, other).await {
-            Ok(timeline) => break timeline,
-            Err(_) => sleep(Duration::from_millis(100)).await,
+/// Every conversation of the ledger, each as one sees it who is in it from beginning to end.
+async fn read_all(world: &World, notes: &Notes, cluster: &Cluster) -> Timelines {
+    let mut timelines = Timelines::new();
+    let mut sessions: BTreeMap<String, Session> = BTreeMap::new();
+    for (conversation, reader) in notes.readers() {
+        if !sessions.contains_key(&reader) {
+            sessions.insert(reader.clone(), sign_in(cluster, &reader).await);
         }
-    };
-    for wrong in notes.ledger.borrow().check_timeline(name, other, &whole) {
-        world.violation(format!("{name} and {other}: {wrong}"));
+        let base = notes.ledger.borrow().bases()[&conversation];
+        let hidden = notes.hidden_by(&reader);
+        let whole = loop {
+            match messages(&sessions[&reader], conversation, base).await {
+                Ok(whole) => break whole,
+                Err(_) => sleep(Duration::from_millis(100)).await,
+            }
+        };
+        let entry = |message| notes.entry(&reader, message, &hidden).map_err(|wrong| world.violation(wrong));
+        let entries: Vec<Entry> = whole.into_iter().filter_map(|message| entry(message).ok()).collect();
+        timelines.insert(conversation, entries);
     }
-    let Some(last) = whole.last() else { return };
-    let conversation = &last.conversation_id;
+    timelines
+}
+
+/// Waits until the stream of `name` has told the last of every conversation of its own. One that never does is found
+/// by the ledger.
+async fn heard_all(notes: &Notes, name: &str, timelines: &Timelines) {
+    let own: BTreeSet<ConversationId> = notes.own(name).into_iter().collect();
+    let owed = timelines.iter().filter(|(conversation, _)| own.contains(conversation));
+    let last = owed.filter_map(|(_, timeline)| timeline.last()).map(|entry| entry.cursor).max().unwrap_or(0);
     let heard = || {
         let streams = notes.streams.borrow();
-        streams.get(name).and_then(|mine| mine.get(conversation)).cloned().unwrap_or_default()
+        streams.get(name).and_then(|told| told.last()).map_or(0, |(_, entry)| entry.cursor)
     };
     for _ in 0..ROUNDS {
-        if heard().last().is_some_and(|message| message.seq >= last.seq) {
-            break;
+        if heard() >= last {
+            return;
         }
         sleep(Duration::from_millis(100)).await;
     }
-    let parts = |of: &[Message]| -> Vec<_> { of.iter().map(|m| (m.seq, m.cursor, m.body.clone())).collect() };
-    let (heard, whole) = (parts(&heard()), parts(&whole));
-    if heard != whole {
-        let at = heard.iter().zip(&whole).take_while(|(a, b)| a == b).count();
-        let (got, owed) = (heard.get(at), whole.get(at));
-        world
-            .violation(format!("{name}'s stream of {conversation} differs at place {at}: heard {got:?}, not {owed:?}"));
+}
+
+fn judge_ledger(world: &World, notes: &Notes, users: &[String], timelines: Timelines) {
+    let ledger = notes.ledger.borrow();
+    let streams = notes.streams.borrow();
+    let mut checker = Checker::new(&ledger);
+    checker.replica("the cluster", timelines);
+    for name in users {
+        let told = streams.get(name).map_or(&[][..], Vec::as_slice);
+        checker.stream_of(&format!("{name}'s stream"), told, |conversation| notes.is_own(name, conversation));
+    }
+    for violation in checker.finish().examples() {
+        world.violation(format!("{}: {}", violation.kind.as_str(), violation.what));
     }
 }
 

@@ -1,39 +1,65 @@
-//! The whole product in one deterministic process: servers, the real client library, an operator; simulated are the
+//! The whole product in one deterministic process: servers, the real client library, operators; simulated are the
 //! network, the disks, the clocks and all randomness, from one seed.
-#![allow(dead_code, reason = "the operator's errands are the next step of this suite")]
 
+#[cfg(feature = "seeded-bugs")]
+mod bugs;
 mod cluster;
+mod deeds;
+mod errands;
+mod guests;
 mod judge;
-mod ledger;
 mod nemesis;
 mod net;
+mod notes;
 mod operator;
+mod promises;
 mod replica;
 mod rng;
 mod run;
 mod runner;
+mod scenarios;
+mod stage;
 mod tame;
+mod tap;
 mod users;
 mod world;
 
 use cluster::Plan;
-use runner::{apart, figure, number, text};
+use runner::{Range, apart, cores, figure, number, text};
 
 /// One seed, with the faults of all kinds: `SIM_SEED`, for `SIM_SECONDS` of simulated time.
 #[test]
 #[ignore = "run by the others, in a process of its own"]
 fn one_seed() {
     let seed = number("SIM_SEED", 1);
-    run::alone(seed, Plan::default(), run::storm(seed, number("SIM_SECONDS", 20)));
+    arm();
+    run::alone(seed, Plan::drawn(seed), run::storm(seed, number("SIM_SECONDS", 20)));
+}
+
+/// Arms the bug that the runner wants to see found, if it is one of those that do.
+fn arm() {
+    #[cfg(feature = "seeded-bugs")]
+    if let Ok(name) = std::env::var(bugs::ARMED) {
+        let bug = quorate::seeded::Bug::named(&name).unwrap_or_else(|| panic!("no bug is called {name}"));
+        assert!(quorate::seeded::arm(bug), "one bug at a time");
+    }
 }
 
 /// The short form, and by `SEEDS`, `SIM_FIRST_SEED` and `SIM_SECONDS` the long one.
 #[test]
 fn every_promise_holds_under_every_mix_of_faults() {
-    let (first, count) = (number("SIM_FIRST_SEED", 1), number("SEEDS", 12));
-    let tally = runner::seeds(first, count, number("SIM_SECONDS", 15));
-    println!("seeds {first} to {}:\n{}", first + count - 1, tally.report());
-    assert!(tally.failures.is_empty(), "{} of {count} failed:\n{}", tally.failures.len(), tally.failures.join("\n\n"));
+    let range = Range {
+        first: number("SIM_FIRST_SEED", 1),
+        seeds: number("SEEDS", 12),
+        seconds: number("SIM_SECONDS", 15),
+        minutes: number("SIM_MINUTES", 24 * 60),
+        jobs: number("SIM_JOBS", cores()),
+    };
+    let tally = runner::seeds(&range);
+    println!("\nfrom seed {} on: {}", range.first, tally.report());
+    println!("violations: {}", tally.failures.len());
+    assert!(tally.seeds > 0, "no seed was run");
+    assert!(tally.failures.is_empty(), "{} of {} failed:\n{}", tally.failures.len(), tally.seeds, tally.failures.join("\n\n"));
 }
 
 /// Every message on the network, every decision of consensus and every word of the product is in the trace.

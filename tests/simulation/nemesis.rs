@@ -2,7 +2,13 @@
 
 use std::time::Duration;
 
-use crate::{cluster::Cluster, rng::Rng, world::State};
+use quorate::{storage::testing::Fault, wire::cluster::Role};
+
+use crate::{
+    cluster::Cluster,
+    rng::Rng,
+    world::State,
+};
 
 /// Does harm to a cluster, and ends it again after a while.
 pub struct Nemesis {
@@ -16,6 +22,7 @@ enum Debt {
     Restart(String),
     Links,
     Clock(String),
+    Disks(String),
 }
 
 impl Nemesis {
@@ -36,6 +43,7 @@ impl Nemesis {
                 }
                 Debt::Links => cluster.mend_links(),
                 Debt::Clock(name) => cluster.world.machine(&name).set_skew_ms(0),
+                Debt::Disks(name) => cluster.world.machine(&name).heal_disks(),
             }
         }
         if now >= self.next_ms {
@@ -83,45 +91,92 @@ impl Nemesis {
         let Some(victim) = self.victim(cluster) else { return };
         let end = now + self.rng.within(200..8_000);
         match self.rng.within(0..100) {
-            0..20 => self.crash(cluster, &victim, now),
-            20..40 => {
-                cluster.world.count("power cuts at a step");
+            0..16 => self.crash(cluster, &victim, now),
+            16..34 => {
+                cluster.world.count("fault:power cuts at a step");
                 cluster.world.machine(&victim).disks().power_off_after(self.rng.within(1..60));
             }
-            40..45 => {
+            34..38 => {
+                cluster.world.count("fault:all killed at once");
                 for name in cluster.world.names() {
                     if cluster.world.machine(&name).is_running() {
                         self.crash(cluster, &name, now);
                     }
                 }
             }
-            45..60 => self.split(cluster, end),
-            60..70 => self.isolate(cluster, &victim, end),
-            70..80 => self.cut_one_way(cluster, &victim, end),
-            80..88 => self.slow_down(cluster, &victim, end),
-            88..94 => {
-                cluster.world.count("clock jumps");
+            38..50 => self.split(cluster, end),
+            50..58 => self.isolate(cluster, &victim, end),
+            58..62 => self.hold_up_a_newcomer(cluster, end),
+            62..72 => self.cut_one_way(cluster, &victim, end),
+            72..79 => self.slow_down(cluster, &victim, end),
+            79..84 => self.freeze(cluster, &victim, end),
+            84..90 => self.hurt_the_disks(cluster, victim, end),
+            90..95 => {
+                cluster.world.count("fault:clock jumps");
                 let size = *self.rng.pick(&[50, 3_000, 60_000, 3_500_000]).unwrap_or(&50);
                 let skew = if self.rng.chance(50) { size } else { -size };
                 cluster.world.machine(&victim).set_skew_ms(skew);
                 self.debts.push((end, Debt::Clock(victim)));
             }
             _ => {
-                cluster.world.count("graceful stops");
+                cluster.world.count("fault:graceful stops");
                 cluster.world.machine(&victim).stop.notify_one();
             }
         }
     }
 
+    /// A learner, or a machine that is to become one, is cut off, dies or loses its power at one of its next steps.
+    fn hold_up_a_newcomer(&mut self, cluster: &mut Cluster, end: u64) {
+        let voters = cluster.named(Role::Voter);
+        let running = |name: &String| !voters.contains(name) && cluster.world.machine(name).is_running();
+        let newcomers: Vec<String> = cluster.world.names().into_iter().filter(running).collect();
+        let Some(name) = self.rng.pick(&newcomers).cloned() else { return };
+        if self.rng.chance(50) {
+            return self.isolate(cluster, &name, end);
+        }
+        cluster.world.count("fault:power cuts at a step of a newcomer");
+        cluster.world.machine(&name).disks().power_off_after(self.rng.within(1..30));
+    }
+
+    /// Nothing arrives or leaves for a while; then all of it does, late.
+    fn freeze(&mut self, cluster: &Cluster, victim: &str, end: u64) {
+        cluster.world.count("fault:freezes");
+        tracing::info!(target: "simulation", victim, "frozen");
+        cluster.freeze(victim);
+        self.debts.push((end, Debt::Links));
+    }
+
+    fn hurt_the_disks(&mut self, cluster: &Cluster, victim: String, end: u64) {
+        let machine = cluster.world.machine(&victim);
+        let fault = match self.rng.within(0..5) {
+            0 => Some(Fault::Read),
+            1 => Some(Fault::Write),
+            2 => Some(Fault::Sync),
+            _ => None,
+        };
+        tracing::info!(target: "simulation", victim, ?fault, "its disks fail");
+        match fault {
+            Some(fault) => {
+                cluster.world.count("fault:disk errors");
+                machine.break_disks(fault);
+            }
+            None => {
+                cluster.world.count("fault:full disks");
+                machine.fill_disks(self.rng.within(0..200_000));
+            }
+        }
+        self.debts.push((end, Debt::Disks(victim)));
+    }
+
     fn crash(&mut self, cluster: &mut Cluster, name: &str, now: u64) {
         let power = self.rng.chance(60);
-        cluster.world.count(if power { "power cuts" } else { "kills" });
+        cluster.world.count(if power { "fault:power cuts" } else { "fault:kills" });
         cluster.crash(name, power);
         self.restart_later(name, now);
     }
 
     fn split(&mut self, cluster: &Cluster, end: u64) {
-        cluster.world.count("partitions");
+        cluster.world.count("fault:partitions");
         let (left, right): (Vec<_>, Vec<_>) = cluster.hosts().into_iter().partition(|_| self.rng.chance(50));
         tracing::info!(target: "simulation", ?left, ?right, "split");
         for a in &left {
@@ -131,7 +186,7 @@ impl Nemesis {
     }
 
     fn isolate(&mut self, cluster: &Cluster, victim: &str, end: u64) {
-        cluster.world.count("isolations");
+        cluster.world.count("fault:isolations");
         tracing::info!(target: "simulation", victim, "isolated");
         // From the other machines: its users still reach it.
         for other in cluster.world.names().iter().filter(|other| *other != victim) {
@@ -141,7 +196,7 @@ impl Nemesis {
     }
 
     fn cut_one_way(&mut self, cluster: &Cluster, victim: &str, end: u64) {
-        cluster.world.count("one-way cuts");
+        cluster.world.count("fault:one-way cuts");
         let (mute, all) = (self.rng.chance(50), self.rng.chance(50));
         tracing::info!(target: "simulation", victim, mute, all, "cut one way");
         for other in cluster.world.names().iter().filter(|other| *other != victim) {
@@ -153,7 +208,7 @@ impl Nemesis {
     }
 
     fn slow_down(&mut self, cluster: &Cluster, victim: &str, end: u64) {
-        cluster.world.count("slow links");
+        cluster.world.count("fault:slow links");
         let slowest = Duration::from_millis(self.rng.within(50..800));
         for other in cluster.world.names().iter().filter(|other| *other != victim) {
             cluster.slow_down(victim, other, slowest);

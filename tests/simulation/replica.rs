@@ -3,7 +3,7 @@
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use quorate::{
-    config::{Argon2, NodeConfig, SnapshotPolicy},
+    config::{Argon2, NodeConfig},
     node::{Exit, Node, Settings, StartError},
     server::{self, program},
     storage::{Blocking, DataDir},
@@ -14,6 +14,7 @@ use turmoil::net::TcpListener;
 
 use crate::{
     net::{PORT, dialer, incoming},
+    tap::Tap,
     world::{State, World, address},
 };
 
@@ -30,6 +31,7 @@ pub async fn run(world: Rc<World>, name: String) {
     *machine.said.borrow_mut() = None;
     if let State::Failed(why) = &ended
         && machine.disks().is_powered()
+        && machine.ailment().is_none()
     {
         world.violation(format!("{name} failed although its disk did not: {why}"));
     }
@@ -37,7 +39,7 @@ pub async fn run(world: Rc<World>, name: String) {
 }
 
 async fn live(world: &Rc<World>, name: &str) -> State {
-    let config = config(name);
+    let config = config(world, name);
     let settings = Settings {
         config: config.clone(),
         clock: world.clock(name),
@@ -45,6 +47,7 @@ async fn live(world: &Rc<World>, name: &str) -> State {
         dialer: dialer(),
         blocking: Blocking::Inline,
     };
+    world.promises.check_disk(name, &world.machine(name).disks());
     let listener = match TcpListener::bind(("0.0.0.0", PORT)).await {
         Ok(listener) => listener,
         Err(error) => return State::Failed(format!("no port: {error}")),
@@ -57,7 +60,8 @@ async fn live(world: &Rc<World>, name: &str) -> State {
     };
     let (stop, stopping) = oneshot::channel::<()>();
     let shutdown = async { drop(stopping.await) };
-    let serving = server::serve(node.clone(), &config, incoming(listener), program::peers(&node), shutdown);
+    let peers = program::peers_by(Tap::new(node.peer_service(), world.promises.clone(), name), &node);
+    let serving = server::serve(node.clone(), &config, incoming(listener), peers, shutdown);
     let stopped = async {
         world.machine(name).stop.notified().await;
         node.stop().await;
@@ -86,12 +90,12 @@ async fn start(world: &World, settings: Settings, dir: DataDir, name: &str) -> R
     Node::start_on(settings, dir).await
 }
 
-fn config(name: &str) -> NodeConfig {
+fn config(world: &World, name: &str) -> NodeConfig {
     NodeConfig {
         name: NodeName::new(name).ok(),
         listen: Some(address(name)),
         advertise: Some(address(name)),
-        snapshot: SnapshotPolicy { entries: 60, keep: 10 },
+        snapshot: world.snapshots,
         argon2: Argon2::insecure_for_tests(),
         ..NodeConfig::defaults("/simulated")
     }
@@ -99,11 +103,12 @@ fn config(name: &str) -> NodeConfig {
 
 /// Notes what the node says of itself, and holds it against what others have said.
 async fn observe(world: &World, name: &str, node: &Node) {
-    let mut applied = 0;
+    let (mut applied, mut promised) = (0, 0);
     loop {
         let said = node.membership();
         if said.leader_id != 0 && said.leader_id == said.answered_by_id {
             world.note_leader(said.term, said.leader_id);
+            world.note_voters(&said);
         }
         if said.answered_by_id == 0 {
             // Not a member yet, or no longer: it has nothing to say.
@@ -113,7 +118,12 @@ async fn observe(world: &World, name: &str, node: &Node) {
         if said.applied_index < applied {
             world.violation(format!("{name} went back from index {applied} to {}", said.applied_index));
         }
-        applied = said.applied_index;
+        if said.term < promised {
+            world.violation(format!("{name} is in term {} after it had promised term {promised}", said.term));
+        }
+        world.note_id(name, said.answered_by_id);
+        // What it promises from here on, it may tell of at the next look.
+        (applied, promised) = (said.applied_index, world.promises.term(name));
         *world.machine(name).said.borrow_mut() = Some(said);
         sleep(Duration::from_millis(20)).await;
     }

@@ -13,7 +13,6 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use crate::{
     cluster::{Cluster, PANICS, Plan},
-    ledger::Fate,
     nemesis::Nemesis,
     tame,
 };
@@ -23,7 +22,7 @@ const TRACED: &str = "warn,simulation=info,quorate=info,openraft=off";
 /// The words that begin the line with which a run ends.
 pub const VERDICT: &str = "VERDICT";
 
-/// Runs `scenario` on a tamed thread, and prints the verdict. Panics if a promise was broken.
+/// Runs `scenario` on a tamed thread, ends all faults, and prints the verdict. Panics if a promise was broken.
 pub fn alone(seed: u64, plan: Plan, scenario: impl FnOnce(&mut Cluster) + Send + 'static) {
     let shown = env::var("SIM_LOG").is_ok();
     panic::set_hook(Box::new(move |info| {
@@ -48,24 +47,27 @@ pub fn alone(seed: u64, plan: Plan, scenario: impl FnOnce(&mut Cluster) + Send +
             if !cluster.is_broken() {
                 scenario(&mut cluster);
             }
+            if !cluster.is_broken() {
+                cluster.conclude();
+            }
             let told = verdict(seed, &cluster, &trace);
-            let wrong = cluster.world.violations();
+            let (wrong, status) = (cluster.world.violations(), cluster.status());
             // Nobody listens to what ends now.
             drop(cluster);
-            (told, wrong)
+            (told, wrong, status)
         })
     });
     let ended = running.expect("a thread").join();
     let _ = panic::take_hook();
-    let (told, wrong) = ended.unwrap_or_else(|_| {
+    let (told, wrong, status) = ended.unwrap_or_else(|_| {
         let panics = PANICS.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        (format!("seed={seed}"), vec![format!("the simulation panicked: {panics:?}")])
+        (format!("seed={seed}"), vec![format!("the simulation panicked: {panics:?}")], String::new())
     });
     println!("{VERDICT} {told} wall_ms={} violations={}", began.elapsed().as_millis(), wrong.len());
-    assert!(wrong.is_empty(), "seed {seed}:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "seed {seed}:\n{}\n{status}", wrong.join("\n"));
 }
 
-/// All faults for `seconds`, then the reckoning.
+/// All faults for `seconds`.
 pub fn storm(seed: u64, seconds: u64) -> impl FnOnce(&mut Cluster) + Send {
     move |cluster| {
         let mut nemesis = Nemesis::new(seed);
@@ -73,19 +75,15 @@ pub fn storm(seed: u64, seconds: u64) -> impl FnOnce(&mut Cluster) + Send {
             nemesis.act(cluster);
             false
         });
-        if !cluster.is_broken() {
-            cluster.conclude();
-        }
     }
 }
 
 fn verdict(seed: u64, cluster: &Cluster, trace: &Trace) -> String {
-    let ledger = cluster.notes.ledger.borrow();
+    let notes = &cluster.notes;
     let mut told = format!("seed={seed} trace={} simulated_ms={}", trace.hash(), cluster.elapsed().as_millis());
-    let acknowledged = ledger.count(|fate| matches!(fate, Fate::Acknowledged(_)));
-    let refused = ledger.count(|fate| *fate == Fate::Refused);
+    let (sent, acknowledged, refused) = (notes.sent(), notes.acknowledged(), notes.refused());
     let terms = cluster.world.terms_led();
-    let _ = write!(told, " sent={} acknowledged={acknowledged} refused={refused} terms={terms}", ledger.attempts.len());
+    let _ = write!(told, " sent={sent} acknowledged={acknowledged} refused={refused} terms={terms}");
     for (what, count) in cluster.world.counts() {
         let _ = write!(told, " {}={count}", what.replace(' ', "_"));
     }

@@ -1,19 +1,28 @@
 //! Many seeds, each in a process of its own: whatever is global begins anew, so that a seed replays exactly.
 
 use std::{
+    any::type_name,
+    collections::BTreeMap,
     env,
+    fmt::Write as _,
     process::{Command, Output, Stdio},
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     thread,
+    time::{Duration, Instant},
 };
 
-use crate::run::VERDICT;
+use crate::{
+    cluster::{Cluster, Plan},
+    run::{self, VERDICT},
+};
 
-/// Says that this process is to run the test itself.
+/// Says that this process is to run the simulation itself.
 const ALONE: &str = "SIM_ALONE";
+/// Seeds that a scenario runs with.
+const HANDFUL: u64 = 3;
 
 pub fn number(name: &str, default: u64) -> u64 {
     env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -28,22 +37,42 @@ pub fn apart(test: &str, settings: &[(&str, String)]) -> Output {
     command.output().expect("this test's own program runs")
 }
 
-/// Runs `body` if this process was made for it, else makes one and passes its verdict on.
-pub fn in_a_process_of_its_own(test: &str, body: impl FnOnce()) {
+/// A scenario that the calling test tells: with a handful of seeds, each in a process of its own.
+pub fn scenario<F: FnOnce(&mut Cluster) + Send + 'static>(plan: Plan, tell: F) {
     if env::var(ALONE).is_ok() {
-        return body();
+        return run::alone(number("SIM_SEED", 1), plan, tell);
     }
-    let output = apart(test, &[]);
-    let told = text(&output);
-    assert!(output.status.success(), "{}\nreplay: {}", told, replay(test, &[]));
+    let test = teller::<F>();
+    let first = number("SIM_FIRST_SEED", 1);
+    for seed in first..first + number("SEEDS", HANDFUL) {
+        let output = apart(test, &[("SIM_SEED", seed.to_string())]);
+        if let Some(failure) = failure(&output, &replay(seed, &format!("--scenario {test}"))) {
+            panic!("{failure}");
+        }
+    }
+}
+
+/// The name of the test in which the closure `F` stands.
+fn teller<F>() -> &'static str {
+    let name = type_name::<F>();
+    let name = name.split_once("::").map_or(name, |(_crate, name)| name);
+    name.trim_end_matches("::{{closure}}")
 }
 
 /// The command that does the same again, with logs.
-pub fn replay(test: &str, settings: &[(&str, String)]) -> String {
-    let settings: String = settings.iter().map(|(name, value)| format!("{name}={value} ")).collect();
-    format!(
-        "{ALONE}=1 {settings}SIM_LOG=info,openraft=warn cargo test --test simulation {test} -- --exact --include-ignored --nocapture"
-    )
+fn replay(seed: u64, more: &str) -> String {
+    format!("scripts/simulate --replay {seed} {more}")
+}
+
+/// What went wrong, and how to see it again. A process without a verdict went wrong, too.
+fn failure(output: &Output, replay: &str) -> Option<String> {
+    let told = text(output);
+    if output.status.success() && told.lines().any(|line| line.starts_with(VERDICT)) {
+        return None;
+    }
+    let from = told.find("\nseed ").map_or(0, |at| at + 1);
+    let why: String = told[from..].chars().take(4_000).collect();
+    Some(format!("{why}\nreplay: {replay}"))
 }
 
 pub fn text(output: &Output) -> String {
@@ -58,21 +87,34 @@ pub fn figure(output: &Output, name: &str) -> Option<String> {
     verdict.split(' ').find_map(|word| word.strip_prefix(&prefix)).map(str::to_owned)
 }
 
+/// Which seeds, and for how long.
+pub struct Range {
+    pub first: u64,
+    pub seeds: u64,
+    /// Simulated time under faults, of each.
+    pub seconds: u64,
+    /// No seed is begun after so long.
+    pub minutes: u64,
+    pub jobs: u64,
+}
+
 /// What came of many seeds.
 #[derive(Default)]
 pub struct Tally {
+    pub seeds: u64,
     pub failures: Vec<String>,
-    sums: std::collections::BTreeMap<String, u64>,
+    wall: Duration,
+    sums: BTreeMap<String, u64>,
 }
 
 impl Tally {
-    fn add(&mut self, output: &Output, seed: u64, settings: &[(&str, String)]) {
-        let told = text(output);
-        if !output.status.success() {
-            let from = told.find(&format!("\nseed {seed}:")).unwrap_or(0);
-            let why: String = told[from..].chars().take(2_000).collect();
-            self.failures.push(format!("{why}\nreplay: {}", replay("one_seed", settings)));
+    fn add(&mut self, output: &Output, seed: u64, seconds: u64) {
+        self.seeds += 1;
+        if let Some(failure) = failure(output, &replay(seed, &format!("--seconds {seconds}"))) {
+            println!("seed {seed}: FAILED\n{failure}");
+            self.failures.push(failure);
         }
+        let told = text(output);
         let verdict = told.lines().find(|line| line.starts_with(VERDICT)).unwrap_or_default();
         for (name, value) in verdict.split(' ').filter_map(|word| word.split_once('=')) {
             if let ("seed" | "trace", _) | (_, Err(_)) = (name, value.parse::<u64>()) {
@@ -82,31 +124,69 @@ impl Tally {
         }
     }
 
+    fn sum(&self, name: &str) -> u64 {
+        self.sums.get(name).copied().unwrap_or(0)
+    }
+
+    fn hours(&self) -> f64 {
+        self.sum("simulated_ms") as f64 / 3_600_000.0
+    }
+
+    fn progress(&self) -> String {
+        let (minutes, failed) = (self.wall.as_secs_f64() / 60.0, self.failures.len());
+        format!("{:6.1} min: {} seeds, {:.2} simulated hours, {failed} failed", minutes, self.seeds, self.hours())
+    }
+
     /// Lines for people.
     pub fn report(&self) -> String {
-        self.sums.iter().map(|(name, sum)| format!("  {name:<34} {sum}\n")).collect()
+        let minutes = self.wall.as_secs_f64() / 60.0;
+        let core_seconds = self.sum("wall_ms") as f64 / 1_000.0;
+        let mut lines = format!(
+            "{} seeds, {:.2} simulated hours in {minutes:.1} min of wall time: {:.2} simulated hours per minute, {:.1} \
+             simulated seconds per second of each process\n",
+            self.seeds,
+            self.hours(),
+            self.hours() / minutes.max(0.001),
+            self.sum("simulated_ms") as f64 / 1_000.0 / core_seconds.max(0.001),
+        );
+        for (title, prefix) in [("faults", "fault:"), ("changes", "change:"), ("operations", "")] {
+            let own = |name: &str| if prefix.is_empty() { !name.contains(':') } else { name.starts_with(prefix) };
+            let rows = self.sums.iter().filter(|(name, _)| own(name) && !name.ends_with("_ms"));
+            let _ = writeln!(lines, "{title}");
+            rows.for_each(|(name, sum)| {
+                let name = name.strip_prefix(prefix).unwrap_or(name).replace('_', " ");
+                let _ = writeln!(lines, "  {:<34} {sum}", name.trim());
+            });
+        }
+        lines
     }
 }
 
-/// Runs `count` seeds from `first` on, as many at once as there are cores.
-pub fn seeds(first: u64, count: u64, seconds: u64) -> Tally {
-    let next = AtomicU64::new(first);
+/// Runs seeds from `range.first` on, `jobs` at once, until there were enough or the time is over.
+pub fn seeds(range: &Range) -> Tally {
+    let began = Instant::now();
+    let next = AtomicU64::new(range.first);
     let tally = Mutex::new(Tally::default());
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| {
-        for _ in 0..cores {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Relaxed);
-                    if seed >= first + count {
-                        return;
-                    }
-                    let settings = [("SIM_SEED", seed.to_string()), ("SIM_SECONDS", seconds.to_string())];
-                    let output = apart("one_seed", &settings);
-                    tally.lock().expect("no tally panics").add(&output, seed, &settings);
-                }
-            });
+    let end = began + Duration::from_secs(range.minutes * 60);
+    let work = || {
+        while Instant::now() < end {
+            let seed = next.fetch_add(1, Relaxed);
+            if seed >= range.first.saturating_add(range.seeds) {
+                return;
+            }
+            let settings = [("SIM_SEED", seed.to_string()), ("SIM_SECONDS", range.seconds.to_string())];
+            let output = apart("one_seed", &settings);
+            let mut tally = tally.lock().expect("no tally panics");
+            tally.add(&output, seed, range.seconds);
+            tally.wall = began.elapsed();
+            println!("{}", tally.progress());
         }
-    });
+    };
+    thread::scope(|scope| (0..range.jobs).for_each(|_| drop(scope.spawn(work))));
     tally.into_inner().expect("no tally panics")
+}
+
+/// As many as there are cores.
+pub fn cores() -> u64 {
+    thread::available_parallelism().map_or(1, |cores| cores.get() as u64)
 }

@@ -1,25 +1,30 @@
 //! Users who write, read and listen by the real client library, and keep a ledger of it.
 
 use std::{
-    cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
     rc::Rc,
     time::Duration,
 };
 
 use quorate::{
-    client::{Cluster, Recipient, Session, Settings, Start, Update, outcome_is_unknown},
-    types::Consistency,
+    client::{
+        Cluster, Recipient, Session, Settings, Start, Update,
+        ledger::{Entry, Outcome},
+        outcome_is_unknown,
+    },
+    types::{Consistency, ConversationId, RequestId},
     wire::{
         Fault, Reason,
-        chat::{ListMessagesRequest, Message, subscribe_response::Event},
+        chat::{Message, subscribe_response::Event},
     },
 };
 use tokio::time::sleep;
 
 use crate::{
-    ledger::{Fate, Ledger, Number},
+    guests::Guests,
     net::dialer,
+    notes::{Notes, messages},
     rng::Rng,
     world::World,
 };
@@ -27,26 +32,24 @@ use crate::{
 pub const PASSWORD: &str = "correct horse battery";
 /// How long one operation may take.
 pub const PATIENCE: Duration = Duration::from_secs(6);
-
-/// What the users know together.
-#[derive(Default)]
-pub struct Notes {
-    pub ledger: RefCell<Ledger>,
-    /// Messages as each user's stream delivered them, by conversation.
-    pub streams: RefCell<BTreeMap<String, BTreeMap<String, Vec<Message>>>>,
-    /// Who has signed in.
-    pub present: RefCell<BTreeSet<String>>,
-    /// Who has done all that it is to do after the faults.
-    pub done: RefCell<BTreeSet<String>>,
-}
+/// Messages before the last one seen that a read of the end shows again.
+const AGAIN: u64 = 10;
+/// The latest attempts, of which some are made again.
+const RECENT: usize = 20;
 
 /// One user on a machine of its own.
 pub struct User {
-    world: Rc<World>,
-    notes: Rc<Notes>,
-    name: String,
+    pub(crate) world: Rc<World>,
+    pub(crate) notes: Rc<Notes>,
+    pub(crate) name: String,
     others: Vec<String>,
     rng: RefCell<Rng>,
+    /// Among all users, as a reader.
+    number: usize,
+    /// The last of each conversation that it has been told of.
+    seen: RefCell<BTreeMap<ConversationId, u64>>,
+    /// Its attempts.
+    mine: RefCell<Vec<usize>>,
 }
 
 pub fn cluster(world: &World, name: &str, timeout: Duration) -> Cluster {
@@ -58,18 +61,38 @@ impl User {
     pub fn new(world: Rc<World>, notes: Rc<Notes>, name: &str, all: &[String]) -> Self {
         let others = all.iter().filter(|other| *other != name).cloned().collect();
         let rng = RefCell::new(Rng::of(world.seed, &format!("user {name}")));
-        Self { world, notes, name: name.to_owned(), others, rng }
+        let number = all.iter().position(|other| other == name).unwrap_or(0);
+        let (seen, mine) = Default::default();
+        Self { world, notes, name: name.to_owned(), others, rng, number, seen, mine }
     }
 
     /// Lives until the world is calm, then looks back.
     pub async fn live(self) {
         let cluster = cluster(&self.world, &self.name, PATIENCE);
         let session = self.sign_in(&cluster).await;
+        self.notes.registered.borrow_mut().insert(self.name.clone());
+        while self.notes.registered.borrow().len() <= self.others.len() {
+            sleep(Duration::from_millis(50)).await;
+        }
+        self.settle_in(&session).await;
         self.notes.present.borrow_mut().insert(self.name.clone());
         while self.notes.present.borrow().len() <= self.others.len() {
             sleep(Duration::from_millis(50)).await;
         }
-        tokio::join!(self.work(&session), self.listen(&session));
+        let idle = Cell::new(false);
+        let work = async {
+            self.work(&session).await;
+            self.look_back(&session).await;
+            while !idle.get() {
+                sleep(Duration::from_millis(50)).await;
+            }
+            self.notes.done.borrow_mut().insert(self.name.clone());
+        };
+        let guests = async {
+            Guests::of(&self).come_and_go(&session).await;
+            idle.set(true);
+        };
+        tokio::join!(work, guests, self.listen(&session));
     }
 
     async fn sign_in(&self, cluster: &Cluster) -> Session {
@@ -89,14 +112,42 @@ impl User {
         }
     }
 
+    /// Opens a conversation with everybody who comes later in the alphabet, and a room with whoever comes next. What
+    /// makes a conversation stays out of the ledger.
+    async fn settle_in(&self, session: &Session) {
+        for other in self.others.iter().filter(|other| **other > self.name) {
+            let (id, to) = (session.cluster().request_id(), Recipient::Username(other.clone()));
+            let opened = loop {
+                match session.send_as(id, &to, "hello").await {
+                    Ok(answer) => break answer.message.unwrap_or_default(),
+                    Err(fault) => self.endure("open", &fault).await,
+                }
+            };
+            let members = vec![self.name.clone(), other.clone()];
+            self.notes.open(id_of(&opened.conversation_id), opened.seq, false, members);
+        }
+        let next = self.others.iter().find(|other| **other > self.name).or(self.others.first());
+        let guests: Vec<String> = next.into_iter().cloned().collect();
+        let room = loop {
+            match session.create_room(&format!("room of {}", self.name), false, guests.clone()).await {
+                Ok(room) => break room,
+                Err(fault) => self.endure("create room", &fault).await,
+            }
+        };
+        let members = [vec![self.name.clone()], guests].concat();
+        self.notes.open(id_of(&room.conversation_id), room.last_seq, true, members);
+    }
+
     async fn work(&self, session: &Session) {
         while !self.world.calm.get() {
-            let other = self.draw(|rng| rng.pick(&self.others).cloned()).unwrap_or_default();
             match self.draw(|rng| rng.within(0..100)) {
-                0..50 => self.send(session, &other).await,
-                50..65 => self.send_again(session).await,
-                65..95 => self.read(session, &other).await,
-                _ => self.mark_read(session).await,
+                0..45 => self.send(session).await,
+                45..57 => self.send_again(session).await,
+                57..82 => self.read(session).await,
+                82..86 => self.mark_read(session).await,
+                86..91 => self.erase(session).await,
+                91..93 => self.hide(session).await,
+                _ => self.move_about(session).await,
             }
             let pause = self.draw(|rng| rng.within(0..150));
             sleep(Duration::from_millis(pause)).await;
@@ -104,15 +155,17 @@ impl User {
         while !self.world.healed.get() {
             sleep(Duration::from_millis(50)).await;
         }
-        self.look_back(session).await;
-        self.notes.done.borrow_mut().insert(self.name.clone());
     }
 
-    fn draw<T>(&self, how: impl FnOnce(&mut Rng) -> T) -> T {
+    pub(crate) fn draw<T>(&self, how: impl FnOnce(&mut Rng) -> T) -> T {
         how(&mut self.rng.borrow_mut())
     }
 
-    async fn endure(&self, what: &str, fault: &Fault) {
+    pub(crate) fn now(&self) -> Duration {
+        Duration::from_millis(self.world.elapsed_ms())
+    }
+
+    pub(crate) async fn endure(&self, what: &str, fault: &Fault) {
         tracing::info!(target: "simulation", user = self.name, what, reason = ?fault.reason, message = fault.message);
         self.world.count("operations that failed");
         if matches!(fault.reason, Reason::Internal | Reason::InvalidArgument) {
@@ -121,78 +174,133 @@ impl User {
         sleep(Duration::from_millis(100)).await;
     }
 
-    async fn send(&self, session: &Session, to: &str) {
-        let id = session.cluster().request_id();
-        let number = self.notes.ledger.borrow_mut().begin(id, &self.name, to, self.world.elapsed_ms());
-        self.attempt(session, number).await;
+    /// A conversation to write to or read from: mostly its own.
+    fn somewhere(&self) -> Option<ConversationId> {
+        let (own, foreign) = (self.notes.own(&self.name), self.notes.foreign(&self.name));
+        self.draw(|rng| if rng.chance(85) { rng.pick(&own).copied() } else { rng.pick(&foreign).copied() })
     }
 
-    /// Repeats an earlier attempt, acknowledged or not, under its request_id.
-    async fn send_again(&self, session: &Session) {
-        let mine: Vec<Number> = {
-            let ledger = self.notes.ledger.borrow();
-            let mine = ledger.attempts.iter().enumerate();
-            mine.filter(|(_, attempt)| attempt.from == self.name && attempt.fate != Fate::Refused)
-                .map(|(number, _)| number)
-                .collect()
-        };
-        let recent = &mine[mine.len().saturating_sub(20)..];
-        if let Some(number) = self.draw(|rng| rng.pick(recent).copied()) {
+    async fn send(&self, session: &Session) {
+        if let Some(conversation) = self.somewhere() {
+            let number = self.begin(session, conversation);
             self.attempt(session, number).await;
         }
     }
 
-    async fn attempt(&self, session: &Session, number: Number) -> bool {
-        let attempt = self.notes.ledger.borrow().attempts[number].clone();
-        let sent = session.send_as(attempt.id, &Recipient::Username(attempt.to.clone()), &attempt.body).await;
+    fn begin(&self, session: &Session, conversation: ConversationId) -> usize {
+        let mut ledger = self.notes.ledger.borrow_mut();
+        let body = format!("{} from {} to {conversation}", ledger.attempts().len(), self.name);
+        let number = ledger.invoke(self.now(), session.cluster().request_id(), conversation, body);
+        self.mine.borrow_mut().push(number);
+        number
+    }
+
+    /// Repeats an earlier attempt, acknowledged or not, under its request_id.
+    async fn send_again(&self, session: &Session) {
+        let mine: Vec<usize> = self.mine.borrow().iter().rev().take(RECENT).copied().collect();
+        if let Some(number) = self.draw(|rng| rng.pick(&mine).copied())
+            && !matches!(self.outcome(number), Outcome::Refused { .. })
+        {
+            self.attempt(session, number).await;
+        }
+    }
+
+    fn outcome(&self, number: usize) -> Outcome {
+        self.notes.ledger.borrow().attempts()[number].outcome.clone()
+    }
+
+    /// Makes an attempt; says whether its outcome is certain now.
+    async fn attempt(&self, session: &Session, number: usize) -> bool {
+        let (id, conversation, body): (RequestId, _, _) = {
+            let ledger = self.notes.ledger.borrow();
+            let attempt = &ledger.attempts()[number];
+            (attempt.id, attempt.conversation, attempt.body.clone())
+        };
+        // By name or by number, but all repetitions alike: they are one request.
+        let to = match self.notes.peer(&self.name, conversation).filter(|_| number.is_multiple_of(2)) {
+            Some(peer) => Recipient::Username(peer),
+            None => Recipient::Conversation(conversation),
+        };
+        let (inside, moves) = self.notes.standing(&self.name, conversation);
+        let sent = session.send_as(id, &to, &body).await;
         self.world.count("writes");
         match sent {
             Ok(response) => {
                 let message = response.message.unwrap_or_default();
                 tracing::info!(target: "simulation", user = self.name, number, seq = message.seq, "acknowledged");
-                let now = self.world.elapsed_ms();
-                if let Err(wrong) = self.notes.ledger.borrow_mut().acknowledge(number, &message, now) {
-                    self.world.violation(wrong);
+                if message.body != body || message.conversation_id != conversation.to_string() {
+                    self.world.violation(format!("attempt {number} was answered with {message:?}"));
                 }
+                self.notes.ledger.borrow_mut().acknowledge(self.now(), number, message.seq, message.cursor);
+                self.saw(conversation, message.seq);
                 true
             }
             Err(fault) => {
-                match outcome_is_unknown(&fault) {
-                    true => self.notes.ledger.borrow_mut().doubt(number),
-                    false => self.notes.ledger.borrow_mut().refuse(number),
+                let unknown = outcome_is_unknown(&fault);
+                match unknown {
+                    true => self.notes.ledger.borrow_mut().lose_sight(self.now(), number),
+                    false => self.notes.ledger.borrow_mut().refuse(self.now(), number, fault.reason),
+                }
+                let outside = fault.reason == Reason::ConversationNotFound;
+                if outside && inside == Some(true) && self.notes.standing(&self.name, conversation).1 == moves {
+                    self.world.violation(format!("{} is in {conversation}, and may not write there", self.name));
                 }
                 self.endure("send", &fault).await;
-                false
+                !unknown && !fault.reason.is_transient()
             }
         }
     }
 
-    async fn read(&self, session: &Session, other: &str) {
-        let known = self.notes.ledger.borrow().known(&self.name, other);
-        let strong = self.draw(|rng| rng.chance(70));
+    fn saw(&self, conversation: ConversationId, seq: u64) {
+        let mut seen = self.seen.borrow_mut();
+        let last = seen.entry(conversation).or_default();
+        *last = seq.max(*last);
+    }
+
+    async fn read(&self, session: &Session) {
+        let Some(conversation) = self.somewhere() else { return };
+        if self.notes.is_own(&self.name, conversation) {
+            self.read_own(session, conversation).await;
+        } else {
+            self.look_in(session, conversation).await;
+        }
+    }
+
+    async fn read_own(&self, session: &Session, conversation: ConversationId) {
+        let (strong, whole) = self.draw(|rng| (rng.chance(70), rng.chance(20)));
         let consistency = if strong { Consistency::Linearizable } else { Consistency::AtLeast(session.index()) };
-        let read = timeline(&session.reading(consistency), other).await;
+        let seen = self.seen.borrow().get(&conversation).copied().unwrap_or(0);
+        let whence = format!("{} at {} ms, {consistency:?}", self.name, self.world.elapsed_ms());
+        let (number, base) = {
+            let mut ledger = self.notes.ledger.borrow_mut();
+            let base = ledger.bases()[&conversation];
+            let number = match strong {
+                true => ledger.begin_read(self.number, conversation, whence),
+                false => ledger.begin_session_read(self.number, conversation, whence, seen),
+            };
+            (number, base)
+        };
+        let after = if whole { base } else { seen.saturating_sub(AGAIN).max(base) };
+        let hidden = self.notes.hidden_by(&self.name);
+        let read = messages(&session.reading(consistency), conversation, after).await;
         self.world.count("reads");
         match read {
-            Ok(timeline) => {
-                let texts: BTreeMap<u64, String> =
-                    timeline.into_iter().map(|message| (message.seq, message.body)).collect();
-                // A weaker read need only show what this session has seen: its own.
-                let owed = known.iter().filter(|(_, body)| strong || body.contains(&format!("from {} ", self.name)));
-                for (seq, body) in owed {
-                    if texts.get(seq) != Some(body) {
-                        let found = texts.get(seq);
-                        let wrong = format!(
-                            "{} read {found:?} at {seq}, not the acknowledged \"{body}\" ({consistency:?})",
-                            self.name
-                        );
-                        self.world.violation(wrong);
-                    }
+            Ok(messages) => {
+                let entries = self.entries(messages, &hidden);
+                if let Some(last) = entries.last() {
+                    self.saw(conversation, last.seq);
                 }
+                self.notes.ledger.borrow_mut().end_read(number, entries);
             }
-            Err(fault) if fault.reason == Reason::ConversationNotFound && known.is_empty() => {}
             Err(fault) => self.endure("read", &fault).await,
         }
+    }
+
+    /// What was shown, given what had been hidden before.
+    fn entries(&self, messages: Vec<Message>, hidden: &[usize]) -> Vec<Entry> {
+        let entry =
+            |message| self.notes.entry(&self.name, message, hidden).map_err(|wrong| self.world.violation(wrong));
+        messages.into_iter().filter_map(|message| entry(message).ok()).collect()
     }
 
     async fn mark_read(&self, session: &Session) {
@@ -215,13 +323,7 @@ impl User {
         let mut subscription = session.subscribe(Start::After(0));
         while let Some(update) = subscription.next().await {
             match update {
-                Ok(Update::Event(event)) => {
-                    let Some(Event::Message(message)) = event.event else { continue };
-                    self.world.count("events");
-                    let mut streams = self.notes.streams.borrow_mut();
-                    let mine = streams.entry(self.name.clone()).or_default();
-                    mine.entry(message.conversation_id.clone()).or_default().push(message);
-                }
+                Ok(Update::Event(event)) => self.told(event.event),
                 Ok(Update::Broken(fault)) => {
                     self.world.violation(format!("{}'s stream: {}", self.name, fault.message));
                 }
@@ -234,37 +336,43 @@ impl User {
         }
     }
 
-    /// After the faults: settles what is unknown, writes afresh, and holds everything against the timelines.
+    fn told(&self, event: Option<Event>) {
+        self.world.count("events");
+        match event {
+            Some(Event::Message(message)) => {
+                let conversation = id_of(&message.conversation_id);
+                let base = self.notes.ledger.borrow().bases().get(&conversation).copied();
+                if base.is_some_and(|base| message.seq > base) {
+                    let entries = self.entries(vec![message], &[]);
+                    let mut streams = self.notes.streams.borrow_mut();
+                    let mine = streams.entry(self.name.clone()).or_default();
+                    mine.extend(entries.into_iter().map(|entry| (conversation, entry)));
+                }
+            }
+            Some(Event::Conversation(changed)) => {
+                self.notes.ledger.borrow_mut().notice(id_of(&changed.conversation_id), changed.last_seq);
+            }
+            Some(Event::Deleted(deleted)) if deleted.seq > 0 => {
+                self.notes.ledger.borrow_mut().notice(id_of(&deleted.conversation_id), deleted.seq);
+            }
+            _ => {}
+        }
+    }
+
+    /// After the faults: settles what is unknown, and writes afresh.
     async fn look_back(&self, session: &Session) {
-        let unknown: Vec<Number> = {
-            let ledger = self.notes.ledger.borrow();
-            let mine = ledger.attempts.iter().enumerate().filter(|(_, attempt)| attempt.from == self.name);
-            mine.filter(|(_, attempt)| attempt.fate == Fate::Unknown).map(|(number, _)| number).collect()
-        };
-        for number in unknown {
+        let mine = self.mine.borrow().clone();
+        for number in mine.into_iter().filter(|number| self.outcome(*number) == Outcome::Unknown) {
             while !self.attempt(session, number).await {}
         }
-        for other in &self.others {
-            let id = session.cluster().request_id();
-            let number = self.notes.ledger.borrow_mut().begin(id, &self.name, other, self.world.elapsed_ms());
+        for conversation in self.notes.own(&self.name) {
+            let number = self.begin(session, conversation);
             while !self.attempt(session, number).await {}
         }
     }
 }
 
-/// The whole timeline with `other`, oldest first.
-pub async fn timeline(session: &Session, other: &str) -> Result<Vec<Message>, Fault> {
-    let mut whole = Vec::new();
-    let mut page_token = String::new();
-    loop {
-        let request = ListMessagesRequest { page_size: 500, page_token, ..Default::default() };
-        let page = session.messages(Some(&Recipient::Username(other.to_owned())), request).await?;
-        whole.extend(page.messages);
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
-    }
-    whole.sort_by_key(|message| message.seq);
-    Ok(whole)
+/// A conversation's id as the API writes it.
+pub fn id_of(text: &str) -> ConversationId {
+    text.parse().expect("the id of a conversation")
 }

@@ -11,21 +11,37 @@ use std::{
 };
 
 use quorate::{
-    storage::testing::SimDisks,
+    config::SnapshotPolicy,
+    storage::testing::{Fault, SimDisks},
     types::{Clock, Entropy},
-    wire::{Address, cluster::GetMembershipResponse},
+    wire::{
+        Address,
+        cluster::{GetMembershipResponse, Role},
+    },
 };
 use tokio::sync::Notify;
 
-use crate::{net::PORT, rng::Rng, tame};
+use crate::{net::PORT, promises::Promises, rng::Rng, tame};
+
+/// The node that founded the cluster: it voted before there was anybody to acknowledge anything to.
+const FIRST: u64 = 1;
+/// Entries that a new voter may be behind: what the product allows, and what comes while its promotion is agreed on.
+const LAG: u64 = 256;
 
 /// Shared between the hosts, the nemesis and the judge. All on one thread.
 pub struct World {
     pub seed: u64,
+    /// When every node snapshots its state.
+    pub snapshots: SnapshotPolicy,
     elapsed_ms: Arc<AtomicU64>,
     machines: BTreeMap<String, Machine>,
     /// Whoever led in a term, as itself said.
     leaders: RefCell<BTreeMap<u64, u64>>,
+    /// The disk on which each node id was first seen.
+    ids: RefCell<BTreeMap<u64, (String, u64)>>,
+    /// Ids of nodes that were seen to vote.
+    voters: RefCell<BTreeSet<u64>>,
+    pub promises: Arc<Promises>,
     violations: RefCell<Vec<String>>,
     counts: RefCell<BTreeMap<&'static str, u64>>,
     /// Whether the cluster was ever founded: no second one may be.
@@ -43,12 +59,22 @@ pub struct World {
 /// A machine that a node may run on.
 pub struct Machine {
     disks: RefCell<SimDisks>,
+    /// Counts the disks.
+    generation: Cell<u64>,
     skew_ms: Arc<AtomicI64>,
     starts: Cell<u64>,
+    ailment: Cell<Option<Ailment>>,
     pub stop: Rc<Notify>,
     pub state: RefCell<State>,
     /// What the node said of itself lately.
     pub said: RefCell<Option<GetMembershipResponse>>,
+}
+
+/// What disks suffer from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ailment {
+    Full,
+    Broken,
 }
 
 /// How the process on a machine fares.
@@ -63,12 +89,14 @@ pub enum State {
 }
 
 impl World {
-    pub fn new(seed: u64, names: &[String]) -> Rc<Self> {
+    pub fn new(seed: u64, names: &[String], snapshots: SnapshotPolicy) -> Rc<Self> {
         let machine = |name: &String| {
             let machine = Machine {
                 disks: RefCell::new(SimDisks::new(Rng::of(seed, name).next())),
+                generation: Cell::new(0),
                 skew_ms: Arc::default(),
                 starts: Cell::new(0),
+                ailment: Cell::default(),
                 stop: Rc::default(),
                 state: RefCell::new(State::Down),
                 said: RefCell::default(),
@@ -77,9 +105,13 @@ impl World {
         };
         Rc::new(Self {
             seed,
+            snapshots,
             elapsed_ms: Arc::default(),
             machines: names.iter().map(machine).collect(),
             leaders: RefCell::default(),
+            ids: RefCell::default(),
+            voters: RefCell::default(),
+            promises: Arc::default(),
             violations: RefCell::default(),
             counts: RefCell::default(),
             founded: Cell::new(false),
@@ -136,6 +168,32 @@ impl World {
         }
     }
 
+    /// An id is given to one disk only, for ever (P6).
+    pub fn note_id(&self, name: &str, id: u64) {
+        let disk = (name.to_owned(), self.machine(name).generation.get());
+        let first = self.ids.borrow_mut().entry(id).or_insert_with(|| disk.clone()).clone();
+        if first != disk {
+            self.violation(format!("node id {id} was that of {first:?}, and is that of {disk:?}"));
+        }
+    }
+
+    /// A node votes only after it has caught up (P6). `leader` says who does.
+    pub fn note_voters(&self, leader: &GetMembershipResponse) {
+        let voters = leader.nodes.iter().filter(|node| node.role() == Role::Voter && node.node_id != leader.leader_id);
+        for voter in voters {
+            if !self.voters.borrow_mut().insert(voter.node_id) || voter.node_id == FIRST {
+                continue;
+            }
+            let (name, applied) = (&voter.name, leader.applied_index);
+            match self.promises.last_acknowledged(name) {
+                Some(last) if last + LAG >= applied => {}
+                last => self.violation(format!(
+                    "{name} became a voter with the log up to {last:?}, its leader was at {applied}"
+                )),
+            }
+        }
+    }
+
     pub fn terms_led(&self) -> usize {
         self.leaders.borrow().len()
     }
@@ -146,6 +204,9 @@ impl World {
     }
 
     pub fn violations(&self) -> Vec<String> {
+        for broken in self.promises.take_broken() {
+            self.violation(broken);
+        }
         self.violations.borrow().clone()
     }
 
@@ -179,6 +240,42 @@ impl Machine {
     /// A new, empty disk in place of the old one.
     pub fn new_disks(&self, seed: u64) {
         *self.disks.borrow_mut() = SimDisks::new(seed);
+        self.generation.set(self.generation.get() + 1);
+    }
+
+    /// Lets operations on its disks fail until they are healed.
+    pub fn break_disks(&self, fault: Fault) {
+        self.ailment.set(Some(Ailment::Broken));
+        self.disks().fail(Some(fault));
+    }
+
+    /// Leaves this much room on its disks until they are healed.
+    pub fn fill_disks(&self, room: u64) {
+        self.ailment.set(Some(Ailment::Full));
+        let used = self.disks().used_bytes();
+        self.disks().set_capacity(Some(used + room));
+    }
+
+    pub fn heal_disks(&self) {
+        self.disks().fail(None);
+        self.disks().set_capacity(None);
+    }
+
+    /// What its disks have suffered since the process started, healed or not: that may be why it ends.
+    pub fn ailment(&self) -> Option<Ailment> {
+        self.ailment.get()
+    }
+
+    /// Whole disks for a process that is about to start: whatever ends it now is its own. After an error of the
+    /// hardware the machine is booted anew, for until then reads may show what the disk does not hold.
+    pub fn mend_disks(&self) {
+        if self.ailment.take() == Some(Ailment::Broken) && self.disks().is_powered() {
+            self.disks().power_off();
+        }
+        self.heal_disks();
+        if !self.disks().is_powered() {
+            self.disks().power_on();
+        }
     }
 
     pub fn set_skew_ms(&self, ms: i64) {

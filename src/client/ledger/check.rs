@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Entry, Event, Findings, Kind, Ledger, Outcome, Timelines};
+use super::{Attempt, Entry, Erasure, Event, Findings, Kind, Ledger, Outcome, Timelines};
 use crate::types::ConversationId;
 
 /// Checks one run. Replicas first: the first one checked is what the others, the reads and the streams are compared
@@ -20,7 +20,7 @@ impl<'a> Checker<'a> {
     /// A check of what `ledger` holds.
     pub fn new(ledger: &'a Ledger) -> Self {
         let attempts = || ledger.attempts().iter().enumerate();
-        let place = |(number, attempt): (usize, &'a super::Attempt)| match attempt.outcome {
+        let place = |(number, attempt): (usize, &'a Attempt)| match attempt.outcome {
             Outcome::Acknowledged { seq, .. } => Some(((attempt.conversation, seq), number)),
             _ => None,
         };
@@ -60,10 +60,13 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Sequence numbers dense from `base`, cursors strictly increasing.
+    /// Sequence numbers dense from `base` but for places of notices, cursors strictly increasing.
     fn shape(&mut self, name: &str, conversation: ConversationId, base: u64, entries: &[Entry]) {
         let (mut seq, mut cursor) = (base, 0);
         for entry in entries {
+            while seq + 1 < entry.seq && self.ledger.notices.contains(&(conversation, seq + 1)) {
+                seq += 1;
+            }
             if entry.seq != seq + 1 {
                 let after = seq;
                 self.findings.add(Kind::Gap, || format!("{name}: {conversation}/{} follows {after}", entry.seq));
@@ -80,7 +83,11 @@ impl<'a> Checker<'a> {
 
     /// What stands at one place: something sent, once, where it was promised.
     fn entry(&mut self, name: &str, conversation: ConversationId, entry: &Entry, seen: &mut [u32]) {
-        let place = format_args!("{name}: {conversation}/{}", entry.seq).to_string();
+        let place = format!("{name}: {conversation}/{}", entry.seq);
+        if let Some(number) = self.deleted(conversation, entry) {
+            seen[number] += 1;
+            return;
+        }
         let sent = self.by_body.get(entry.body.as_str()).copied();
         let Some(number) = sent.filter(|number| self.ledger.attempts()[*number].conversation == conversation) else {
             match self.promised.get(&(conversation, entry.seq)) {
@@ -99,6 +106,9 @@ impl<'a> Checker<'a> {
             self.findings.add(Kind::Duplicated, || format!("{place} is {} once more", attempt.id));
             return;
         }
+        if let Erasure::Done(_) = attempt.erasure {
+            self.findings.add(Kind::Undeleted, || format!("{place} was deleted for everyone"));
+        }
         match attempt.outcome {
             Outcome::Acknowledged { seq, cursor, .. } if (seq, cursor) != (entry.seq, entry.cursor) => {
                 self.findings.add(Kind::Misplaced, || {
@@ -112,9 +122,42 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// The message that was here, if what is left of it is what deleting it leaves.
+    fn deleted(&self, conversation: ConversationId, entry: &Entry) -> Option<usize> {
+        let number = *self.promised.get(&(conversation, entry.seq)).filter(|_| entry.body.is_empty())?;
+        let attempt = &self.ledger.attempts()[number];
+        let here = matches!(attempt.outcome, Outcome::Acknowledged { cursor, .. } if cursor == entry.cursor);
+        (here && attempt.erasure != Erasure::None).then_some(number)
+    }
+
+    /// Whether what was shown earlier is what is held now: it may have been deleted since.
+    fn agrees(&self, conversation: ConversationId, held: &Entry, shown: &Entry) -> bool {
+        let deleted = || self.deleted(conversation, held).map(|number| &self.ledger.attempts()[number].body);
+        held == shown
+            || ((held.seq, held.cursor) == (shown.seq, shown.cursor)
+                && deleted().is_some_and(|body| *body == shown.body))
+    }
+
     /// Checks what a subscriber was told from each conversation's base on, in the order in which it came.
     pub fn stream(&mut self, name: &str, told: &[(ConversationId, Entry)]) {
-        let Some((_, reference)) = &self.reference else { return };
+        self.stream_of(name, told, |_| true);
+    }
+
+    /// The same for a subscriber who is shown all of some conversations, and parts of others that it joins and leaves.
+    pub fn stream_of(&mut self, name: &str, told: &[(ConversationId, Entry)], whole: impl Fn(ConversationId) -> bool) {
+        // Taken out for as long as findings are added.
+        let Some((first, reference)) = self.reference.take() else { return };
+        self.stream_against(&reference, name, told, whole);
+        self.reference = Some((first, reference));
+    }
+
+    fn stream_against(
+        &mut self,
+        reference: &Timelines,
+        name: &str,
+        told: &[(ConversationId, Entry)],
+        whole: impl Fn(ConversationId) -> bool,
+    ) {
         let (mut next, mut cursor): (BTreeMap<ConversationId, usize>, u64) = (BTreeMap::new(), 0);
         for (conversation, entry) in told {
             let place = || format!("{name}: {conversation}/{}", entry.seq);
@@ -128,18 +171,18 @@ impl<'a> Checker<'a> {
             match timeline[*next..].binary_search_by_key(&entry.seq, |held| held.seq).ok() {
                 None => self.findings.add(Kind::StreamDiffers, || format!("{} is in no timeline there", place())),
                 Some(skipped) => {
-                    if skipped > 0 {
+                    if skipped > 0 && whole(*conversation) {
                         self.findings.add(Kind::StreamGap, || format!("{} came {skipped} too early", place()));
                     }
                     *next += skipped;
-                    if timeline[*next] != *entry {
+                    if !self.agrees(*conversation, &timeline[*next], entry) {
                         self.findings.add(Kind::StreamDiffers, || format!("{} is not what is held", place()));
                     }
                     *next += 1;
                 }
             }
         }
-        for (conversation, timeline) in reference {
+        for (conversation, timeline) in reference.iter().filter(|(conversation, _)| whole(**conversation)) {
             let told = next.get(conversation).copied().unwrap_or(0);
             if told < timeline.len() {
                 self.findings.add(Kind::StreamGap, || {
@@ -153,9 +196,9 @@ impl<'a> Checker<'a> {
     pub fn finish(mut self) -> Findings {
         let places = self.places();
         let mut floors: BTreeMap<ConversationId, u64> = self.ledger.bases().clone();
-        let mut begun = vec![0_u64; self.ledger.reads.len()];
+        let mut begun = vec![(0_u64, 0); self.ledger.reads.len()];
         let mut seen: BTreeMap<(usize, ConversationId), u64> = BTreeMap::new();
-        for event in &self.ledger.events {
+        for (place, event) in self.ledger.events.iter().enumerate() {
             match *event {
                 Event::Invoked(number) => self.order(number, &places, &floors),
                 Event::Acknowledged(number) => {
@@ -164,7 +207,10 @@ impl<'a> Checker<'a> {
                         raise(&mut floors, attempt.conversation, seq);
                     }
                 }
-                Event::ReadBegan(number) => begun[number] = floor(&floors, self.ledger.reads[number].conversation),
+                Event::ReadBegan(number) => {
+                    let read = &self.ledger.reads[number];
+                    begun[number] = (read.owed.unwrap_or_else(|| floor(&floors, read.conversation)), place);
+                }
                 Event::ReadEnded(number) => {
                     let read = &self.ledger.reads[number];
                     let last = seen.entry((read.reader, read.conversation)).or_default();
@@ -173,7 +219,16 @@ impl<'a> Checker<'a> {
                 }
             }
         }
+        self.contradictions();
         self.findings
+    }
+
+    fn contradictions(&mut self) {
+        for (number, outcome) in &self.ledger.contradictions {
+            let attempt = &self.ledger.attempts()[*number];
+            self.findings
+                .add(Kind::TwoOutcomes, || format!("{} ended as {:?} and as {outcome:?}", attempt.id, attempt.outcome));
+        }
     }
 
     /// An attempt stands behind everything that was known when it was begun.
@@ -187,9 +242,9 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Judges a read: not before what was known when it began, not before what its reader saw `last`. Answers with the
-    /// last that the reader has seen now.
-    fn read(&mut self, number: usize, floor: u64, last: u64) -> u64 {
+    /// Judges a read that began at a place in the order of events: not before what was owed to it then, not before what
+    /// its reader saw `last`. Answers with the last that the reader has seen now.
+    fn read(&mut self, number: usize, (floor, began): (u64, usize), last: u64) -> u64 {
         let read = &self.ledger.reads[number];
         let (reader, conversation, whence) = (read.reader, read.conversation, &read.whence);
         let base = self.ledger.bases().get(&conversation).copied().unwrap_or(0);
@@ -203,11 +258,20 @@ impl<'a> Checker<'a> {
                 format!("reader {reader}, {whence}: {conversation} ended at {shown}, when {floor} was known already")
             });
         }
+        for entry in &read.entries {
+            let promised = self.promised.get(&(conversation, entry.seq)).map(|number| &self.ledger.attempts()[*number]);
+            let deleted = promised.is_some_and(|held| matches!(held.erasure, Erasure::Done(at) if at <= began));
+            if deleted && !entry.body.is_empty() {
+                self.findings.add(Kind::Undeleted, || {
+                    format!("reader {reader}, {whence}: {conversation}/{} was deleted for everyone before", entry.seq)
+                });
+            }
+        }
         if let Some((name, reference)) = &self.reference {
             let timeline = reference.get(&conversation).map_or(&[][..], Vec::as_slice);
             let held = |entry: &Entry| {
-                let place = entry.seq.checked_sub(base + 1).and_then(|place| usize::try_from(place).ok());
-                place.and_then(|place| timeline.get(place)) == Some(entry)
+                let place = timeline.binary_search_by_key(&entry.seq, |held| held.seq);
+                place.is_ok_and(|place| self.agrees(conversation, &timeline[place], entry))
             };
             if let Some(entry) = read.entries.iter().find(|entry| !held(entry)) {
                 self.findings.add(Kind::ReadDiffers, || {
@@ -220,7 +284,7 @@ impl<'a> Checker<'a> {
 
     /// Where each attempt stands: as acknowledged, or where the reference has it.
     fn places(&self) -> Vec<Option<u64>> {
-        let place = |attempt: &super::Attempt| match attempt.outcome {
+        let place = |attempt: &Attempt| match attempt.outcome {
             Outcome::Acknowledged { seq, .. } => Some(seq),
             _ => None,
         };

@@ -20,6 +20,10 @@ pub enum Kind {
     RefusedButThere,
     /// There, but not at the place that was acknowledged.
     Misplaced,
+    /// Acknowledged at two places, or after it had been refused for good (P4).
+    TwoOutcomes,
+    /// Deleted for everyone, and its text is there again.
+    Undeleted,
     /// Sequence numbers of a timeline are not dense (P5).
     Gap,
     /// Cursors of a timeline do not increase (P5).
@@ -52,6 +56,8 @@ impl Kind {
             Self::Invented => "invented",
             Self::RefusedButThere => "refused but there",
             Self::Misplaced => "misplaced",
+            Self::TwoOutcomes => "two outcomes",
+            Self::Undeleted => "deleted and there again",
             Self::Gap => "gap in a timeline",
             Self::CursorOrder => "cursors out of order",
             Self::ReplicasDiffer => "replicas differ",

@@ -6,6 +6,9 @@
 //!
 //! # Invariants
 //! - Every body is sent by one attempt only: it is how a message is recognised, since no timeline shows request ids.
+//! - An attempt may be repeated under its request id at any time, whatever came of it: what is certain about it stays,
+//!   and a second outcome that contradicts it is found.
+//! - Only what was acknowledged is deleted: the place is how what is left of it is recognised.
 //! - The timelines checked hold messages of the ledger only, from the `base` given for each conversation on.
 //! - Checking takes time and memory proportional to the history.
 //!
@@ -16,7 +19,10 @@ mod findings;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 pub use check::Checker;
 pub use findings::{EXAMPLES, Findings, Kind, Violation};
@@ -33,7 +39,7 @@ pub struct Entry {
     pub seq: u64,
     /// Its place in the log.
     pub cursor: u64,
-    /// What it says.
+    /// What it says; empty once it is deleted.
     pub body: String,
 }
 
@@ -69,6 +75,17 @@ pub enum Outcome {
     },
 }
 
+/// How far the deletion of a message for everyone is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Erasure {
+    /// Nobody has asked for it.
+    None,
+    /// It may have happened.
+    Asked,
+    /// It was acknowledged, at this place in the order of events.
+    Done(usize),
+}
+
 /// One message that was sent, or tried to be.
 #[derive(Debug, Clone)]
 pub struct Attempt {
@@ -84,15 +101,18 @@ pub struct Attempt {
     pub ended: Option<Duration>,
     /// What became of it.
     pub outcome: Outcome,
+    erasure: Erasure,
 }
 
-/// One linearizable read of a conversation.
+/// One read of a conversation.
 #[derive(Debug, Clone)]
 struct Read {
     reader: usize,
     conversation: ConversationId,
     /// Where and when, for people.
     whence: String,
+    /// The seq up to which it must show everything; `None`: all that was known when it began.
+    owed: Option<u64>,
     /// What it showed. Contiguous to the end of the conversation as the read saw it.
     entries: Vec<Entry>,
 }
@@ -113,6 +133,10 @@ pub struct Ledger {
     attempts: Vec<Attempt>,
     reads: Vec<Read>,
     events: Vec<Event>,
+    /// Places at which something stands that is no message.
+    notices: BTreeSet<(ConversationId, u64)>,
+    /// Attempts that were acknowledged after a certain outcome, and where.
+    contradictions: Vec<(usize, Outcome)>,
 }
 
 impl Ledger {
@@ -125,25 +149,37 @@ impl Ledger {
     pub fn invoke(&mut self, at: Duration, id: RequestId, conversation: ConversationId, body: String) -> usize {
         let number = self.attempts.len();
         let outcome = Outcome::Unknown;
-        self.attempts.push(Attempt { id, conversation, body, invoked: at, ended: None, outcome });
+        let erasure = Erasure::None;
+        self.attempts.push(Attempt { id, conversation, body, invoked: at, ended: None, outcome, erasure });
         self.events.push(Event::Invoked(number));
         number
     }
 
     /// The cluster acknowledged an attempt; one of unknown outcome may still be.
     pub fn acknowledge(&mut self, at: Duration, attempt: usize, seq: u64, cursor: u64) {
-        self.end(at, attempt, Outcome::Acknowledged { at, seq, cursor });
-        self.events.push(Event::Acknowledged(attempt));
+        let now = Outcome::Acknowledged { at, seq, cursor };
+        match self.attempts[attempt].outcome {
+            Outcome::Unknown => {
+                self.end(at, attempt, now);
+                self.events.push(Event::Acknowledged(attempt));
+            }
+            Outcome::Acknowledged { seq: first, cursor: at_first, .. } if (first, at_first) == (seq, cursor) => {}
+            Outcome::Acknowledged { .. } | Outcome::Refused { .. } => self.contradictions.push((attempt, now)),
+        }
     }
 
-    /// The cluster refused an attempt for good.
+    /// The cluster refused an attempt for good. That settles nothing if an earlier try of it may have taken effect.
     pub fn refuse(&mut self, at: Duration, attempt: usize, reason: Reason) {
-        self.end(at, attempt, Outcome::Refused { at, reason });
+        if self.attempts[attempt].ended.is_none() {
+            self.end(at, attempt, Outcome::Refused { at, reason });
+        }
     }
 
     /// An attempt was given up, and may have taken effect.
     pub fn lose_sight(&mut self, at: Duration, attempt: usize) {
-        self.end(at, attempt, Outcome::Unknown);
+        if self.attempts[attempt].ended.is_none() {
+            self.end(at, attempt, Outcome::Unknown);
+        }
     }
 
     fn end(&mut self, at: Duration, attempt: usize, outcome: Outcome) {
@@ -153,11 +189,48 @@ impl Ledger {
         attempt.outcome = outcome;
     }
 
-    /// `reader`, who reads one thing at a time, is about to read the end of a conversation; `whence` tells people where
-    /// and when. Answers with the read's number.
+    /// An acknowledged message is about to be deleted for everyone: from now on its text may be gone.
+    pub fn begin_erasing(&mut self, attempt: usize) {
+        let erasure = &mut self.attempts[attempt].erasure;
+        if *erasure == Erasure::None {
+            *erasure = Erasure::Asked;
+        }
+    }
+
+    /// The cluster acknowledged that a message is deleted for everyone: nobody is shown its text any more.
+    pub fn erased(&mut self, attempt: usize) {
+        let erasure = &mut self.attempts[attempt].erasure;
+        if !matches!(erasure, Erasure::Done(_)) {
+            *erasure = Erasure::Done(self.events.len());
+        }
+    }
+
+    /// Somebody was told that at this place of a conversation no message stands, but a join, a departure, a deletion.
+    pub fn notice(&mut self, conversation: ConversationId, seq: u64) {
+        self.notices.insert((conversation, seq));
+    }
+
+    /// `reader`, who reads one thing at a time, is about to read the end of a conversation, linearizably; `whence` tells
+    /// people where and when. Answers with the read's number.
     pub fn begin_read(&mut self, reader: usize, conversation: ConversationId, whence: impl Into<String>) -> usize {
+        self.start_read(reader, conversation, whence.into(), None)
+    }
+
+    /// The same for a read that need not be linearizable: it shows at least everything up to `seen`, the last that its
+    /// session was told of, and never less than it has shown before.
+    pub fn begin_session_read(
+        &mut self,
+        reader: usize,
+        conversation: ConversationId,
+        whence: impl Into<String>,
+        seen: u64,
+    ) -> usize {
+        self.start_read(reader, conversation, whence.into(), Some(seen))
+    }
+
+    fn start_read(&mut self, reader: usize, conversation: ConversationId, whence: String, owed: Option<u64>) -> usize {
         let number = self.reads.len();
-        self.reads.push(Read { reader, conversation, whence: whence.into(), entries: Vec::new() });
+        self.reads.push(Read { reader, conversation, whence, owed, entries: Vec::new() });
         self.events.push(Event::ReadBegan(number));
         number
     }

@@ -303,3 +303,126 @@ fn all_violations_are_counted_and_the_first_told() {
     assert_eq!(findings.count(Kind::Missing), 50);
     assert_eq!(findings.examples().len(), EXAMPLES);
 }
+
+#[test]
+fn a_repetition_that_is_answered_alike_is_one_and_the_same_outcome() {
+    let mut run = Run::sound();
+    run.acknowledge(1, 4);
+    run.ledger.lose_sight(Duration::ZERO, 1);
+    run.ledger.refuse(Duration::ZERO, 1, Reason::SessionInvalid);
+    run.finds(&[]);
+}
+
+#[test]
+fn a_second_outcome_that_contradicts_the_first_is_found() {
+    let mut run = Run::sound();
+    run.acknowledge(1, 5);
+    run.finds(&[(Kind::TwoOutcomes, 1)]);
+
+    let mut run = Run::sound();
+    let attempt = run.invoke("e");
+    run.ledger.refuse(Duration::ZERO, attempt, Reason::LimitExceeded);
+    run.acknowledge(attempt, 7);
+    run.everyone_holds(&["a", "b", "c", "d"]);
+    run.finds(&[(Kind::TwoOutcomes, 1)]);
+}
+
+#[test]
+fn a_refusal_after_a_try_without_an_answer_settles_nothing() {
+    let mut run = Run::sound();
+    let attempt = run.invoke("e");
+    run.ledger.lose_sight(Duration::ZERO, attempt);
+    run.ledger.refuse(Duration::ZERO, attempt, Reason::SessionInvalid);
+    run.everyone_holds(&["a", "b", "c", "d", "e"]);
+    run.finds(&[]);
+}
+
+#[test]
+fn a_message_deleted_for_everyone_may_have_been_shown_before() {
+    let mut run = Run::sound();
+    let read = run.ledger.begin_read(0, ROOM, "n1");
+    run.ledger.end_read(read, vec![entry(3, "a"), entry(4, "b"), entry(5, "c"), entry(6, "d")]);
+    run.ledger.begin_erasing(1);
+    run.ledger.erased(1);
+    let read = run.ledger.begin_read(0, ROOM, "n1");
+    run.ledger.end_read(read, vec![entry(3, "a"), entry(4, ""), entry(5, "c"), entry(6, "d")]);
+    run.replicas.iter_mut().for_each(|timeline| timeline[1].body.clear());
+    run.finds(&[]);
+}
+
+#[test]
+fn a_deletion_of_unknown_outcome_leaves_the_text_or_takes_it() {
+    for body in ["b", ""] {
+        let mut run = Run::sound();
+        run.ledger.begin_erasing(1);
+        run.replicas.iter_mut().for_each(|timeline| timeline[1].body = body.into());
+        run.finds(&[]);
+    }
+}
+
+#[test]
+fn a_deleted_text_that_is_there_again_is_found() {
+    let mut run = Run::sound();
+    run.ledger.begin_erasing(1);
+    run.ledger.erased(1);
+    run.finds(&[(Kind::Undeleted, 2)]);
+
+    let mut run = Run::sound();
+    run.ledger.begin_erasing(1);
+    run.ledger.erased(1);
+    let read = run.ledger.begin_read(0, ROOM, "n1");
+    run.ledger.end_read(read, vec![entry(4, "b"), entry(5, "c"), entry(6, "d")]);
+    run.replicas.iter_mut().for_each(|timeline| timeline[1].body.clear());
+    run.finds(&[(Kind::Undeleted, 1)]);
+}
+
+#[test]
+fn a_text_that_is_gone_without_a_deletion_is_found() {
+    let mut run = Run::sound();
+    run.replicas.iter_mut().for_each(|timeline| timeline[1].body.clear());
+    run.told[1].body.clear();
+    run.finds(&[(Kind::Changed, 2)]);
+}
+
+#[test]
+fn a_place_without_a_message_is_no_gap_if_somebody_was_told_what_stands_there() {
+    let mut run = Run::sound();
+    let attempt = run.invoke("e");
+    run.acknowledge(attempt, 8);
+    for timeline in run.replicas.iter_mut().chain([&mut run.told]) {
+        timeline.push(entry(8, "e"));
+    }
+    let read = run.ledger.begin_read(0, ROOM, "n1");
+    run.ledger.end_read(read, vec![entry(6, "d"), entry(8, "e")]);
+    run.ledger.notice(ROOM, 7);
+    run.finds(&[]);
+}
+
+#[test]
+fn a_session_read_owes_what_its_session_has_seen() {
+    let mut run = Run::sound();
+    let read = run.ledger.begin_session_read(0, ROOM, "n1", 4);
+    run.ledger.end_read(read, vec![entry(3, "a"), entry(4, "b")]);
+    run.finds(&[]);
+
+    let mut run = Run::sound();
+    let read = run.ledger.begin_session_read(0, ROOM, "n1", 5);
+    run.ledger.end_read(read, vec![entry(3, "a"), entry(4, "b")]);
+    run.finds(&[(Kind::StaleRead, 1)]);
+}
+
+#[test]
+fn a_guest_is_owed_no_more_than_parts_of_a_stream() {
+    let mut run = Run::sound();
+    run.told.remove(1);
+    run.told.pop();
+    let told: Vec<_> = run.told.iter().map(|entry| (ROOM, entry.clone())).collect();
+    let check = |whole: bool| {
+        let mut checker = Checker::new(&run.ledger);
+        checker.replica("n1", Timelines::from([(ROOM, run.replicas[0].clone())]));
+        checker.stream_of("guest", &told, |_| whole);
+        checker.finish()
+    };
+    assert!(check(false).is_clean());
+    assert_eq!(check(true).count(Kind::StreamGap), 2);
+}

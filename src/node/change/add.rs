@@ -11,6 +11,7 @@ use crate::{
     membership::{Change, judge},
     node::{Node, join},
     raft::types::{ChangeMembers, Member},
+    seeded::{self, Bug},
     types::{NodeId, RequestId, limits},
     wire::{
         Fault, Profile, Reason,
@@ -195,6 +196,9 @@ impl Changing {
     }
 
     async fn allocate(&self, newcomer: &Newcomer) -> Result<NodeId, Fault> {
+        if seeded::is(Bug::NodeIdReused) {
+            return Ok(self.metrics().membership_config.nodes().map(|(id, _)| id + 1).max().unwrap_or(1));
+        }
         let request_id = RequestId::new(self.node.clock().now_ms(), self.node.entropy().bytes());
         let verb = store::command::Verb::AllocateNode(store::AllocateNode { name: newcomer.name.to_string() });
         let command = store::Command {

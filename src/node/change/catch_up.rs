@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::Changing;
 use crate::{
     node::status,
+    seeded::{self, Bug},
     types::NodeId,
     wire::{
         Fault, Reason,
@@ -38,7 +39,7 @@ impl Changing {
         let mut steady = 0;
         let mut before = Seen::default();
         let mut moved = Instant::now();
-        while steady < STEADY {
+        while steady < STEADY && !seeded::is(Bug::PromoteEarly) {
             tokio::time::sleep(LOOK).await;
             self.replica.leadership.ensure_leader()?;
             let metrics = self.metrics();
