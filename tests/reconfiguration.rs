@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 #[tokio::test]
 async fn a_cluster_grows_to_five_and_shrinks_to_one_under_load() {
     let cluster = Cluster::of(1).spare(4).start().await;
-    let load = Load::start(&cluster, 3).await;
+    let load = Load::start(&cluster).await;
     for number in 2..=5 {
         eventually("it is added", async || cluster.add_node(number).await.map_err(|fault| format!("{fault:?}"))).await;
         load.goes_on(15).await;
@@ -47,7 +47,7 @@ async fn a_cluster_grows_to_five_and_shrinks_to_one_under_load() {
 #[tokio::test]
 async fn every_node_is_replaced_under_load() {
     let cluster = Cluster::of(3).spare(3).start().await;
-    let load = Load::start(&cluster, 3).await;
+    let load = Load::start(&cluster).await;
     for (old, new) in (1..=3).zip(4..=6) {
         cluster.replace_node(old, new).await.unwrap_or_else(|fault| panic!("n{old}: {fault:?}\n{}", cluster.status()));
         load.goes_on(15).await;
@@ -125,7 +125,7 @@ async fn a_learner_joins_by_snapshot_though_sender_and_receiver_die_half_way() {
 #[tokio::test]
 async fn a_learner_is_promoted_only_once_it_has_really_caught_up() {
     let cluster = Cluster::of(3).spare(1).start().await;
-    let load = Load::start(&cluster, 2).await;
+    let load = Load::start(&cluster).await;
     let (leader, _) = cluster.roles().await;
     let (seen, mut phases) = mpsc::unbounded_channel();
     let adding = cluster.try_add_node(cluster.adding(4), |message| {
@@ -154,7 +154,7 @@ async fn a_learner_is_promoted_only_once_it_has_really_caught_up() {
 #[tokio::test]
 async fn with_one_of_three_dead_a_live_one_stays_and_the_dead_one_is_replaced() {
     let cluster = Cluster::of(3).spare(1).start().await;
-    let load = Load::start(&cluster, 2).await;
+    let load = Load::start(&cluster).await;
     let (leader, followers) = cluster.roles().await;
     cluster.kill([followers[0]]).await;
     // At once: who answered a moment ago does not count, only who answers now.
@@ -188,7 +188,7 @@ async fn transfer(cluster: &Cluster, to: &str) -> Result<(), Fault> {
 #[tokio::test]
 async fn leadership_is_not_handed_to_the_dead_the_unknown_or_a_learner_and_writes_go_on() {
     let cluster = Cluster::of(3).spare(1).start().await;
-    let load = Load::start(&cluster, 2).await;
+    let load = Load::start(&cluster).await;
     cluster.add_learner(4).await.unwrap();
     let (leader, followers) = cluster.roles().await;
     assert_eq!(transfer(&cluster, "n4").await.unwrap_err().reason, Reason::Unsafe);

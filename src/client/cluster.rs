@@ -50,13 +50,16 @@ struct Known {
     favourite: Option<Address>,
     discoveries: u64,
     discovered: Option<Instant>,
+    /// Why a node that could be reached did not answer, the last time.
+    refusal: Option<Fault>,
 }
 
 impl Cluster {
     /// A cluster to be found through `seeds`: some of its nodes, of which one must answer. Dials nothing yet.
     pub fn new(seeds: Vec<Address>, dialer: Dialer, settings: Settings) -> Self {
         let view = View::new(seeds);
-        let known = Known { view, channels: BTreeMap::new(), favourite: None, discoveries: 0, discovered: None };
+        let known =
+            Known { view, channels: BTreeMap::new(), favourite: None, discoveries: 0, discovered: None, refusal: None };
         let shared = Shared { dialer, settings, known: Mutex::new(known), discovering: tokio::sync::Mutex::default() };
         Self { shared: Arc::new(shared), attempt: ATTEMPT }
     }
@@ -280,8 +283,9 @@ impl Cluster {
     async fn ask_all(&self, remaining: Duration) -> Vec<GetMembershipResponse> {
         let addresses = self.addresses();
         let nodes = addresses.into_iter().map(|address| (address.clone(), self.channel(&address))).collect();
-        let mut answers = discovery::ask_all(nodes, discovery::PATIENCE.min(remaining)).await;
+        let (mut answers, refusal) = discovery::ask_all(nodes, discovery::PATIENCE.min(remaining)).await;
         let mut known = self.known();
+        known.refusal = refusal;
         answers.retain(|answer| known.view.is_ours(&answer.cluster_id) || answer.answered_by_id == 0);
         if let Some(best) = answers.first() {
             known.view.learn_membership(best);
@@ -310,6 +314,9 @@ impl Cluster {
     }
 
     fn nobody_answers(&self) -> Fault {
+        if let Some(refusal) = self.known().refusal.clone() {
+            return refusal.next("repeat it later, or ask other nodes");
+        }
         let addresses: Vec<String> = self.addresses().iter().map(ToString::to_string).collect();
         Fault::new(Reason::Unreachable, format!("no node answers at {}", addresses.join(", ")))
             .next("check the addresses, and that the nodes run")

@@ -34,14 +34,25 @@ pub(super) async fn ask(
 }
 
 /// Asks all of `nodes` at once. Answers come best first: those that know a leader, in the newest term, the leader's
-/// own before others'. Ends early once a leader with a quorum has spoken for itself.
-pub(super) async fn ask_all(nodes: Vec<(Address, Channel)>, patience: Duration) -> Vec<GetMembershipResponse> {
+/// own before others'. Ends early once a leader with a quorum has spoken for itself. Also answers with what a node that
+/// has no place for us said.
+pub(super) async fn ask_all(
+    nodes: Vec<(Address, Channel)>,
+    patience: Duration,
+) -> (Vec<GetMembershipResponse>, Option<Fault>) {
     let mut asking: FuturesUnordered<_> =
         nodes.into_iter().map(|(address, channel)| async move { ask(&address, channel, patience).await }).collect();
     let mut answers: Vec<GetMembershipResponse> = Vec::new();
+    let mut refusal = None;
     let mut until = Instant::now() + patience;
     while let Ok(Some(answer)) = timeout_at(until, asking.next()).await {
-        let Ok(answer) = answer else { continue };
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(fault) => {
+                refusal = Some(fault).filter(|fault| fault.reason == Reason::Overloaded).or(refusal);
+                continue;
+            }
+        };
         let newest = answers.iter().map(|other| other.term).max().unwrap_or(0);
         let certain = is_leaders_own(&answer) && answer.has_quorum && answer.term >= newest;
         if answer.leader_id > 0 {
@@ -53,7 +64,7 @@ pub(super) async fn ask_all(nodes: Vec<(Address, Channel)>, patience: Duration) 
         }
     }
     answers.sort_by_key(|answer| Reverse(rank(answer)));
-    answers
+    (answers, refusal)
 }
 
 fn is_leaders_own(answer: &GetMembershipResponse) -> bool {

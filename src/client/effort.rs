@@ -140,6 +140,8 @@ pub(super) fn fault_of(address: &Address, status: &Status) -> Fault {
         Code::Cancelled | Code::DeadlineExceeded => {
             Fault::new(Reason::Timeout, format!("{address} gave no answer in time"))
         }
+        // An HTTP/2 connection that was ended with ENHANCE_YOUR_CALM, which says why.
+        Code::ResourceExhausted => Fault::new(Reason::Overloaded, format!("{address} refuses: {}", root_cause(status))),
         _ => Fault::new(Reason::Unreachable, format!("{address} cannot be reached: {}", root_cause(status))),
     }
 }

@@ -14,13 +14,51 @@ use crate::{
     wire::store,
 };
 
+/// What no count of anything can reach: below it one may count on, and add two counts, without looking.
+const BEYOND: u64 = 1 << 62;
+/// The same of the smaller kind.
+const BEYOND_SMALL: u32 = 1 << 30;
+
+/// The value of a row.
+pub(super) trait Record: Message + Name + Default {
+    /// Whether every count in it may have come about.
+    fn is_plausible(&self) -> bool;
+}
+
+macro_rules! records {
+    ($($record:ident { $($count:ident)* ; $($small:ident)* })*) => {
+        $(impl Record for store::$record {
+            fn is_plausible(&self) -> bool {
+                true $(&& self.$count < BEYOND)* $(&& self.$small < BEYOND_SMALL)*
+            }
+        })*
+    };
+}
+
+records! {
+    Meta { last_account_id last_conversation_id last_node_id chores; }
+    AccountRef { ; }
+    AccountRecord { password_version sent_elsewhere; conversations blocked }
+    SessionRecord { ; }
+    Present { ; }
+    ConversationRef { ; }
+    ConversationRecord { last_seq message_count last_erased_seq; members }
+    MemberRecord { joined_seq read_seq read_no read_ahead moved_seq first_sent_seq last_sent_seq sent_count; }
+    MemberRef { joined_seq; }
+    EventRecord { message_no; }
+    AccountEvent { ; }
+    SentRange { first_seq last_seq; }
+    Chore { ; }
+    RequestRecord { ; }
+}
+
 /// Reads the record at `key`, if there is one.
-pub(super) fn load<R: Message + Name + Default>(state: &dyn Read, key: &[u8]) -> storage::Result<Option<R>> {
+pub(super) fn load<R: Record>(state: &dyn Read, key: &[u8]) -> storage::Result<Option<R>> {
     state.get(key)?.map(|value| decode(key, &value)).transpose()
 }
 
 /// Reads a record that another record promises.
-pub(super) fn require<R: Message + Name + Default>(state: &dyn Read, key: &[u8]) -> storage::Result<R> {
+pub(super) fn require<R: Record>(state: &dyn Read, key: &[u8]) -> storage::Result<R> {
     load(state, key)?.ok_or_else(|| damaged::<R>(key, "it is missing, though another record refers to it"))
 }
 
@@ -35,8 +73,12 @@ pub(super) fn exists(state: &dyn Read, key: &[u8]) -> storage::Result<bool> {
 }
 
 /// Decodes the record found at `key`.
-pub(super) fn decode<R: Message + Name + Default>(key: &[u8], value: &[u8]) -> storage::Result<R> {
-    R::decode(value).map_err(|error| damaged::<R>(key, error))
+pub(super) fn decode<R: Record>(key: &[u8], value: &[u8]) -> storage::Result<R> {
+    let record = R::decode(value).map_err(|error| damaged::<R>(key, error))?;
+    if record.is_plausible() {
+        return Ok(record);
+    }
+    Err(damaged::<R>(key, "it counts further than anything can have happened"))
 }
 
 fn damaged<R: Name>(key: &[u8], detail: impl std::fmt::Display) -> StorageError {
@@ -69,7 +111,7 @@ pub(super) fn count_in(state: &dyn Read, span: &Span, limit: u64) -> storage::Re
 }
 
 /// Visits the records of `span`, ascending; `visit` breaks or fails to end the scan.
-pub(super) fn each<R: Message + Name + Default>(
+pub(super) fn each<R: Record>(
     state: &dyn Read,
     span: &Span,
     mut visit: impl FnMut(&[u8], R) -> storage::Result<ControlFlow<()>>,
@@ -139,7 +181,7 @@ pub(super) fn is_erased(event: &store::EventRecord) -> bool {
 }
 
 /// Like [`each`], descending.
-pub(super) fn each_back<R: Message + Name + Default>(
+pub(super) fn each_back<R: Record>(
     state: &dyn Read,
     span: &Span,
     mut visit: impl FnMut(&[u8], R) -> storage::Result<ControlFlow<()>>,

@@ -1,6 +1,7 @@
 //! Connections: bounded in number, timed until they speak, and cut off when the node must stop.
 
 use std::{
+    any::Any,
     future::Future,
     io,
     pin::Pin,
@@ -11,36 +12,57 @@ use std::{
 
 use futures::{Stream, StreamExt};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Sleep, sleep},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    sync::Semaphore,
+    time::{Sleep, sleep, timeout},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::transport::server::Connected;
+use tonic::transport::server::{Connected, TcpConnectInfo};
 use tracing::{debug, warn};
 
-/// How long a new connection may be silent. One that never speaks would hold its place for ever.
-const FIRST_BYTE: Duration = Duration::from_secs(10);
+use super::{
+    places::{Full, Place, Places},
+    rates::Origin,
+};
+use crate::types::limits;
+
+/// How long a new connection may take to speak. One that never does would hold its place for ever; one that has, is
+/// found dead by keepalive.
+const PREFACE: Duration = Duration::from_secs(10);
+/// What every HTTP/2 connection begins with (RFC 9113, section 3.4).
+const PREFACE_BYTES: usize = 24;
 /// Pause after an accept that failed, as it does when file descriptors run out: trying at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a caller that is refused may take to hear of it.
+const REFUSAL: Duration = Duration::from_secs(1);
 
-/// The connections of `incoming`, `most` at a time; one more is closed at once. All are cut off when `cut` is called.
+/// The connections of `incoming`, `most` at a time; one more is told so and closed. All are cut off when `cut` is called.
 pub(super) fn bounded<IO>(
     incoming: impl Stream<Item = io::Result<IO>>,
     most: usize,
     cut: CancellationToken,
-) -> impl Stream<Item = io::Result<Connection<IO>>> {
-    let places = Arc::new(Semaphore::new(most));
+) -> impl Stream<Item = io::Result<Connection<IO>>>
+where
+    IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
+    let places = Places::new(most);
+    let refusals = Arc::new(Semaphore::new(limits::REFUSALS));
     incoming.filter_map(move |accepted| {
-        let (places, cut) = (Arc::clone(&places), cut.clone());
+        let (places, refusals, cut) = (places.clone(), Arc::clone(&refusals), cut.clone());
         async move {
-            match (accepted, places.try_acquire_owned()) {
-                (Ok(io), Ok(place)) => Some(Ok(Connection::new(io, place, cut))),
-                (Ok(_), Err(_)) => {
-                    debug!(most, "connection refused: all places are taken");
+            match accepted.map(|io| (places.take(origin(&io)), io)) {
+                Ok((Ok(place), io)) => Some(Ok(Connection::new(io, place, cut))),
+                Ok((Err(full), io)) => {
+                    debug!(%full, "connection refused");
+                    if let Ok(turn) = refusals.try_acquire_owned() {
+                        tokio::spawn(async move {
+                            let _ = timeout(REFUSAL, refuse(io, full)).await;
+                            drop(turn);
+                        });
+                    }
                     None
                 }
-                (Err(error), _) => {
+                Err(error) => {
                     warn!(%error, "a connection could not be accepted");
                     sleep(ACCEPT_PAUSE).await;
                     None
@@ -50,17 +72,53 @@ pub(super) fn bounded<IO>(
     })
 }
 
+/// Where a connection comes from, if it tells.
+fn origin<IO: Connected>(io: &IO) -> Option<Origin> {
+    let info = io.connect_info();
+    let address = (&info as &dyn Any).downcast_ref::<TcpConnectInfo>()?.remote_addr()?;
+    Some(Origin::of(address.ip()))
+}
+
+/// Says why, in HTTP/2, and waits until the caller has gone: closing while it speaks would take the words back.
+async fn refuse<IO: AsyncRead + AsyncWrite + Unpin>(mut io: IO, full: Full) -> io::Result<()> {
+    io.write_all(&farewell(&format!("the node takes no more connections: {full}"))).await?;
+    io.shutdown().await?;
+    let mut heard = [0; 1024];
+    while io.read(&mut heard).await? > 0 {}
+    Ok(())
+}
+
+/// An empty SETTINGS frame and a GOAWAY for ENHANCE_YOUR_CALM that says why, which gRPC libraries report as
+/// RESOURCE_EXHAUSTED (RFC 9113, sections 6.5 and 6.8).
+fn farewell(why: &str) -> Vec<u8> {
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const ENHANCE_YOUR_CALM: u8 = 0xb;
+    let length = 8 + why.len() as u32;
+    let mut frames = SETTINGS.to_vec();
+    frames.extend_from_slice(&length.to_be_bytes()[1..]);
+    frames.extend_from_slice(&[7, 0, 0, 0, 0, 0]);
+    frames.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, ENHANCE_YOUR_CALM]);
+    frames.extend_from_slice(why.as_bytes());
+    frames
+}
+
 /// A connection that holds one of the places.
 pub(super) struct Connection<IO> {
     io: IO,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    silence: Option<Pin<Box<Sleep>>>,
+    silence: Option<Silence>,
+}
+
+/// Until it has begun as every HTTP/2 connection does.
+struct Silence {
+    missing: usize,
+    over: Pin<Box<Sleep>>,
 }
 
 impl<IO> Connection<IO> {
-    fn new(io: IO, place: OwnedSemaphorePermit, cut: CancellationToken) -> Self {
-        let silence = Some(Box::pin(sleep(FIRST_BYTE)));
+    fn new(io: IO, place: Place, cut: CancellationToken) -> Self {
+        let silence = Some(Silence { missing: PREFACE_BYTES, over: Box::pin(sleep(PREFACE)) });
         Self { io, _place: place, cut: Box::pin(cut.cancelled_owned()), silence }
     }
 }
@@ -70,11 +128,15 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Connection<IO> {
         if self.cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
+        let before = buffer.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buffer);
-        if read.is_ready() {
+        let Some(silence) = &mut self.silence else { return read };
+        if read.is_pending() {
+            return silence.over.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()));
+        }
+        silence.missing = silence.missing.saturating_sub(buffer.filled().len() - before);
+        if silence.missing == 0 {
             self.silence = None;
-        } else if let Some(silence) = &mut self.silence {
-            return silence.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()));
         }
         read
     }
@@ -127,11 +189,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_connection_too_many_is_closed() {
+    async fn one_connection_too_many_is_told_so_and_closed() {
         let (mut clients, incoming) = some(3);
         let served: Vec<_> = bounded(incoming, 2, CancellationToken::new()).collect().await;
         assert_eq!(served.len(), 2);
-        assert_eq!(clients[2].read(&mut [0; 1]).await.unwrap(), 0, "the third sees its end");
+        let mut heard = Vec::new();
+        clients[2].read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, farewell("the node takes no more connections: all 2 places are taken"));
+    }
+
+    #[tokio::test]
+    async fn no_more_than_so_many_are_told_at_once() {
+        let (mut clients, incoming) = some(limits::REFUSALS + 2);
+        let served: Vec<_> = bounded(incoming, 1, CancellationToken::new()).collect().await;
+        assert_eq!(served.len(), 1);
+        let mut heard = Vec::new();
+        clients.last_mut().unwrap().read_to_end(&mut heard).await.unwrap();
+        assert!(heard.is_empty(), "the last is closed without a word");
     }
 
     #[tokio::test]
@@ -144,16 +218,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_that_never_speaks_is_closed_and_one_that_spoke_is_not() {
-        let (mut clients, incoming) = some(2);
-        let mut served: Vec<_> = bounded(incoming, 2, CancellationToken::new()).collect().await;
-        let mut spoken = served.pop().unwrap().unwrap();
-        let mut silent = served.pop().unwrap().unwrap();
-        clients[1].write_all(b"x").await.unwrap();
-        assert_eq!(spoken.read(&mut [0; 1]).await.unwrap(), 1);
-        assert_eq!(silent.read(&mut [0; 1]).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
-        let mut buffer = [0; 1];
-        let later = tokio::time::timeout(FIRST_BYTE * 10, spoken.read(&mut buffer));
+    async fn a_connection_that_does_not_begin_as_http_2_does_is_closed_and_one_that_did_is_not() {
+        let (mut clients, incoming) = some(3);
+        let mut served: Vec<_> = bounded(incoming, 3, CancellationToken::new()).collect().await;
+        let mut next = || served.remove(0).unwrap();
+        let (mut silent, mut slow, mut spoken) = (next(), next(), next());
+        clients[1].write_all(b"PRI * HTTP/2.0\r\n\r\nSM").await.unwrap();
+        clients[2].write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        let mut buffer = [0; PREFACE_BYTES];
+        assert_eq!(slow.read(&mut buffer).await.unwrap(), PREFACE_BYTES - 4);
+        assert_eq!(spoken.read(&mut buffer).await.unwrap(), PREFACE_BYTES);
+        assert_eq!(silent.read(&mut buffer).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(slow.read(&mut buffer).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let later = tokio::time::timeout(PREFACE * 10, spoken.read(&mut buffer));
         assert!(later.await.is_err(), "still open and waiting");
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 
-use super::rates::Origin;
+use super::{calls::Held, rates::Origin};
 use crate::{
     types::{Consistency, SessionKey, limits},
     wire::{Fault, Reason, metadata},
@@ -15,7 +15,7 @@ use crate::{
 pub(super) const PATIENCE_DEFAULT: Duration = Duration::from_secs(5);
 
 /// A call's metadata, checked.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone)]
 pub(super) struct Call {
     /// How fresh its reads must be.
     pub consistency: Consistency,
@@ -23,6 +23,8 @@ pub(super) struct Call {
     pub origin: Option<Origin>,
     /// The cluster that the caller means, if it says.
     pub cluster: Option<String>,
+    /// What it holds until its answer has left.
+    pub held: Held,
     deadline: Instant,
     session: Option<SessionKey>,
 }
@@ -34,14 +36,15 @@ impl Call {
             consistency: consistency(text(metadata, metadata::CONSISTENCY)?, text(metadata, metadata::MIN_INDEX)?)?,
             origin: None,
             cluster: text(metadata, metadata::CLUSTER)?.map(str::to_owned),
+            held: Held::default(),
             deadline: Instant::now() + patience(text(metadata, "grpc-timeout")?)?,
             session: session(text(metadata, metadata::AUTHORIZATION)?)?,
         })
     }
 
-    /// The same call, from `origin`.
-    pub fn from(self, origin: Option<Origin>) -> Self {
-        Self { origin, ..self }
+    /// The same call, from `origin`, with what it holds already.
+    pub fn from(self, origin: Option<Origin>, held: Held) -> Self {
+        Self { origin, held, ..self }
     }
 
     /// How long the node may go on working on it.

@@ -1,17 +1,19 @@
 //! What every call goes through, whichever service it is for.
 //!
-//! A call is admitted (or shed), its metadata read, its work done, its refusal logged and its answer stamped with the
-//! log index that it reflects.
+//! Its metadata is read, its address admitted or told to wait, its work done, its refusal logged and its answer stamped
+//! with the log index that it reflects.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::sync::{Semaphore, watch};
+use prost::Message;
+use tokio::sync::watch;
 use tonic::{Request, Response, Status, metadata::MetadataValue};
 use tracing::debug;
 
 use super::{
     call::{Call, session_fault},
     passwords::Passwords,
+    places::Places,
     rates::{Origin, Rates},
     sessions::SeenAlive,
     translate::{Write, outcome},
@@ -58,14 +60,15 @@ pub(super) struct Desk {
     pub passwords: Passwords,
     pub session_ttl: Duration,
     /// Places for subscriptions.
-    pub subscriptions: Arc<Semaphore>,
+    pub subscriptions: Places,
+    /// Room for pages on their way, in KiB.
+    pages: Places,
     /// Becomes true, once, when the server stops.
     pub stopping: watch::Receiver<bool>,
     /// Whether the cluster has a quorum, as far as this node knows.
     pub has_quorum: watch::Receiver<bool>,
     /// How often clients may come.
     pub rates: Rates,
-    calls: Semaphore,
     sessions: SeenAlive,
 }
 
@@ -80,11 +83,11 @@ impl Desk {
             node,
             passwords: Passwords::new(config.argon2),
             session_ttl: config.session_ttl,
-            subscriptions: Arc::new(Semaphore::new(config.grpc.subscriptions)),
+            subscriptions: Places::new(config.grpc.subscriptions),
+            pages: Places::new(limits::PAGES_KIB),
             stopping,
             has_quorum,
             rates: Rates::new(&config.rates),
-            calls: Semaphore::new(limits::CALLS),
             sessions: SeenAlive::default(),
         }
     }
@@ -101,10 +104,11 @@ impl Desk {
         Fut: Future<Output = Result<Reply<T>, Fault>>,
     {
         let origin = request.remote_addr().map(|address| Origin::of(address.ip()));
+        let held = request.extensions().get().cloned().unwrap_or_default();
         let answer = self.answer_always(method, request, |desk, call, request| async move {
             desk.rates.request(origin)?;
             desk.is_meant(&call)?;
-            let call = call.from(origin);
+            let call = call.from(origin, held);
             work(desk, call, request).await
         });
         answer.await
@@ -121,10 +125,9 @@ impl Desk {
         F: FnOnce(Arc<Self>, Call, Q) -> Fut,
         Fut: Future<Output = Result<Reply<T>, Fault>>,
     {
-        let answered = match (self.calls.try_acquire(), Call::of(request.metadata())) {
-            (Ok(_place), Ok(call)) => work(Arc::clone(self), call, request.into_inner()).await,
-            (Err(_), _) => Err(overloaded("the node works on as many calls as it can")),
-            (_, Err(fault)) => Err(fault),
+        let answered = match Call::of(request.metadata()) {
+            Ok(call) => work(Arc::clone(self), call, request.into_inner()).await,
+            Err(fault) => Err(fault),
         };
         match answered {
             Ok(reply) => Ok(stamped(reply)),
@@ -155,7 +158,7 @@ impl Desk {
     }
 
     /// Reads for the account of the call's session, which is looked up in the very view that is read.
-    pub async fn query_as<T: Send + 'static>(
+    pub async fn query_as<T: Message + 'static>(
         &self,
         call: &Call,
         read: impl FnOnce(&dyn Read, AccountId) -> view::Result<T> + Send + 'static,
@@ -165,6 +168,8 @@ impl Desk {
             read(state, view::live_account(state, key, now_ms)?)
         });
         let (message, index) = reading.await?;
+        let room = self.pages.take_wide(call.origin, message.encoded_len().div_ceil(1024));
+        call.held.hold(room.map_err(|_| overloaded("too many pages are on their way to callers"))?);
         Ok(Reply { message, index })
     }
 

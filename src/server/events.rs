@@ -18,8 +18,9 @@
 use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
 use futures::stream::{self, BoxStream, StreamExt};
+use prost::Message;
 use tokio::{
-    sync::{OwnedSemaphorePermit, watch},
+    sync::watch,
     time::{Instant, sleep_until},
 };
 use tonic::{Request, Response, Status};
@@ -29,6 +30,7 @@ use super::{
     call::{Call, PATIENCE_DEFAULT},
     cluster::stopped,
     desk::{Desk, Reply, overloaded, shutting_down},
+    places::Place,
     translate::{
         events::{self as translate, Start},
         outcome::time,
@@ -66,8 +68,8 @@ impl EventService for Events {
 async fn subscribe(desk: Arc<Desk>, call: Call, request: chat::SubscribeRequest) -> Result<Reply<Delivery>, Fault> {
     let key = call.session()?;
     let start = translate::start(&request)?;
-    let place = Arc::clone(&desk.subscriptions).try_acquire_owned();
-    let place = place.map_err(|_| overloaded("the node serves as many subscriptions as it can"))?;
+    let place = desk.subscriptions.take(call.origin);
+    let place = place.map_err(|full| overloaded(&format!("too many subscriptions are served: {full}")))?;
     let (account, index) = match start {
         Start::Now => who(&desk, &call, key, Consistency::Linearizable).await?,
         Start::After(cursor) => resume(&desk, &call, key, cursor).await?,
@@ -154,6 +156,17 @@ impl Look {
     }
 }
 
+/// The first of `events` that fit into `bytes`, but at least one; the rest is read again when these have been taken.
+fn bounded(events: impl Iterator<Item = chat::SubscribeResponse>, bytes: usize) -> VecDeque<chat::SubscribeResponse> {
+    let mut room = Some(bytes);
+    let fits = |event: &chat::SubscribeResponse| {
+        let fits = room.is_some();
+        room = room.and_then(|room| room.checked_sub(event.encoded_len()));
+        fits
+    };
+    events.take_while(fits).collect()
+}
+
 struct Subscription {
     desk: Arc<Desk>,
     key: SessionKey,
@@ -170,11 +183,11 @@ struct Subscription {
     told_quorum: Option<bool>,
     has_quorum: watch::Receiver<bool>,
     stopping: watch::Receiver<bool>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Subscription {
-    fn new(desk: Arc<Desk>, key: SessionKey, cursor: Cursor, doorbell: Doorbell, place: OwnedSemaphorePermit) -> Self {
+    fn new(desk: Arc<Desk>, key: SessionKey, cursor: Cursor, doorbell: Doorbell, place: Place) -> Self {
         Self {
             key,
             cursor,
@@ -221,7 +234,8 @@ impl Subscription {
         });
         let ((events, _), index) = reading.await?;
         let through = Cursor::end_of(self.look.sees_through(index));
-        self.pending = events.into_iter().take_while(|event| event.cursor <= through.0).collect();
+        let seen = events.into_iter().take_while(|event| event.cursor <= through.0);
+        self.pending = bounded(seen, limits::SUBSCRIPTION_READ_AHEAD_BYTES);
         if self.pending.is_empty() {
             self.look = Look::Nothing;
             self.cursor = self.cursor.max(through);
@@ -288,6 +302,21 @@ mod tests {
         assert_eq!(look.conversations(), Some(&[ConversationId(1)][..]));
         assert_eq!(look.sees_through(9), 7, "the view is newer than the ring");
         assert_eq!(look.sees_through(5), 5, "a view never shows what it has not");
+    }
+
+    #[test]
+    fn what_is_read_ahead_is_bounded_in_bytes_but_never_nothing() {
+        let event = |cursor, length| {
+            let message = chat::Message { body: "x".repeat(length), ..Default::default() };
+            chat::SubscribeResponse { cursor, event: Some(Event::Message(message)) }
+        };
+        let cursors = |lengths: &[usize]| -> Vec<u64> {
+            let events = (1..).zip(lengths).map(|(cursor, length)| event(cursor, *length));
+            bounded(events, 100).into_iter().map(|event| event.cursor).collect()
+        };
+        assert_eq!(cursors(&[1_000, 1]), [1], "the first always fits");
+        assert_eq!(cursors(&[40, 80, 1]), [1, 2], "what goes over the edge is the last");
+        assert_eq!(cursors(&[1, 1, 1]), [1, 2, 3]);
     }
 
     #[test]

@@ -16,13 +16,16 @@
 //! | `rates`, `buckets` | how often an account, and an address, may come |
 //! | `program`, `recover` | what the commands of `chat-node` do |
 //! | `listen`, `accept`, `signal` | the port; its connections; when to stop |
+//! | `calls`, `places` | how many calls may be under way, and how many from one address |
 //! | `unreadable`, `health` | requests that never become a message; the health service |
 //!
 //! # What is bounded
 //!
-//! Connections, silent ones by time; calls on a connection; calls and subscriptions of the node; bytes of metadata and
-//! of a request; passwords being hashed; requests by time. What exceeds a bound is refused at once, with OVERLOADED or
-//! RATE_LIMITED and a delay where repeating helps. Every call has a deadline, the client's or five seconds.
+//! Connections, those that do not speak HTTP/2 by time; calls on a connection; calls under way, from the first byte of
+//! each until its answer has left, bytes of pages on their way, and subscriptions, of all of which no address takes more
+//! than its share; bytes of metadata and of a request, and how long it may take to arrive; passwords being hashed; requests by rate. What exceeds a bound is
+//! refused at once, with OVERLOADED or RATE_LIMITED and a delay where repeating helps. Every call has a deadline, the
+//! client's or five seconds.
 //!
 //! # What stays out
 //!
@@ -34,6 +37,7 @@ mod accounts;
 mod admin;
 mod buckets;
 mod call;
+mod calls;
 mod cluster;
 mod conversations;
 mod desk;
@@ -43,11 +47,14 @@ mod join;
 mod listen;
 mod messages;
 mod passwords;
+mod places;
 pub mod program;
 mod rates;
 pub mod recover;
 mod sessions;
 mod signal;
+#[doc(hidden)]
+pub mod testing;
 mod translate;
 mod unreadable;
 mod view;
@@ -70,7 +77,7 @@ use tower::util::MapResponseLayer;
 pub use listen::{incoming, listen};
 pub use signal::stop_requested;
 
-use self::{cluster::stopped, desk::Desk};
+use self::{calls::BoundCalls, cluster::stopped, desk::Desk, places::Places};
 use crate::{
     config::NodeConfig,
     node::Node,
@@ -123,7 +130,9 @@ where
     let desk = Arc::new(Desk::new(node.clone(), config, stopping.clone(), has_quorum));
     let cut = CancellationToken::new();
     let connections = accept::bounded(incoming, config.grpc.connections, cut.clone());
-    let server = transport().layer(MapResponseLayer::new(unreadable::explain));
+    let places = Places::new(limits::CALLS + config.grpc.subscriptions);
+    let server = transport().layer(BoundCalls(places)).layer(MapResponseLayer::new(unreadable::explain));
+    let health = health.max_decoding_message_size(limits::REQUEST_BYTES);
     let routes = services(&desk, extra.add_service(health));
     let serving = server.serve_with_incoming_shutdown(routes, connections, async {
         shutdown.await;
@@ -149,6 +158,8 @@ fn transport() -> Server {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
+        .http2_max_pending_accept_reset_streams(Some(limits::STREAMS_RESET_EARLY))
+        .http2_max_local_error_reset_streams(Some(limits::STREAMS_RESET_BY_US))
         .http2_max_header_list_size(limits::METADATA_BYTES)
 }
 
@@ -164,7 +175,8 @@ fn services(desk: &Arc<Desk>, extra: Routes) -> Routes {
         .register_encoded_file_descriptor_set(wire::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
-        .expect("the build wrote these descriptors");
+        .expect("the build wrote these descriptors")
+        .max_decoding_message_size(limits::REQUEST_BYTES);
     extra
         .add_service(reflection)
         .add_service(bounded!(AccountServiceServer, accounts::Accounts))

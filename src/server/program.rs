@@ -155,7 +155,8 @@ pub fn peers_by(service: impl RaftService, node: &Node) -> Routes {
     let raft = RaftServiceServer::new(service)
         .max_decoding_message_size(limits::PEER_RPC_BYTES)
         .max_encoding_message_size(limits::PEER_RPC_BYTES);
-    Routes::new(raft).add_service(JoinServiceServer::new(Join(node.clone())))
+    let join = JoinServiceServer::new(Join(node.clone())).max_decoding_message_size(limits::REQUEST_BYTES);
+    Routes::new(raft).add_service(join)
 }
 
 /// As given, or as the node's identity has it.

@@ -41,7 +41,7 @@ pub const PAGE_SIZE: usize = 500;
 /// Rows in a page when the caller does not say.
 pub const PAGE_SIZE_DEFAULT: usize = 50;
 /// Bytes in a page, at most: a page ends early rather than exceed it.
-pub const PAGE_BYTES: usize = 1024 * 1024;
+pub const PAGE_BYTES: usize = 256 * 1024;
 /// Bytes in a page token.
 pub const PAGE_TOKEN_BYTES: usize = 256;
 
@@ -61,10 +61,23 @@ pub const PEER_RPC_BYTES: usize = 16 * 1024 * 1024;
 pub const METADATA_BYTES: u32 = 16 * 1024;
 /// Concurrent calls on one connection.
 pub const STREAMS_PER_CONNECTION: u32 = 1_024;
+/// Streams that a client has reset before the node looked at them, beyond which its connection ends (CVE-2023-44487).
+pub const STREAMS_RESET_EARLY: usize = 64;
+/// Streams that the node has reset because of a client's errors, beyond which its connection ends.
+pub const STREAMS_RESET_BY_US: usize = 1_024;
 /// Connections a node accepts.
 pub const CONNECTIONS: usize = 4_096;
-/// Calls a node works on at once, subscriptions aside; one more is refused with OVERLOADED.
-pub const CALLS: usize = 16 * 1024;
+/// Calls that a node has under way at once, from the first byte of each until its answer has left, subscriptions aside;
+/// one more is refused with OVERLOADED.
+pub const CALLS: usize = 4_096;
+/// KiB of pages on their way to callers; one more is refused with OVERLOADED. Whoever does not read them leaves them here.
+pub const PAGES_KIB: usize = 256 * 1024;
+/// Of connections, calls, pages and subscriptions, one address may take one part in so many.
+pub const ADDRESS_SHARE: usize = 2;
+/// Longest that a request may take to arrive.
+pub const ARRIVAL: Duration = Duration::from_secs(10);
+/// Connections that are being told that there is no place for them; one more is closed without a word.
+pub const REFUSALS: usize = 64;
 /// Sessions that a node remembers having seen alive, so that a write need not look them up first.
 pub const SESSIONS_REMEMBERED: usize = 16 * 1024;
 /// Accounts or addresses that a node keeps count of for one rate limit; beyond, those closest to idle are forgotten.
@@ -75,6 +88,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const SUBSCRIPTIONS: usize = 4_096;
 /// Events that a subscription reads ahead of its consumer.
 pub const SUBSCRIPTION_READ_AHEAD: usize = 32;
+/// Bytes of them, but at least one: so much does a consumer that never reads cost.
+pub const SUBSCRIPTION_READ_AHEAD_BYTES: usize = 64 * 1024;
 /// Conversations marked as changed for a sleeping subscription, beyond which it looks at all of them.
 pub const DIRTY_CONVERSATIONS: usize = 1_024;
 

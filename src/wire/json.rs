@@ -1,9 +1,9 @@
 //! The proto3 JSON form of any of our messages: lowerCamelCase names, 64-bit integers as strings, RFC 3339 times.
 
-use std::sync::LazyLock;
+use std::{ops::RangeInclusive, sync::LazyLock};
 
 use prost::{Message, Name};
-use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+use prost_reflect::{DescriptorPool, DynamicMessage, ReflectMessage, SerializeOptions, Value};
 
 use super::DESCRIPTORS;
 
@@ -16,8 +16,9 @@ static POOL: LazyLock<DescriptorPool> =
 /// Never for messages of this crate's proto files, which the pool holds.
 pub fn to_string<M: Message + Name>(message: &M) -> String {
     let descriptor = POOL.get_message_by_name(&M::full_name()).expect("a message of our own proto files");
-    let dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())
+    let mut dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())
         .expect("a message decodes from its own encoding");
+    tame(&mut dynamic);
     let mut out = Vec::new();
     let options = SerializeOptions::new().skip_default_fields(false).stringify_64_bit_integers(true);
     dynamic
@@ -26,9 +27,46 @@ pub fn to_string<M: Message + Name>(message: &M) -> String {
     String::from_utf8(out).expect("JSON is UTF-8")
 }
 
+/// Puts times into the range that JSON can write: what a peer sends need not be in it.
+fn tame(message: &mut DynamicMessage) {
+    match message.descriptor().full_name() {
+        // The years 1 to 9999.
+        "google.protobuf.Timestamp" => clamp(message, -62_135_596_800..=253_402_300_799, 0..=999_999_999),
+        // 10,000 years, and no sign of its own for the fraction.
+        "google.protobuf.Duration" => {
+            clamp(message, -315_576_000_000..=315_576_000_000, -999_999_999..=999_999_999);
+            let fields = (message.get_field_by_name("seconds"), message.get_field_by_name("nanos"));
+            let (Some(seconds), Some(nanos)) = fields else { return };
+            let (seconds, nanos) = (seconds.as_i64().unwrap_or(0), nanos.as_i32().unwrap_or(0));
+            if seconds.signum() * i64::from(nanos.signum()) < 0 {
+                message.set_field_by_name("nanos", Value::I32(0));
+            }
+        }
+        _ => message.fields_mut().for_each(|(_, value)| tame_value(value)),
+    }
+}
+
+fn tame_value(value: &mut Value) {
+    match value {
+        Value::Message(inner) => tame(inner),
+        Value::List(values) => values.iter_mut().for_each(tame_value),
+        Value::Map(values) => values.values_mut().for_each(tame_value),
+        _ => {}
+    }
+}
+
+fn clamp(message: &mut DynamicMessage, seconds: RangeInclusive<i64>, nanos: RangeInclusive<i32>) {
+    if let Some(Value::I64(value)) = message.get_field_by_name_mut("seconds") {
+        *value = (*value).clamp(*seconds.start(), *seconds.end());
+    }
+    if let Some(Value::I32(value)) = message.get_field_by_name_mut("nanos") {
+        *value = (*value).clamp(*nanos.start(), *nanos.end());
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::wire::{chat, cluster};
+    use crate::wire::{admin, chat, cluster};
 
     #[test]
     fn json_follows_the_proto3_mapping() {
@@ -49,5 +87,20 @@ mod tests {
     fn enums_are_written_by_name() {
         let node = cluster::Node { role: cluster::Role::Voter.into(), ..Default::default() };
         assert!(super::to_string(&node).contains(r#""role":"ROLE_VOTER""#));
+    }
+
+    #[test]
+    fn a_time_that_nobody_can_have_meant_is_written_as_the_nearest_there_is() {
+        let message = |seconds, nanos| {
+            let create_time = Some(prost_types::Timestamp { seconds, nanos });
+            super::to_string(&chat::Message { create_time, ..Default::default() })
+        };
+        assert!(message(i64::MAX, i32::MIN).contains("9999-12-31T23:59:59Z"));
+        assert!(message(i64::MIN, 0).contains("0001-01-01T00:00:00Z"));
+        for (seconds, nanos) in [(i64::MAX, i32::MAX), (i64::MIN, i32::MIN), (1, -1), (-1, 1)] {
+            let write_gap = Some(prost_types::Duration { seconds, nanos });
+            let told = admin::TransferLeadershipResponse { write_gap, ..Default::default() };
+            assert!(super::to_string(&told).contains("writeGap"));
+        }
     }
 }

@@ -9,7 +9,7 @@
 mod admin;
 mod cluster;
 mod host;
-mod ledger;
+mod load;
 mod net;
 mod user;
 mod wait;
@@ -18,7 +18,7 @@ mod wait;
 pub use self::{
     admin::{change, grow},
     cluster::{Builder, Cluster},
-    ledger::{Ledger, Load},
+    load::Load,
     net::{Network, Place},
     user::{User, event_of},
     wait::{PATIENCE, eventually, within},

@@ -10,13 +10,18 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::shell::{Ended, Running, chat_node, eventually, finished, free_address, program};
+use crate::{
+    hosts::Hosts,
+    shell::{Ended, Running, chat_node, eventually, finished, free_address, program},
+};
 
 pub const PASSWORD: &str = "correct horse battery";
 
 /// Nodes named n1, n2, and so on. All are killed when it is dropped.
 pub struct Cluster {
     nodes: BTreeMap<String, Member>,
+    // After the nodes that run on them.
+    hosts: Option<Hosts>,
     dir: TempDir,
 }
 
@@ -32,9 +37,18 @@ impl Cluster {
         Self::with_first_in(size, None)
     }
 
+    /// The same, each node on a host of its own.
+    pub fn on_hosts(size: usize, hosts: Hosts) -> Self {
+        Self::made(size, None, Some(hosts))
+    }
+
     /// The same with the first node's data in `data`.
     pub fn with_first_in(size: usize, data: Option<&Path>) -> Self {
-        let mut cluster = Self { nodes: BTreeMap::new(), dir: tempfile::tempdir().expect("a directory") };
+        Self::made(size, data, None)
+    }
+
+    fn made(size: usize, data: Option<&Path>, hosts: Option<Hosts>) -> Self {
+        let mut cluster = Self { nodes: BTreeMap::new(), hosts, dir: tempfile::tempdir().expect("a directory") };
         cluster.prepare("n1", data);
         let (address, dir) = (cluster.address("n1"), cluster.data("n1"));
         chat_node(&["init", "--data-dir", &dir, "--name", "n1", "--listen", &address]).expect(0);
@@ -48,7 +62,8 @@ impl Cluster {
 
     fn prepare(&mut self, name: &str, data: Option<&Path>) {
         let data = data.map_or_else(|| self.dir.path().join(name), Path::to_owned);
-        self.nodes.insert(name.to_owned(), Member { address: free_address(), data, running: None });
+        let address = self.hosts.as_mut().map_or_else(free_address, |hosts| hosts.add(name));
+        self.nodes.insert(name.to_owned(), Member { address, data, running: None });
     }
 
     /// Starts a node on an empty directory, to be added, and waits until it listens.
@@ -69,7 +84,13 @@ impl Cluster {
 
     fn run(&mut self, name: &str, args: &[&str]) {
         let log = self.log(name);
-        self.nodes.get_mut(name).expect("a node").running = Some(Running::start(args, &log));
+        let space = self.hosts.as_ref().map(|hosts| hosts.space(name));
+        self.nodes.get_mut(name).expect("a node").running = Some(Running::start(space.as_deref(), args, &log));
+    }
+
+    /// The hosts that its nodes run on.
+    pub fn hosts(&self) -> Option<&Hosts> {
+        self.hosts.as_ref()
     }
 
     fn log(&self, name: &str) -> PathBuf {

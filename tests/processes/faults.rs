@@ -4,7 +4,7 @@ use std::{thread, time::Duration};
 
 use rustix::process::Signal;
 
-use crate::{cluster::Cluster, ledger::Load};
+use crate::{cluster::Cluster, load::Load};
 
 #[test]
 fn two_of_five_are_killed_the_leader_first_and_nothing_is_missing_or_double() {
@@ -21,7 +21,7 @@ fn two_of_five_are_killed_the_leader_first_and_nothing_is_missing_or_double() {
         cluster.start(name);
     }
     load.progresses();
-    let gap = load.check();
+    let gap = load.check().gap.length;
     println!("longest time without an acknowledgement: {gap:?}");
     cluster.replicas_agree();
 }
@@ -83,7 +83,7 @@ fn a_leader_frozen_for_five_seconds_thaws_without_a_lost_acknowledgement() {
     assert_ne!(cluster.leader(), frozen, "another leads meanwhile");
     cluster.signal(&frozen, Signal::CONT);
     load.progresses();
-    let gap = load.check();
+    let gap = load.check().gap.length;
     assert!(gap < Duration::from_secs(5), "nothing was acknowledged for {gap:?}: the frozen leader was waited for");
     cluster.replicas_agree();
     assert!(cluster.running(&frozen).is_alive(), "it follows again");

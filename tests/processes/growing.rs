@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::{cluster::Cluster, ledger::Load, shell::chat_node};
+use crate::{cluster::Cluster, load::Load, shell::chat_node};
 
 #[test]
 fn a_newcomer_makes_a_cluster_of_five_and_chats() {

@@ -65,7 +65,8 @@ fn nodes_and_data_of_another_cluster_are_kept_out() {
     ours.kill("n3");
     theirs.kill("n1");
     let log = tempfile::NamedTempFile::new().expect("a log");
-    let impostor = Running::start(&["--data-dir", &data, "--listen", &address, "--advertise", &known_as], log.path());
+    let impostor =
+        Running::start(None, &["--data-dir", &data, "--listen", &address, "--advertise", &known_as], log.path());
     eventually("the impostor listens", || impostor.logged().contains("listening"));
     let rest = format!("{},{}", ours.address("n1"), ours.address("n2"));
     ours.chat_by_way_of(&rest, &["register", "alice"]).expect(0);

@@ -47,13 +47,25 @@ impl Ended {
 
 /// `chat-node`, `chat-admin` or `chat`, with nothing of our environment that it would take for settings.
 pub fn program(name: &str) -> Command {
-    let path = match name {
+    plain(Command::new(path_of(name)))
+}
+
+fn program_within(space: &str, name: &str) -> Command {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", space, path_of(name)]);
+    plain(command)
+}
+
+fn path_of(name: &str) -> &'static str {
+    match name {
         "chat-node" => env!("CARGO_BIN_EXE_chat-node"),
         "chat-admin" => env!("CARGO_BIN_EXE_chat-admin"),
         "chat" => env!("CARGO_BIN_EXE_chat"),
         other => panic!("no program {other}"),
-    };
-    let mut command = Command::new(path);
+    }
+}
+
+fn plain(mut command: Command) -> Command {
     for (variable, _) in std::env::vars().filter(|(variable, _)| variable.starts_with("CHAT_")) {
         command.env_remove(variable);
     }
@@ -91,11 +103,16 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts `chat-node run` with these arguments, its log appended to the file `log`.
-    pub fn start(args: &[&str], log: &Path) -> Self {
+    /// Starts `chat-node run` with these arguments, in a network namespace if one is given, its log appended to the
+    /// file `log`.
+    pub fn start(space: Option<&str>, args: &[&str], log: &Path) -> Self {
         let file = File::options().create(true).append(true).open(log).expect("a log file");
         let also = file.try_clone().expect("a second handle");
-        let mut command = program("chat-node");
+        let mut command = match space {
+            None => program("chat-node"),
+            // It becomes the program, under the same process id.
+            Some(space) => program_within(space, "chat-node"),
+        };
         let child = command.arg("run").args(args).stdout(file).stderr(also).spawn().expect("chat-node starts");
         Self { child, log: log.to_owned() }
     }

@@ -18,6 +18,8 @@ mod recipient;
 mod rooms;
 mod settings;
 mod show;
+#[doc(hidden)]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 

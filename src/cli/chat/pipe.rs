@@ -26,7 +26,7 @@ const RECIPIENTS: usize = 1_000;
 /// A line of input.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Order {
+pub(super) struct Order {
     to: String,
     body: String,
     #[serde(default)]
@@ -65,7 +65,7 @@ pub(super) async fn run(mut desk: Desk) -> Result<()> {
     if worst == Exit::Ok { Ok(()) } else { Err(Failure::quiet(worst)) }
 }
 
-fn order(line: &[u8]) -> Result<(Order, Option<RequestId>)> {
+pub(super) fn order(line: &[u8]) -> Result<(Order, Option<RequestId>)> {
     let invalid = |error: String| Failure::new(Exit::Failure, error);
     let order: Order = serde_json::from_slice(line).map_err(|error| invalid(format!("not a message: {error}")))?;
     let id = order.request_id.as_deref().map(str::parse::<RequestId>).transpose();

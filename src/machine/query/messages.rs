@@ -103,7 +103,7 @@ impl Page<'_> {
         each(self.state, &span, |key, event| {
             let seq = keys::last_number(key);
             let fits = self.room.look() && self.push(place, seq, event)?;
-            Ok(if fits { ControlFlow::Continue(()) } else { self.stop('f', seq - 1) })
+            Ok(if fits { ControlFlow::Continue(()) } else { self.stop('f', seq.saturating_sub(1)) })
         })
     }
 
@@ -113,7 +113,7 @@ impl Page<'_> {
         each_back(self.state, &span, |key, event| {
             let seq = keys::last_number(key);
             let fits = self.room.look() && self.push(place, seq, event)?;
-            Ok(if fits { ControlFlow::Continue(()) } else { self.stop('b', seq + 1) })
+            Ok(if fits { ControlFlow::Continue(()) } else { self.stop('b', seq.saturating_add(1)) })
         })
     }
 

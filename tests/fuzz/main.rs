@@ -1,0 +1,109 @@
+//! Whatever others wrote, however wrong: no decoder panics, hangs, or takes memory out of proportion.
+//!
+//! The targets are functions over bytes, in `targets/`. Here each is fed with valid encodings and what a deterministic
+//! mutator makes of them; `fuzz/` feeds the same functions with what libFuzzer makes of them. A failure prints the input.
+
+mod memory;
+mod mutate;
+mod targets;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    time::{Duration, Instant},
+};
+
+use mutate::Mutator;
+use targets::{TARGETS, Target};
+
+/// Longest that one input may take, on a machine that is busy with other things.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// Feeds a target with its seeds and then with what comes of them. `FUZZ_INPUTS` multiplies how many, `FUZZ_SEED`
+/// chooses which.
+fn feed(name: &str) {
+    let target = TARGETS.iter().find(|target| target.name == name).expect("a target of this name");
+    let number = |variable: &str| std::env::var(variable).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let mut mutator = Mutator::new(number("FUZZ_SEED").unwrap_or(1), (target.seeds)());
+    let seeds = (target.seeds)();
+    for seed in &seeds {
+        try_one(target, seed);
+    }
+    let inputs = u64::from(target.inputs) * number("FUZZ_INPUTS").unwrap_or(1);
+    let begun = Instant::now();
+    for _ in 0..inputs {
+        try_one(target, &mutator.next());
+    }
+    println!("{name}: {} seeds, {inputs} inputs in {:?}", seeds.len(), begun.elapsed());
+}
+
+fn try_one(target: &Target, input: &[u8]) {
+    let begun = Instant::now();
+    let (ended, peak) = memory::peak(|| catch_unwind(AssertUnwindSafe(|| (target.run)(input))));
+    let shown = || format!("{}: {} bytes: {}", target.name, input.len(), hex(input));
+    if let Err(panic) = ended {
+        eprintln!("panicked at {}", shown());
+        resume_unwind(panic);
+    }
+    let bound = target.bytes.0 + target.bytes.1 * input.len();
+    assert!(peak <= bound, "held {peak} bytes, {bound} allowed, at {}", shown());
+    assert!(begun.elapsed() < LONGEST, "took {:?} at {}", begun.elapsed(), shown());
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+macro_rules! fed {
+    ($($name:ident)*) => {
+        $(#[test]
+        fn $name() {
+            feed(stringify!($name));
+        })*
+
+        #[test]
+        fn every_target_is_fed_here_and_known_to_cargo_fuzz() {
+            let fed: Vec<&str> = [$(stringify!($name)),*].into();
+            let known: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
+            assert_eq!(fed, known);
+            let manifest = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/Cargo.toml")).unwrap();
+            let named: Vec<&str> = manifest.lines().filter_map(|line| line.strip_prefix("name = ")).collect();
+            let quoted: Vec<String> = known.iter().map(|name| format!("{name:?}")).collect();
+            assert_eq!(named[1..], quoted, "the package, then every target");
+        }
+    };
+}
+
+fed! {
+    commands records requests tokens replies
+    log_entry log_file peer_rpc archive identity
+    config clusters sessions outbox order text
+}
+
+/// The bounds are worth something only if they are measured.
+#[test]
+fn what_a_target_holds_is_counted_and_what_it_returns_is_not() {
+    let ((), peak) = memory::peak(|| {
+        for size in [10_000, 1_000_000, 10] {
+            drop(std::hint::black_box(vec![0_u8; size]));
+        }
+    });
+    assert!((1_000_000..1_010_000).contains(&peak), "{peak}");
+}
+
+/// A request at its limit that is nothing but empty elements, two bytes each: what a decoder sets aside before anything
+/// can be checked.
+#[test]
+fn the_most_wasteful_request_of_every_method_is_held_in_proportion() {
+    let requests = TARGETS.iter().find(|target| target.name == "requests").expect("a target of this name");
+    let mut worst = (0, 0, 0);
+    for method in 0..quorate::server::testing::METHODS {
+        for field in 1..=15_u8 {
+            let mut input = vec![method];
+            input.extend([8 * field + 2, 0].repeat(quorate::types::limits::REQUEST_BYTES / 2));
+            let ((), peak) = memory::peak(|| (requests.run)(&input));
+            worst = worst.max((peak, method, field));
+        }
+    }
+    println!("{} bytes at most, by method {} in field {}", worst.0, worst.1, worst.2);
+    assert!(worst.0 < 32 << 20, "method {} holds {} bytes for field {}", worst.1, worst.0, worst.2);
+}

@@ -1,0 +1,203 @@
+//! Files: snapshots and backups, a node's identity, settings, what `chat` keeps for its user, lines that it is piped.
+
+use std::{fs, sync::Arc};
+
+use bytes::Bytes;
+use prost::Message;
+use quorate::{
+    cli::chat::testing as cli,
+    client::{Outbox, Recipient},
+    config::{Layer, NodeConfig},
+    raft::StateMeta,
+    storage::{DataDir, Disks, Durable, Open, StateFile, StateSlot, archive, kv::Write, testing::SimDisks},
+    types::ConversationId,
+    wire::store,
+};
+
+use super::town::{self, ask};
+
+/// A snapshot or a backup. The first byte says how its frames are sealed: as they came, or rightly, so that what is
+/// inside is looked at as well. What is loaded can be asked anything.
+pub fn archive(data: &[u8]) {
+    let Some((how, rest)) = data.split_first() else { return };
+    let bytes = if how % 2 == 0 { rest.to_vec() } else { sealed(rest) };
+    let dir = DataDir::on(Arc::new(SimDisks::new(1)));
+    let slot = StateSlot::open(&dir, "state.redb", Open::Fresh).expect("a disk in memory");
+    let mut loader = slot.loader().expect("a disk in memory");
+    for piece in bytes.chunks(1 + usize::from(*how) * 16) {
+        if loader.feed(piece).is_err() {
+            return;
+        }
+    }
+    let Ok(loaded) = loader.finish() else { return };
+    let digest = loaded.digest;
+    slot.install(loaded).expect("a disk in memory");
+    let view = slot.current().view().expect("just installed");
+    assert_eq!(archive::digest(&view).ok(), Some(digest));
+    let _ = StateMeta::read(&view);
+    ask(&view, "", 1);
+}
+
+/// An archive of one data frame that holds `pairs` as they are.
+fn sealed(pairs: &[u8]) -> Vec<u8> {
+    let crc = |mut frame: Vec<u8>| {
+        let sum = crc32fast::hash(&frame).to_le_bytes();
+        frame.extend_from_slice(&sum);
+        frame
+    };
+    let length = |bytes: &[u8]| (bytes.len() as u32).to_le_bytes();
+    let head = [&b"QRTARCHV"[..], &1_u32.to_le_bytes(), &0_u32.to_le_bytes()].concat();
+    let stored = zstd::bulk::compress(pairs, 1).expect("memory");
+    let frame = [&[1][..], &length(pairs), &length(&stored), &stored].concat();
+    let count = count(pairs).to_le_bytes();
+    let hash = *blake3::hash(pairs).as_bytes();
+    let trailer = [&[2][..], &count, &(pairs.len() as u64).to_le_bytes(), &hash].concat();
+    [crc(head), crc(frame), crc(trailer)].concat()
+}
+
+/// As many pairs as there are whole ones.
+fn count(mut pairs: &[u8]) -> u64 {
+    let mut count = 0;
+    while let Some((lengths, rest)) = pairs.split_first_chunk::<8>() {
+        let length = |at: usize| u32::from_le_bytes([lengths[at], lengths[at + 1], lengths[at + 2], lengths[at + 3]]);
+        let Some(after) = rest.get(length(0) as usize + length(4) as usize..) else { break };
+        (pairs, count) = (after, count + 1);
+    }
+    count
+}
+
+pub fn archives() -> Vec<Vec<u8>> {
+    use quorate::storage::kv::{END, Read};
+    let disk = DataDir::on(Arc::new(SimDisks::new(1))).disk("state.redb", Open::Fresh).expect("a disk in memory");
+    let file = StateFile::open(disk).expect("a new state");
+    let (mut batch, mut pairs) = (file.begin().expect("a batch"), Vec::new());
+    let scanned = town::town().scan(b"", END, &mut |key, value| {
+        batch.put(key, value).expect("a pair");
+        pairs.extend_from_slice(&(key.len() as u32).to_le_bytes());
+        pairs.extend_from_slice(&(value.len() as u32).to_le_bytes());
+        pairs.extend_from_slice(key);
+        pairs.extend_from_slice(value);
+        std::ops::ControlFlow::Continue(())
+    });
+    scanned.expect("memory");
+    batch.commit(Durable::Yes).expect("memory");
+    let mut writer =
+        archive::Writer::new(file.view().expect("a view"), Bytes::from_static(b"header")).expect("a writer");
+    let mut whole = vec![0];
+    while let Some(frame) = writer.next_frame().expect("a frame") {
+        whole.extend_from_slice(&frame);
+    }
+    vec![whole, [vec![1], pairs].concat()]
+}
+
+/// The record of who a node is: as it came, and sealed as a whole one is.
+pub fn identity(data: &[u8]) {
+    let mut framed = [&b"QRTRECRD"[..], &1_u32.to_le_bytes(), &(data.len() as u32).to_le_bytes(), data].concat();
+    let sum = crc32fast::hash(&framed).to_le_bytes();
+    framed.extend_from_slice(&sum);
+    for bytes in [data, &framed] {
+        let disks = Arc::new(SimDisks::new(1));
+        disks.write_small("identity", bytes).expect("memory");
+        let _ = DataDir::on(disks).read_record::<store::Identity>("identity");
+    }
+}
+
+pub fn identities() -> Vec<Vec<u8>> {
+    let identity = store::Identity {
+        cluster_id: "0190163d-8694-739b-aea5-966c26f8ad91".into(),
+        epoch: 1,
+        node_id: 1,
+        name: "n1".into(),
+        address: "127.0.0.1:7401".into(),
+        ..Default::default()
+    };
+    let disks = Arc::new(SimDisks::new(1));
+    DataDir::on(disks.clone()).write_record("identity", &identity).expect("memory");
+    let whole = disks.read_small("identity").expect("memory").unwrap_or_default();
+    vec![identity.encode_to_vec(), whole]
+}
+
+/// A node's settings, from a file and from the environment.
+pub fn config(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    for layer in [Layer::from_toml("node.toml", &text), Layer::from_environment(|_| Some(text.to_string()))] {
+        let Ok(mut layer) = layer else { continue };
+        layer.data_dir = Some("data".into());
+        let _ = NodeConfig::from_layer(layer);
+    }
+}
+
+pub fn configs() -> Vec<Vec<u8>> {
+    let texts = [
+        include_str!("../../../deploy/node.toml"),
+        "name = 'n1'\nlisten = '127.0.0.1:7401'\nheartbeat = '100ms'\nsnapshot_entries = 10\nlog_format = 'json'\n",
+        "account_writes_per_second = 0\naddress_request_burst = 4294967295\nargon2_memory_kib = 8\n",
+        "1s",
+        "json",
+        "18446744073709551615",
+    ];
+    texts.map(|text| text.as_bytes().to_vec()).to_vec()
+}
+
+/// Does `read` with `data` as the file `name` of a directory.
+fn with_file<T>(name: &str, data: &[u8], read: impl FnOnce(&std::path::Path) -> T) -> T {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::write(dir.path().join(name), data).expect("a file");
+    read(dir.path())
+}
+
+/// The names of clusters that a person gave.
+pub fn clusters(data: &[u8]) {
+    with_file("config.toml", data, cli::reads_clusters);
+}
+
+pub fn cluster_files() -> Vec<Vec<u8>> {
+    let work = "current = \"work\"\n\n[contexts.work]\nservers = [\"10.0.0.1:7400\", \"[::1]:7400\"]\n";
+    vec![work.as_bytes().to_vec(), b"[contexts]\n".to_vec()]
+}
+
+/// The kept sessions.
+pub fn sessions(data: &[u8]) {
+    with_file("sessions.json", data, cli::reads_sessions);
+}
+
+pub fn session_files() -> Vec<Vec<u8>> {
+    let saved = r#"{"sessions":[{"servers":["10.0.0.1:7400"],"account":"alice","token":"abc","cluster":"q"}]}"#;
+    vec![saved.as_bytes().to_vec(), br#"{"sessions":[]}"#.to_vec()]
+}
+
+/// The outbox. What can be read can be changed, and read again.
+pub fn outbox(data: &[u8]) {
+    with_file("outbox", data, |dir| {
+        let outbox = Outbox::at(dir.join("outbox"));
+        let Ok(kept) = outbox.entries() else { return };
+        if let Some(first) = kept.first() {
+            outbox.strike(first.id).expect("it is in there");
+            let left = outbox.entries().expect("what we wrote ourselves");
+            assert_eq!(left, kept[1..]);
+        }
+    });
+}
+
+pub fn outboxes() -> Vec<Vec<u8>> {
+    let dir = tempfile::tempdir().expect("a directory");
+    let outbox = Outbox::at(dir.path().join("outbox"));
+    let id = town::request_id;
+    outbox.keep(id(1), &Recipient::Username("bob".into()), "hello").expect("a file");
+    outbox.keep(id(2), &Recipient::Conversation(ConversationId(7)), "to all").expect("a file");
+    let two = fs::read(dir.path().join("outbox")).expect("a file");
+    outbox.renew(id(1), id(3)).expect("a file");
+    outbox.strike(id(2)).expect("a file");
+    vec![two, fs::read(dir.path().join("outbox")).expect("a file")]
+}
+
+/// A line for `chat send --json -`.
+pub fn order(data: &[u8]) {
+    let _ = cli::is_order(data);
+}
+
+pub fn orders() -> Vec<Vec<u8>> {
+    let id = town::request_id(1);
+    let line = format!(r#"{{"to":"bob","body":"caf\u00e9","requestId":"{id}"}}"#);
+    vec![line.into_bytes(), br#"{"to":"c1","body":""}"#.to_vec()]
+}

@@ -1,0 +1,56 @@
+//! What reads bytes that others wrote, each as a function that panics if it misbehaves.
+//!
+//! Shared with `fuzz/`: uses what the crate makes public, and no test framework.
+
+mod consensus;
+mod files;
+mod state;
+mod town;
+mod wire;
+
+/// One decoder, and what it is fed with.
+pub struct Target {
+    pub name: &'static str,
+    /// Returns, whatever it is given.
+    pub run: fn(&[u8]),
+    /// Valid inputs.
+    #[allow(dead_code, reason = "libFuzzer brings its own")]
+    pub seeds: fn() -> Vec<Vec<u8>>,
+    /// How many inputs of the short run take a second or two.
+    #[allow(dead_code, reason = "libFuzzer runs until it is stopped")]
+    pub inputs: u32,
+    /// Bytes that it may hold at a time: whatever its input, and for each byte of it.
+    #[allow(dead_code, reason = "libFuzzer has a limit of its own")]
+    pub bytes: (usize, usize),
+}
+
+const fn target(name: &'static str, run: fn(&[u8]), seeds: fn() -> Vec<Vec<u8>>, inputs: u32) -> Target {
+    Target { name, run, seeds, inputs, bytes: (4 << 20, 64) }
+}
+
+/// The same for one that opens a redb file in memory.
+const fn on_disk(name: &'static str, run: fn(&[u8]), seeds: fn() -> Vec<Vec<u8>>, inputs: u32) -> Target {
+    Target { bytes: (16 << 20, 64), ..target(name, run, seeds, inputs) }
+}
+
+pub const TARGETS: &[Target] = &[
+    // Two bytes are a command, and with what became of it a command takes as much as this twice. The node that proposes
+    // puts no more than 256 into one entry.
+    Target { bytes: (4 << 20, 400), ..target("commands", state::commands, state::batches, 5_000) },
+    target("records", state::records, state::rows, 1_000),
+    target("requests", wire::requests, wire::bodies, 10_000),
+    target("tokens", state::tokens, state::page_tokens, 3_000),
+    // Two bytes are a message, whose JSON has every field. Only who asks for JSON pays for it.
+    Target { bytes: (4 << 20, 800), ..target("replies", wire::replies, wire::answers, 2_000) },
+    target("log_entry", consensus::log_entry, consensus::entries, 4_000),
+    on_disk("log_file", consensus::log_file, consensus::entries, 1_000),
+    target("peer_rpc", consensus::peer_rpc, consensus::rpcs, 50_000),
+    on_disk("archive", files::archive, files::archives, 300),
+    target("identity", files::identity, files::identities, 50_000),
+    target("config", files::config, files::configs, 5_000),
+    target("clusters", files::clusters, files::cluster_files, 2_000),
+    target("sessions", files::sessions, files::session_files, 4_000),
+    target("outbox", files::outbox, files::outboxes, 2_000),
+    target("order", files::order, files::orders, 50_000),
+    target("text", wire::text, wire::texts, 1_000),
+];

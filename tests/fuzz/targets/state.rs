@@ -1,0 +1,150 @@
+//! The chat state: hostile commands on a sound state, sound commands on a hostile state, hostile questions.
+
+use std::ops::ControlFlow;
+
+use prost::Message;
+use quorate::{
+    machine::apply,
+    raft::StateMeta,
+    storage::{
+        StorageError,
+        kv::{END, MemoryKv, Read, Write},
+    },
+    types::{Address, ConversationId, NodeName, RequestId, RoomTitle, Username},
+    wire::store::{self, command::Verb},
+};
+
+use super::town::{NEXT, NOW_MS, ask, command, history, run, town};
+
+/// A batch of commands, as a log entry holds it. No command damages the state, and all replicas do the same (P8).
+pub fn commands(data: &[u8]) {
+    let Ok(batch) = store::CommandBatch::decode(data) else { return };
+    twice(&batch);
+    let mut alive = batch;
+    for (number, found) in (1_000..).zip(&mut alive.commands) {
+        *found = command(number, "alice", found.verb.take().unwrap_or(Verb::Tend(store::Tend {})));
+    }
+    twice(&alive);
+}
+
+fn twice(batch: &store::CommandBatch) {
+    let (mut one, mut other) = (town(), town());
+    let applied = apply(&mut one, NEXT, batch).expect("a command does not damage the state");
+    assert_eq!(applied.outcomes.len(), batch.commands.len());
+    drop(applied);
+    apply(&mut other, NEXT, batch).expect("nor does it on another replica");
+    assert!(one == other, "replicas differ");
+    ask(&one, "", 1);
+}
+
+pub fn batches() -> Vec<Vec<u8>> {
+    let one = |command| store::CommandBatch { time_ms: NOW_MS, commands: vec![command] }.encode_to_vec();
+    let all = store::CommandBatch { time_ms: NOW_MS, commands: history() };
+    history().into_iter().map(one).chain([all.encode_to_vec()]).collect()
+}
+
+fn keys() -> Vec<Vec<u8>> {
+    let mut keys = Vec::new();
+    let scanned = town().scan(b"", END, &mut |key, _| {
+        keys.push(key.to_vec());
+        ControlFlow::Continue(())
+    });
+    scanned.expect("memory");
+    keys
+}
+
+/// One row of a state that someone else made: two bytes for which, then its value. It is served or named as damaged.
+pub fn records(data: &[u8]) {
+    let Some((which, value)) = data.split_first_chunk::<2>() else { return };
+    let (keys, mut kv) = (keys(), town());
+    let key = &keys[usize::from(u16::from_be_bytes(*which)) % keys.len()];
+    kv.put(key, value).expect("memory");
+    ask(&kv, "", u64::from(which[1]));
+    let read = StateMeta::read(&kv).map(drop);
+    named(read);
+    for (number, by) in [(2_000, "alice"), (3_000, "bob")] {
+        for (number, verb) in (number..).zip(deeds()) {
+            let mut changed: MemoryKv = kv.clone();
+            named(run(&mut changed, vec![command(number, by, verb)]).map(drop));
+        }
+    }
+}
+
+fn named(result: Result<(), StorageError>) {
+    if let Err(error) = result {
+        assert!(matches!(error, StorageError::Damaged { .. }), "{error}");
+    }
+}
+
+fn deeds() -> Vec<Verb> {
+    use store::send_message::Recipient;
+    let one = vec![store::MessageRef { conversation_id: 1, seq: 1 }, store::MessageRef { conversation_id: 1, seq: 2 }];
+    vec![
+        Verb::SendMessage(store::SendMessage {
+            recipient: Some(Recipient::Username("bob".into())),
+            body: "on we go".into(),
+        }),
+        Verb::MarkRead(store::MarkRead { conversation_id: 1, ..Default::default() }),
+        Verb::MarkRead(store::MarkRead { messages: one.clone(), ..Default::default() }),
+        Verb::DeleteMessages(store::DeleteMessages { messages: one, for_everyone: true }),
+        Verb::UpdateRoom(store::UpdateRoom {
+            conversation_id: 2,
+            title: Some("new".into()),
+            add_members: vec![],
+            remove_members: vec!["alice".into()],
+        }),
+        Verb::JoinRoom(store::JoinRoom { conversation_id: 2 }),
+        Verb::LeaveRoom(store::LeaveRoom { conversation_id: 2 }),
+        Verb::DeleteAccount(store::DeleteAccount { password_version: 1, erase_messages: true }),
+        Verb::Tend(store::Tend {}),
+    ]
+}
+
+/// Every row as it is, and as it would be with one field at its largest.
+pub fn rows() -> Vec<Vec<u8>> {
+    let kv = town();
+    let mut rows = Vec::new();
+    for (which, key) in (0_u16..).zip(keys()) {
+        let value = kv.get(&key).expect("memory").unwrap_or_default();
+        let row = |value: &[u8]| [&which.to_be_bytes()[..], value].concat();
+        rows.push(row(&value));
+        for field in 1..=13_u8 {
+            // Protobuf takes the last of several.
+            let largest = [&[8 * field][..], &[0xff; 9], &[1]].concat();
+            rows.push(row(&[&value[..], &largest].concat()));
+        }
+    }
+    rows
+}
+
+/// What a caller gives back to us or names: page tokens, cursors, ids, names, bearer tokens.
+pub fn tokens(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let number = data.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    let state = town();
+    ask(&state, &text, number);
+    if let Ok(id) = text.parse::<ConversationId>() {
+        assert_eq!(id.to_string().parse(), Ok(id));
+    }
+    if let Ok(id) = text.parse::<RequestId>() {
+        assert_eq!(id.to_string().parse(), Ok(id));
+    }
+    if let Ok(address) = text.parse::<Address>() {
+        assert_eq!(address.to_string(), text);
+        let _ = (address.host(), address.is_unspecified());
+    }
+    let _ = (Username::new(&text), NodeName::new(&text), RoomTitle::new(&text), RequestId::from_bytes(data));
+    let quarter = data.len() / 4;
+    let (first, second) = data.split_at(2 * quarter);
+    let ((a, b), (c, d)) = (first.split_at(quarter), second.split_at(quarter));
+    let _ = quorate::server::testing::is_call([a, b, c, d]);
+    let _ = quorate::server::testing::is_call([data, data, data, data]);
+}
+
+pub fn page_tokens() -> Vec<Vec<u8>> {
+    let words = ["c1", "c42", "127.0.0.1:7401", "[::1]:80", "alice", "Bearer abc", "linearizable", "stale", "17", "5S"];
+    let tokens = ["a", "c", "j", "m", "f", "b"].map(|letter| format!("1{letter}{:016x}", 2));
+    let id = super::town::request_id(1).to_string();
+    let texts = words.into_iter().map(str::to_owned).chain(tokens).chain([id]);
+    texts.map(String::into_bytes).chain([(7_u64 << 20).to_be_bytes().to_vec()]).collect()
+}

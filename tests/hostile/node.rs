@@ -1,0 +1,173 @@
+//! A real node in a process of its own, what it takes of the machine, and a client who must not notice anything.
+
+use std::{
+    fs,
+    net::{TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use quorate::{
+    client::{Cluster, Recipient, Session, Settings},
+    wire::Dialer,
+};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+pub const PASSWORD: &str = "correct horse battery";
+/// Longest that the client may wait for any of its calls, on a machine that is busy with other things.
+pub const NOTICED: Duration = Duration::from_secs(5);
+
+/// A cluster of one, killed when dropped.
+pub struct Node {
+    child: Child,
+    pub address: String,
+    dir: TempDir,
+}
+
+impl Node {
+    /// Starts one with these settings.
+    pub fn start(settings: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("its address").to_string();
+        drop(listener);
+        let config = dir.path().join("node.toml");
+        fs::write(&config, settings).expect("a file");
+        let data = dir.path().join("data");
+        let init = program().args(["init", "--name", "n1", "--listen", &address]).arg("--data-dir").arg(&data).output();
+        assert!(init.expect("chat-node runs").status.success());
+        let log = fs::File::create(dir.path().join("log")).expect("a file");
+        let mut run = program();
+        run.args(["run", "--log", "warn"]).arg("--data-dir").arg(&data).arg("--config").arg(&config).stderr(log);
+        let node = Self { child: run.spawn().expect("chat-node runs"), address, dir };
+        let begun = Instant::now();
+        while TcpStream::connect(&node.address).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "it does not listen: {}", node.log());
+            thread::sleep(Duration::from_millis(20));
+        }
+        node
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// A client that knows it.
+    pub fn client(&self, patience: Duration) -> Cluster {
+        Cluster::new(vec![self.address.parse().expect("an address")], Dialer::tcp(), Settings::new(patience))
+    }
+
+    /// A new account, signed in, and its token.
+    pub async fn account(&self, name: &str) -> (Session, String) {
+        let client = self.client(Duration::from_secs(20));
+        Session::register(&client, name, PASSWORD).await.expect("an account");
+        let (session, created) = Session::login(&client, name, PASSWORD, "test").await.expect("a session");
+        (session, created.token)
+    }
+
+    /// Watches its memory from now on.
+    pub fn memory(&self) -> Memory {
+        let status = format!("/proc/{}/status", self.child.id());
+        let before = resident(Path::new(&status));
+        let (peak, stop) = (Arc::new(AtomicU64::new(before)), Arc::new(AtomicBool::new(false)));
+        let (seen, stopping) = (Arc::clone(&peak), Arc::clone(&stop));
+        thread::spawn(move || {
+            while !stopping.load(Ordering::Relaxed) {
+                seen.fetch_max(resident(Path::new(&status)), Ordering::Relaxed);
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        Memory { before, peak, stop }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let ended = self.child.try_wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- the node ({ended:?}) said\n{}", self.log());
+        }
+    }
+}
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chat-node"));
+    for (variable, _) in std::env::vars().filter(|(variable, _)| variable.starts_with("CHAT_")) {
+        command.env_remove(variable);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
+/// Resident memory in MiB.
+fn resident(status: &Path) -> u64 {
+    let text = fs::read_to_string(status).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()).map_or(0, |kib| kib >> 10)
+}
+
+/// How much a node has taken, sampled while it lives.
+pub struct Memory {
+    before: u64,
+    peak: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Memory {
+    /// The most that was taken since, in MiB.
+    pub fn grown(&self) -> u64 {
+        self.peak.load(Ordering::Relaxed).saturating_sub(self.before)
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Somebody who sends a message and reads it back, again and again.
+pub struct Bystander {
+    stop: Arc<AtomicBool>,
+    going: JoinHandle<(u32, Duration)>,
+}
+
+impl Bystander {
+    pub async fn start(node: &Node) -> Self {
+        let (session, _) = node.account("bystander").await;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopping = Arc::clone(&stop);
+        let going = tokio::spawn(async move {
+            let notes = Recipient::Username("bystander".into());
+            let (mut turns, mut longest) = (0, Duration::ZERO);
+            while !stopping.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                session.send(&notes, "still here").await.expect("a bystander is served");
+                let newest = quorate::wire::chat::ListMessagesRequest { page_size: 1, ..Default::default() };
+                session.messages(Some(&notes), newest).await.expect("a bystander is served");
+                longest = longest.max(begun.elapsed());
+                turns += 1;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            (turns, longest)
+        });
+        Self { stop, going }
+    }
+
+    /// Ends it; panics if it has noticed anything. Answers with its longest turn.
+    pub async fn has_noticed_nothing(self) -> Duration {
+        self.stop.store(true, Ordering::Relaxed);
+        let (turns, longest) = self.going.await.expect("it was served all the time");
+        assert!(turns > 0 && longest < NOTICED, "{turns} turns, the longest took {longest:?}");
+        longest
+    }
+}
