@@ -2,12 +2,14 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use common::{Cluster, PASSWORD, User, event_of, eventually};
 use futures::future::join_all;
+use hyper_util::rt::TokioIo;
 use quorate::{
     client::{Recipient, Session, Start},
+    config::{Rate, Rates},
     types::{Consistency, ConversationId},
     wire::{
         Fault, Reason,
@@ -17,6 +19,13 @@ use quorate::{
         },
     },
 };
+use tokio::net::TcpSocket;
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
+use tonic_types::StatusExt;
+use tower::service_fn;
 
 fn direct(name: &str) -> Recipient {
     Recipient::Username(name.to_owned())
@@ -214,6 +223,48 @@ async fn wrong_passwords_are_slowed_down_and_say_for_how_long() {
     let impatient = alice.session.through(&client);
     assert_eq!(reason(impatient.change_password("wrong", "another password").await), Reason::RateLimited);
     alice.send("alice", "who is signed in goes on").await;
+}
+
+/// A connection to the first node from another address of this machine.
+async fn channel_from(cluster: &Cluster, from: &'static str) -> Channel {
+    let to = cluster.address(1).as_str().parse::<SocketAddr>().expect("an address");
+    let connector = service_fn(move |_| async move {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::new(from.parse().expect("an address"), 0))?;
+        Ok::<_, std::io::Error>(TokioIo::new(socket.connect(to).await?))
+    });
+    let endpoint = Endpoint::from_shared(format!("http://{to}")).expect("an endpoint");
+    endpoint.connect_with_connector(connector).await.expect("a connection")
+}
+
+#[tokio::test]
+async fn a_flood_from_one_address_is_told_to_wait_while_another_address_is_served() {
+    let rate = Rate { interval: Duration::from_millis(20), burst: 100 };
+    let cluster = Cluster::of(1).rates(Rates { requests: Some(rate), ..Rates::UNLIMITED }).start().await;
+    let [alice, mallory] = cluster.accounts(["alice", "mallory"]).await;
+    let (here, there) = (channel_from(&cluster, "127.0.0.1").await, channel_from(&cluster, "127.0.0.9").await);
+    let ask = async || {
+        let mut client = AccountServiceClient::new(there.clone());
+        client.list_sessions(mallory.signed(ListSessionsRequest {})).await.map(drop)
+    };
+    let answers = join_all((0..400).map(|_| ask())).await;
+    let refused: Vec<Status> = answers.into_iter().filter_map(Result::err).collect();
+    assert!(refused.len() > 100, "{} of 400 were refused", refused.len());
+    for status in &refused {
+        let details = status.get_error_details();
+        let delay = details.retry_info().and_then(|info| info.retry_delay).expect("how long to wait");
+        assert!(!delay.is_zero() && delay <= rate.interval, "{delay:?}");
+        let reason = details.error_info().map(|info| info.reason.clone());
+        assert_eq!((status.code(), reason.as_deref()), (Code::ResourceExhausted, Some("RATE_LIMITED")));
+    }
+    for number in 0..10 {
+        alice.send_at(here.clone(), "mallory", &number.to_string(), common::PATIENCE).await.expect("it is served");
+    }
+    // Who waits as told is served again.
+    while let Err(status) = ask().await {
+        let wait = status.get_error_details().retry_info().and_then(|info| info.retry_delay);
+        tokio::time::sleep(wait.expect("how long to wait")).await;
+    }
 }
 
 /// Waits until `user`'s session is over at every node, its reads there refused without asking any other.

@@ -3,14 +3,13 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use quorate::{
-    cli::{Exit, Failure, Output, admin, finish},
+    cli::{Exit, Failure, Output, admin, finish, parse},
     wire::Dialer,
 };
 
 fn main() -> ExitCode {
-    let args = admin::Args::parse();
+    let args = parse::<admin::Args>();
     let mut output = Output::standard(args.json);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

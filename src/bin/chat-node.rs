@@ -3,11 +3,12 @@
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use quorate::{
     cli::{
         Exit, Failure, Output, Result, completions, demo, finish, man,
         node::{NodeArgs, NodeCommand},
+        parse,
     },
     config::{LogFormat, NodeConfig},
     server::{program, recover::recover},
@@ -21,7 +22,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    finish(run(NodeArgs::parse().command).await)
+    finish(run(parse::<NodeArgs>().command).await)
 }
 
 async fn run(command: NodeCommand) -> Result<()> {

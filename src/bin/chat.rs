@@ -3,15 +3,21 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use quorate::cli::{
-    chat::{Chat, Surroundings, run},
-    finish,
+    Exit, Failure,
+    chat::{Chat, Surroundings, complete, run},
+    finish, parse,
 };
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let chat = Chat::parse();
+fn main() -> ExitCode {
+    // First of all: it wants the process for itself.
+    if complete() {
+        return Exit::Ok.into();
+    }
+    let chat: Chat = parse();
     let around = Surroundings::standard(chat.json);
-    finish(run(chat, around).await)
+    match tokio::runtime::Runtime::new() {
+        Ok(runtime) => finish(runtime.block_on(run(chat, around))),
+        Err(error) => finish(Err(Failure::new(Exit::Failure, format!("cannot start: {error}")))),
+    }
 }

@@ -1,14 +1,52 @@
 //! Pieces of argument parsing that the three programs share.
 
-use std::{fs, io, path::Path, time::Duration};
+use std::{
+    fs,
+    io::{self, IsTerminal, Write},
+    path::Path,
+    process,
+    time::Duration,
+};
 
-use clap::Command;
+use clap::{Command, Parser, error::ContextValue};
 use clap_complete::Shell;
 
-use super::{Failure, Output, Result};
+use super::{Failure, Output, Result, output::folded, text};
 
 /// The longest duration that a flag takes: a year, so that no sum of times overflows.
 const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Parses the arguments of this process. Where they are wrong, says so and ends it.
+pub fn parse<P: Parser>() -> P {
+    P::try_parse().unwrap_or_else(|error| {
+        if error.exit_code() == 0 {
+            error.exit();
+        }
+        let words = refusal(error);
+        let words = if io::stderr().is_terminal() { folded(&words) } else { words };
+        // Nobody is left to tell when stderr is gone too.
+        let _ = io::stderr().write_all(words.as_bytes());
+        process::exit(2)
+    })
+}
+
+/// What is wrong with the arguments. The parser repeats them as they are, and they may have been pasted from anywhere.
+fn refusal(mut error: clap::Error) -> String {
+    let clean = |text: &str| text::line(text).into_owned();
+    let context: Vec<_> = error.context().map(|(kind, value)| (kind, value.clone())).collect();
+    for (kind, value) in context {
+        let value = match value {
+            ContextValue::String(text) => ContextValue::String(clean(&text)),
+            ContextValue::Strings(texts) => ContextValue::Strings(texts.iter().map(|text| clean(text)).collect()),
+            ContextValue::StyledStrs(texts) => {
+                ContextValue::StyledStrs(texts.iter().map(|text| clean(&text.to_string()).into()).collect())
+            }
+            _ => continue,
+        };
+        error.insert(kind, value);
+    }
+    text::block(&error.render().to_string()).into_owned()
+}
 
 /// Reads a duration such as `10s`, `1m 30s` or `250ms`, for clap's `value_parser`. Zero is none.
 pub fn duration(text: &str) -> std::result::Result<Duration, String> {
@@ -46,7 +84,10 @@ pub fn man(command: Command, directory: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use clap::{Arg, value_parser};
+
     use super::*;
+    use crate::types::is_printable;
 
     #[test]
     fn man_pages_are_written_for_every_verb_that_is_shown() {
@@ -59,6 +100,25 @@ mod tests {
         assert!(page("tool.1").unwrap().contains("shown"));
         assert!(page("tool-shown.1").unwrap().contains("Does this."));
         assert!(page("tool-hidden.1").is_err());
+    }
+
+    #[test]
+    fn arguments_that_are_refused_are_shown_not_sent() {
+        let command = Command::new("tool")
+            .arg(Arg::new("n").long("n").value_parser(value_parser!(u8)))
+            .subcommand(Command::new("verb"));
+        let evil = "\u{1b}]52;c;eA==\u{7}\u{9b}1m\u{202e}\r\nerror: forged";
+        for args in [
+            vec![evil.to_owned()],
+            vec![format!("--{evil}")],
+            vec!["--n".into(), evil.into()],
+            vec!["verb".into(), evil.into()],
+        ] {
+            let error = command.clone().try_get_matches_from([vec!["tool".to_owned()], args].concat()).unwrap_err();
+            let words = refusal(error);
+            assert!(words.starts_with("error: ") && words.contains(r"\x1b]52;c;eA"), "{words}");
+            assert!(!words.lines().any(|line| line.starts_with("error: forged") || !is_printable(line)), "{words}");
+        }
     }
 
     #[test]

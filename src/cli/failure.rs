@@ -2,11 +2,11 @@
 
 use std::{
     fmt,
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     process::ExitCode,
 };
 
-use super::{Exit, text};
+use super::{Exit, output::folded, text};
 use crate::wire::{Fault, Reason};
 
 /// A command's end.
@@ -69,7 +69,9 @@ impl From<Fault> for Failure {
             Some(field) if !fault.message.contains(field.as_str()) => format!("{field}: {}", fault.message),
             _ => fault.message,
         };
-        let next = fault.next.or_else(|| advice(fault.reason).map(str::to_owned));
+        // Of sessions, we know better than the server what people type.
+        let said = fault.next.filter(|_| fault.reason != Reason::SessionInvalid);
+        let next = said.or_else(|| advice(fault.reason).map(str::to_owned));
         Self { exit, message, next, quiet: false }
     }
 }
@@ -108,8 +110,10 @@ pub fn finish(result: Result<()>) -> ExitCode {
         Ok(()) => Exit::Ok.into(),
         Err(failure) => {
             if !failure.quiet {
+                let words = format!("error: {failure}");
+                let words = if io::stderr().is_terminal() { folded(&words) } else { words };
                 // Nobody is left to tell when stderr is gone too.
-                let _ = writeln!(io::stderr(), "error: {failure}");
+                let _ = writeln!(io::stderr(), "{words}");
             }
             failure.exit.into()
         }

@@ -19,7 +19,7 @@ mod style;
 mod table;
 pub mod text;
 
-pub use args::{completions, duration, man, version};
+pub use args::{completions, duration, man, parse, version};
 pub use exit::Exit;
 pub use failure::{Failure, Result, finish};
 pub use output::{Captured, Output};

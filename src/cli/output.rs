@@ -7,9 +7,10 @@ use std::{
 };
 
 use prost::{Message, Name};
+use ratatui::crossterm::terminal;
 
-use super::{Failure, Result, Table, style};
-use crate::wire::json;
+use super::{Failure, Result, Table, style, text};
+use crate::{types::printable, wire::json};
 
 /// The two streams of a command, and how it was asked to speak.
 pub struct Output {
@@ -64,6 +65,7 @@ impl Output {
 
     /// Writes a line of data. What others wrote must have gone through [`text`](super::text) before.
     pub fn line(&mut self, line: impl fmt::Display) -> Result<()> {
+        let line = if self.terminal { folded(&line.to_string()) } else { line.to_string() };
         writeln!(self.data, "{line}").map_err(Failure::from)
     }
 
@@ -89,22 +91,33 @@ impl Output {
     }
 
     fn json_line(&mut self, json: &str) -> Result<()> {
-        self.line(escape_controls(json))?;
-        self.data.flush().map_err(Failure::from)
+        self.raw(escape_unprintable(json) + "\n")
     }
 
     /// Says something to the person on stderr. A person who has gone away is no failure.
     pub fn talk(&mut self, line: impl fmt::Display) {
+        let line = if self.talk_terminal { folded(&line.to_string()) } else { line.to_string() };
         let _ = writeln!(self.talk, "{line}");
     }
 }
 
-/// JSON itself escapes only the first 32 control characters; DEL and C1 would reach the terminal raw. They can only
-/// stand inside strings, where an escape means the same.
-fn escape_controls(json: &str) -> String {
+/// A line as a terminal shows it, broken by us: where the terminal breaks a line, what others wrote would stand at the
+/// left and could pass for a line of ours. Lines in colour are short, and hold nothing of others that is long.
+pub(super) fn folded(line: &str) -> String {
+    const NARROWEST: usize = 20;
+    let columns = terminal::size().map_or(0, |(columns, _)| usize::from(columns));
+    if columns < NARROWEST || line.contains('\u{1b}') { line.to_owned() } else { text::fold(line, columns) }
+}
+
+/// JSON itself escapes only the first 32 control characters; all else would reach the terminal raw. It can only stand
+/// inside strings, where an escape means the same.
+fn escape_unprintable(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
-    for c in json.chars() {
-        if c.is_control() { out.push_str(&format!("\\u{:04x}", c as u32)) } else { out.push(c) }
+    for (c, printable) in printable(json) {
+        match printable {
+            true => out.push(c),
+            false => out.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}"))),
+        }
     }
     out
 }
@@ -155,13 +168,13 @@ mod tests {
     #[test]
     fn json_is_one_line_and_drives_no_terminal() {
         let (mut output, captured) = Output::captured(true);
-        let node = cluster::Node { name: "a\u{9b}2J\n\u{7f}".into(), ..Default::default() };
+        let node = cluster::Node { name: "a\u{9b}2J\n\u{7f}\u{202e}\u{e0041}".into(), ..Default::default() };
         output.message(&node).unwrap();
         let json = captured.data();
         assert_eq!(json.lines().count(), 1);
-        assert!(json.contains(r"a\u009b2J\n\u007f"), "{json}");
+        assert!(json.contains(r"a\u009b2J\n\u007f\u202e\udb40\udc41"), "{json}");
         let back: serde_json::Value = serde_json::from_str(&json).unwrap();
-        assert_eq!(back["name"], "a\u{9b}2J\n\u{7f}");
+        assert_eq!(back["name"], "a\u{9b}2J\n\u{7f}\u{202e}\u{e0041}");
     }
 
     #[test]

@@ -53,6 +53,7 @@ pub(crate) struct Script {
     pub(crate) joinable: Vec<chat::Conversation>,
     pub(crate) messages: Vec<chat::Message>,
     pub(crate) accounts: Vec<chat::Account>,
+    pub(crate) sessions: Vec<chat::Session>,
     pub(crate) sent: Vec<chat::SendMessageRequest>,
     pub(crate) marked: Vec<chat::MarkReadRequest>,
     pub(crate) listed: Vec<chat::ListMessagesRequest>,
@@ -242,7 +243,7 @@ impl AccountService for Fake {
     }
 
     async fn list_sessions(&self, request: Request<chat::ListSessionsRequest>) -> Answer<chat::ListSessionsResponse> {
-        self.read(request, |_, _| chat::ListSessionsResponse::default()).await
+        self.read(request, |script, _| chat::ListSessionsResponse { sessions: script.sessions.clone() }).await
     }
 
     async fn delete_session(

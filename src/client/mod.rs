@@ -35,7 +35,7 @@ use std::time::Duration;
 
 pub use cluster::{CHANNELS, Cluster};
 pub use effort::outcome_is_unknown;
-pub use outbox::{Delivery, Fate, Kept, OUTBOX_MESSAGES, Outbox, OutboxError};
+pub use outbox::{Delivery, Fate, Kept, OUTBOX_MESSAGES, Outbox, OutboxError, To};
 pub use session::{Recipient, Session};
 pub use subscription::{Start, Subscription, Update};
 

@@ -7,6 +7,7 @@
 //! - [`Outbox::keep`] answers only after the line is synced; what it answered for is never dropped without being told.
 //! - A message leaves by being acknowledged, or by the user's word. A request_id too old to repeat is kept for the user
 //!   to decide on: it is neither repeated under another id nor forgotten.
+//! - What a room's title means is asked once, and what was found is on disk before the first attempt to send there.
 //! - A line that is not as written is an error that names it, never skipped. Only an unfinished last line, for which
 //!   nobody was answered, is.
 //! - Several programs may use one outbox: changes queue up at a lock.
@@ -26,7 +27,7 @@ use line::{Line, Reading};
 
 use super::{Recipient, Session, outcome_is_unknown};
 use crate::{
-    types::{RequestId, limits},
+    types::{ConversationId, RequestId, limits},
     wire::{Fault, Reason, chat::SendMessageResponse},
 };
 
@@ -35,13 +36,28 @@ pub const OUTBOX_MESSAGES: usize = 1_000;
 /// Bytes of a file below which it is not worth rewriting without what has left.
 const WORTH_REWRITING: usize = 64 * 1024;
 
+/// To whom a message goes, as far as is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum To {
+    /// To a conversation.
+    Known(Recipient),
+    /// To a room of this title: which one that is, only the cluster can say.
+    RoomTitled(String),
+}
+
+impl From<&Recipient> for To {
+    fn from(to: &Recipient) -> Self {
+        Self::Known(to.clone())
+    }
+}
+
 /// A message in the outbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
     /// Names the send, in all its attempts.
     pub id: RequestId,
     /// To whom.
-    pub to: Recipient,
+    pub to: To,
     /// What.
     pub body: String,
     /// What is known of it.
@@ -125,7 +141,7 @@ impl Outbox {
     }
 
     /// Keeps a message. It is on disk when this returns.
-    pub fn keep(&self, id: RequestId, to: &Recipient, body: &str) -> Result<(), OutboxError> {
+    pub fn keep(&self, id: RequestId, to: impl Into<To>, body: &str) -> Result<(), OutboxError> {
         if body.len() > limits::BODY_BYTES {
             return Err(OutboxError::TooLong);
         }
@@ -133,7 +149,7 @@ impl Outbox {
             if entries.len() >= OUTBOX_MESSAGES {
                 return Err(OutboxError::Full);
             }
-            Ok(Line::kept(id, to, body))
+            Ok(Line::kept(id, &to.into(), body))
         })
     }
 
@@ -149,8 +165,19 @@ impl Outbox {
 
     /// Tries once, for as long as `session` has patience, to deliver a message, and records what became of it.
     pub async fn deliver(&self, session: &Session, kept: &Kept) -> Result<Delivery, OutboxError> {
+        let to = match &kept.to {
+            To::Known(to) => Ok(to.clone()),
+            To::RoomTitled(title) => match session.room_titled(title).await {
+                Ok(room) => Ok(self.address(kept.id, room)?),
+                Err(fault) => Err(fault),
+            },
+        };
+        let sent = match to {
+            Ok(to) => session.send_as(kept.id, &to, &kept.body).await,
+            Err(fault) => Err(fault),
+        };
         let id = kept.id.to_string();
-        let fault = match session.send_as(kept.id, &kept.to, &kept.body).await {
+        let fault = match sent {
             Ok(answer) => {
                 match self.strike(kept.id) {
                     // Another program delivered it at the same time.
@@ -167,6 +194,17 @@ impl Outbox {
         };
         self.change_of(kept.id, line)?;
         Ok(delivery)
+    }
+
+    /// Records which room a message is for; answers with the one recorded first.
+    fn address(&self, id: RequestId, room: ConversationId) -> Result<Recipient, OutboxError> {
+        self.change_of(id, Line::Addressed { id: id.to_string(), conversation: room.to_string() })?;
+        let recorded = self.entries()?.into_iter().find(|kept| kept.id == id).map(|kept| kept.to);
+        match recorded {
+            Some(To::Known(to)) => Ok(to),
+            // Another program has delivered it meanwhile.
+            _ => Err(OutboxError::Absent(id)),
+        }
     }
 
     fn change_of(&self, id: RequestId, line: Line) -> Result<(), OutboxError> {

@@ -4,7 +4,7 @@ use super::Session;
 use crate::{
     types::{ConversationId, limits},
     wire::{
-        Fault,
+        Fault, Reason,
         chat::{self, conversation_service_client::ConversationServiceClient},
     },
 };
@@ -26,6 +26,31 @@ impl Session {
             }
         }
         Ok(found)
+    }
+
+    /// The room of this title: among the account's own, or else among those that it may join.
+    ///
+    /// # Errors
+    /// CONVERSATION_NOT_FOUND when there is none, AMBIGUOUS when there are several.
+    pub async fn room_titled(&self, title: &str) -> Result<ConversationId, Fault> {
+        for joinable in [false, true] {
+            let mut rooms = self.all_conversations(joinable, false).await?;
+            rooms.retain(|room| !room.direct && room.title == title);
+            match &rooms[..] {
+                [] => {}
+                [room] => {
+                    let odd = |error| Fault::new(Reason::Internal, format!("the server named a room oddly: {error}"));
+                    return room.conversation_id.parse().map_err(odd);
+                }
+                several => {
+                    let ids: Vec<&str> = several.iter().map(|room| room.conversation_id.as_str()).collect();
+                    let what = format!("several rooms are called {title:?}: {}", ids.join(", "));
+                    return Err(Fault::new(Reason::Ambiguous, what).next("name the one you mean by its id"));
+                }
+            }
+        }
+        let what = format!("there is no room called {title:?} that you may see");
+        Err(Fault::new(Reason::ConversationNotFound, what).next("`chat rooms` lists them"))
     }
 
     /// Creates a room with these members besides the caller. A private one is joined by invitation only.

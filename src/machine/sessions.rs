@@ -12,7 +12,7 @@ use super::{
 use crate::{
     seeded::{self, Bug},
     storage,
-    types::{AccountId, SessionKey, limits},
+    types::{AccountId, SessionKey, is_printable, limits},
     wire::{
         Reason,
         store::{self, outcome::Result as Done},
@@ -40,7 +40,7 @@ pub(super) fn create(context: &mut Context<'_>, verb: &store::CreateSession) -> 
     let Some(key) = SessionKey::from_bytes(&verb.new_session_key) else {
         return invalid("new_session_key must be 32 bytes");
     };
-    if verb.device.len() > limits::DEVICE_BYTES || verb.device.chars().any(char::is_control) {
+    if verb.device.len() > limits::DEVICE_BYTES || !is_printable(&verb.device) {
         return invalid(format!("device must be at most {} bytes of printable text", limits::DEVICE_BYTES));
     }
     let found = account_named(context.state, &verb.username.to_ascii_lowercase())?;

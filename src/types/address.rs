@@ -6,7 +6,7 @@ use super::limits;
 
 /// Text that is not `host:port`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not an address: use HOST:PORT, such as 192.168.1.10:7400 or [::1]:7400")]
+#[error("`{}` is not an address: use HOST:PORT, such as 192.168.1.10:7400 or [::1]:7400", .0.escape_debug())]
 pub struct InvalidAddress(pub String);
 
 /// A place to dial: a host name or IP address, and a port from 1.

@@ -10,6 +10,7 @@ mod entropy;
 mod id;
 pub mod limits;
 mod name;
+mod printable;
 
 pub use address::{Address, InvalidAddress};
 pub use clock::Clock;
@@ -17,3 +18,4 @@ pub use consistency::Consistency;
 pub use entropy::Entropy;
 pub use id::{AccountId, ConversationId, Cursor, InvalidId, NodeId, RequestId, SessionKey};
 pub use name::{InvalidName, NodeName, RoomTitle, Username, Zone};
+pub use printable::{is_printable, printable};

@@ -87,6 +87,8 @@ reasons! {
 
     /// The name is taken, or was: names are never issued twice.
     NameTaken = "NAME_TAKEN", AlreadyExists, 4;
+    /// Several things bear that name: say which by its id.
+    Ambiguous = "AMBIGUOUS", FailedPrecondition, 4;
     /// What was read has changed since: read it again.
     EtagMismatch = "ETAG_MISMATCH", Aborted, 4;
     /// Another membership change is under way.

@@ -9,7 +9,7 @@ use std::{
 
 use quorate::{
     client,
-    config::SnapshotPolicy,
+    config::{Rates, SnapshotPolicy},
     node::{self, Exit, Node, Settings, StartError},
     types::Address,
     wire::{
@@ -29,6 +29,7 @@ pub struct Builder {
     spare: usize,
     snapshot: SnapshotPolicy,
     zones: Vec<String>,
+    rates: Option<Rates>,
 }
 
 impl Builder {
@@ -44,12 +45,23 @@ impl Builder {
         self
     }
 
+    /// How often clients may come, where a test is about that.
+    pub fn rates(mut self, rates: Rates) -> Self {
+        self.rates = Some(rates);
+        self
+    }
+
     /// Bootstraps the first node and grows by the real path.
     pub async fn start(self) -> Cluster {
         log();
         let network = Network::new();
         let zone = |number: usize| self.zones.get(number - 1).map_or("", String::as_str);
-        let hosts = (1..=self.nodes + self.spare).map(|n| Host::new(n, zone(n), self.snapshot, &network)).collect();
+        let host = |n| {
+            let mut host = Host::new(n, zone(n), self.snapshot, &network);
+            host.config.rates = self.rates.unwrap_or(host.config.rates);
+            host
+        };
+        let hosts = (1..=self.nodes + self.spare).map(host).collect();
         let cluster = Cluster { network, hosts: Mutex::new(hosts) };
         cluster.with_host(1, async |host, network| host.init(network).await).await.expect("the first node is made");
         for number in 1..=self.nodes + self.spare {
@@ -78,7 +90,13 @@ pub struct Cluster {
 impl Cluster {
     /// A cluster of so many voters, to be started.
     pub fn of(nodes: usize) -> Builder {
-        Builder { nodes, spare: 0, snapshot: SnapshotPolicy { entries: 10_000, keep: 1_000 }, zones: Vec::new() }
+        Builder {
+            nodes,
+            spare: 0,
+            snapshot: SnapshotPolicy { entries: 10_000, keep: 1_000 },
+            zones: Vec::new(),
+            rates: None,
+        }
     }
 
     fn hosts(&self) -> MutexGuard<'_, Vec<Host>> {

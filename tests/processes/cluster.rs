@@ -156,7 +156,8 @@ impl Cluster {
     /// The same, knowing only these addresses.
     pub fn chat_by_way_of(&self, addresses: &str, args: &[&str]) -> Ended {
         let mut command = program("chat");
-        command.env("XDG_STATE_HOME", self.state_home()).env("CHAT_PASSWORD", PASSWORD);
+        command.env("XDG_STATE_HOME", self.state_home()).env("XDG_CONFIG_HOME", self.state_home());
+        command.env("CHAT_PASSWORD", PASSWORD);
         finished(command.args(["-s", addresses]).args(args))
     }
 

@@ -3,9 +3,12 @@
 
 mod bots;
 mod cluster;
+mod completion;
 mod disk;
 mod faults;
 mod growing;
+mod guide;
+mod harmless;
 mod hosts;
 mod load;
 mod mount;

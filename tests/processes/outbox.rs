@@ -30,6 +30,30 @@ fn what_is_queued_without_a_quorum_is_delivered_once_and_in_order() {
     cluster.chat(&["outbox"]).expect(0).says("the outbox is empty");
 }
 
+/// P4: only the cluster knows which room has a title; it is asked when it is back, and the message arrives once.
+#[test]
+fn what_is_queued_for_a_room_by_its_title_finds_it_when_the_nodes_are_back() {
+    let mut cluster = Cluster::of(1);
+    cluster.account("alice");
+    cluster.chat(&["room", "create", "on call"]).expect(0);
+    cluster.kill("n1");
+    let queue = |to: &str| cluster.chat(&["--timeout", "1s", "send", "--queue", to, "hello"]);
+    queue("#on call").expect(0).says("kept");
+    queue("#nowhere").expect(0).says("kept");
+    queue("#").expect(1).says("a room's title must be");
+    let listed = cluster.chat(&["outbox"]).expect(0).out;
+    assert!(listed.contains("#\"on call\"") && listed.contains("#nowhere"), "{listed}");
+    cluster.start("n1");
+    cluster.leader();
+    let flush = ["--timeout", "30s", "outbox", "flush"];
+    cluster.chat(&flush).expect(3).says("1 delivered").says("no room called \"nowhere\"").says("chat outbox drop");
+    cluster.chat(&flush).expect(0).says("0 delivered");
+    assert_eq!(cluster.chat(&["history", "c1"]).expect(0).out.matches("hello").count(), 1);
+    cluster.chat(&["send", "--queue", "#nowhere", "hello"]).expect(3).says("not sent");
+    let listed = cluster.chat(&["outbox"]).expect(0).out;
+    assert_eq!(listed.matches("refused: there is no room").count(), 1, "{listed}");
+}
+
 #[test]
 fn clusters_have_names() {
     let home = tempfile::tempdir().expect("a directory");

@@ -14,6 +14,8 @@ use crate::shell::eventually;
 /// A shell in a terminal of its own. It is killed when this is dropped, and with it what it runs.
 pub struct Terminal {
     screen: Arc<Mutex<vt100::Parser>>,
+    /// All that was ever sent to it.
+    sent: Arc<Mutex<Vec<u8>>>,
     keyboard: Box<dyn Write + Send>,
     master: Box<dyn MasterPty + Send>,
     shell: Box<dyn Child + Send + Sync>,
@@ -35,15 +37,18 @@ impl Terminal {
         let screen = Arc::new(Mutex::new(vt100::Parser::new(rows, columns, 0)));
         let mut output = pair.master.try_clone_reader().expect("its output");
         let shown = screen.clone();
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let kept = sent.clone();
         thread::spawn(move || {
             let mut bytes = [0; 4096];
             // Ends when the terminal is gone.
             while let Ok(count @ 1..) = output.read(&mut bytes) {
+                kept.lock().expect("the record").extend_from_slice(&bytes[..count]);
                 shown.lock().expect("the screen").process(&bytes[..count]);
             }
         });
         let keyboard = pair.master.take_writer().expect("its keyboard");
-        let terminal = Self { screen, keyboard, master: pair.master, shell };
+        let terminal = Self { screen, sent, keyboard, master: pair.master, shell };
         terminal.has_prompt();
         terminal
     }
@@ -57,6 +62,11 @@ impl Terminal {
     pub fn resize(&self, columns: u16, rows: u16) {
         self.screen.lock().expect("the screen").screen_mut().set_size(rows, columns);
         self.master.resize(size(columns, rows)).expect("another size");
+    }
+
+    /// All that programs have sent to this terminal.
+    pub fn sent(&self) -> String {
+        String::from_utf8(self.sent.lock().expect("the record").clone()).expect("UTF-8")
     }
 
     pub fn picture(&self) -> String {

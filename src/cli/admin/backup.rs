@@ -13,7 +13,7 @@ use tonic::Streaming;
 
 use super::Context;
 use crate::{
-    cli::{Exit, Failure, Output, Result},
+    cli::{Exit, Failure, Output, Result, text},
     types::limits,
     wire::{
         Fault,
@@ -31,7 +31,7 @@ pub(super) async fn run(context: &Context<'_>, file: &Path, output: &mut Output)
     if output.is_json() {
         return output.json(&serde_json::json!({ "file": file.to_string_lossy(), "bytes": bytes.to_string() }));
     }
-    output.line(format!("backup written: {}, {bytes} bytes", file.display()))
+    output.line(format!("backup written: {}, {bytes} bytes", text::line(&file.to_string_lossy())))
 }
 
 /// Asks the leader, which holds every acknowledged write; with no leader to be found, whichever node answers, since

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     cli::{Failure, Result, Table, text},
     client::{Cluster, Session},
-    types::{Username, limits},
+    types::{SessionKey, Username, limits},
     wire::{Address, Fault, Reason, chat},
 };
 
@@ -32,7 +32,7 @@ pub(super) async fn register(mut desk: Desk, args: Register) -> Result<()> {
             .context(format!("cannot register {name}"))
     })?;
     if !args.no_login {
-        sign_in(&desk, &cluster, &name, &password).await.map_err(|failure| {
+        sign_in(&desk, &cluster, &args.account, &password).await.map_err(|failure| {
             let failure = failure.context(format!("{name} is registered, but cannot sign in"));
             failure.next(format!("sign in with `chat login {name}`"))
         })?;
@@ -52,7 +52,7 @@ pub(super) async fn login(mut desk: Desk, args: Named) -> Result<()> {
     let cluster = desk.cluster()?;
     desk.contexts.check()?;
     let password = ask(&mut desk, args.password.password_file.as_deref(), "Password", false)?;
-    let answer = sign_in(&desk, &cluster, &name, &password)
+    let answer = sign_in(&desk, &cluster, &args, &password)
         .await
         .map_err(|failure| failure.context(format!("cannot sign in as {name}")))?;
     if desk.output().is_json() {
@@ -69,17 +69,26 @@ pub(super) async fn login(mut desk: Desk, args: Named) -> Result<()> {
 }
 
 /// Signs in, and keeps the session on this machine.
-async fn sign_in(desk: &Desk, cluster: &Cluster, name: &str, password: &str) -> Result<chat::CreateSessionResponse> {
-    let (_, answer) = Session::login(cluster, name, password, &device()).await?;
+async fn sign_in(desk: &Desk, cluster: &Cluster, who: &Named, password: &str) -> Result<chat::CreateSessionResponse> {
+    let device = who.device.clone().unwrap_or_else(machine);
+    let (_, answer) = Session::login(cluster, &who.name, password, &device).await?;
     let mut servers = desk.servers.clone();
     servers.extend(cluster.addresses().into_iter().filter(|server| !desk.servers.contains(server)));
-    let (account, token) = (name.to_owned(), answer.token.clone());
+    let (account, token) = (who.name.clone(), answer.token.clone());
     desk.contexts.keep(Context { servers, account, token, cluster: cluster.id() })?;
     Ok(answer)
 }
 
-pub(super) async fn logout(mut desk: Desk, all: bool) -> Result<()> {
+pub(super) async fn logout(mut desk: Desk, all: bool, id: Option<String>) -> Result<()> {
     let (session, context) = desk.session()?;
+    if let Some(id) = id.filter(|id| *id != own_id(&context)) {
+        session.logout(Some(&id), false).await.map_err(|fault| {
+            write_failed(fault, "`chat sessions` shows whether it took effect")
+                .context(format!("cannot end the session {id}"))
+        })?;
+        desk.output().talk(format!("ended the session {}", text::line(&id)));
+        return Ok(());
+    }
     let ended = session.logout(None, all).await;
     match ended {
         // One that ended elsewhere is over as well.
@@ -114,16 +123,22 @@ pub(super) async fn passwd(mut desk: Desk, args: Passwd) -> Result<()> {
     Ok(())
 }
 
+/// The id under which this session is listed.
+fn own_id(context: &Context) -> String {
+    SessionKey::of_token(&context.token).session_id()
+}
+
 pub(super) async fn sessions(mut desk: Desk) -> Result<()> {
-    let (session, _) = desk.session()?;
+    let (session, context) = desk.session()?;
     let sessions = session.sessions().await?;
     if desk.output().is_json() {
         return desk.output().message(&chat::ListSessionsResponse { sessions });
     }
-    let mut table = Table::new(["SESSION", "DEVICE", "SINCE", "UNTIL"]);
+    let mut table = Table::new(["HERE", "SESSION", "DEVICE", "SINCE", "UNTIL"]);
     for session in sessions {
+        let here = if session.session_id == own_id(&context) { "*" } else { "" };
         let (since, until) = (show::time(session.create_time), show::time(session.expire_time));
-        table.row([session.session_id, session.device, since, until]);
+        table.row([here, &session.session_id, &session.device, &since, &until]);
     }
     desk.output().table(&table)
 }
@@ -184,7 +199,7 @@ fn username(name: &str) -> Result<String> {
 }
 
 /// This machine's name, to tell sessions apart in listings.
-fn device() -> String {
+fn machine() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     name.chars().filter(|c| c.is_ascii_graphic()).take(limits::DEVICE_BYTES).collect()
 }

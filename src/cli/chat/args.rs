@@ -3,8 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use clap_complete::Shell;
+use clap_complete::{Shell, engine::ArgValueCompleter as Completer};
 
+use super::names::Names;
 use crate::{
     cli::{duration, version},
     types::{Cursor, RequestId},
@@ -36,10 +37,10 @@ pub struct Chat {
     #[arg(short, long, global = true, env = "CHAT_SERVERS", value_name = "HOST:PORT,…", value_delimiter = ',')]
     pub servers: Vec<Address>,
     /// Some nodes of the cluster, by the name that `chat context add` gave them; comes before --servers.
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME", add = Completer::from(Names::Contexts))]
     pub context: Option<String>,
     /// Act as this account, when several are signed in here. Default: the last to sign in.
-    #[arg(long = "as", global = true, env = "CHAT_AS", value_name = "NAME")]
+    #[arg(long = "as", global = true, env = "CHAT_AS", value_name = "NAME", add = Completer::from(Names::SignedIn))]
     pub account: Option<String>,
     /// How long a command may take in all, repeats included.
     #[arg(long, global = true, env = "CHAT_TIMEOUT", default_value = "10s", value_parser = duration)]
@@ -64,6 +65,9 @@ pub enum Verb {
         /// End every session of the account, on all machines.
         #[arg(long)]
         all: bool,
+        /// End this session instead, by its id in `chat sessions`.
+        #[arg(long, value_name = "ID", conflicts_with = "all")]
+        session: Option<String>,
     },
     /// Show who is signed in.
     Whoami,
@@ -82,6 +86,7 @@ pub enum Verb {
     /// Keep an account from writing to this one and from inviting it. Rooms that both are in stay.
     Block {
         /// The account's name.
+        #[arg(add = Completer::from(Names::Accounts))]
         name: String,
     },
     /// Let a blocked account write and invite again.
@@ -183,11 +188,13 @@ pub enum ContextVerb {
     /// Use a cluster from now on, unless --context or --servers says otherwise.
     Use {
         /// Which one.
+        #[arg(add = Completer::from(Names::Contexts))]
         name: String,
     },
     /// Forget a name. Sessions and messages stay.
     Remove {
         /// Which one.
+        #[arg(add = Completer::from(Names::Contexts))]
         name: String,
     },
 }
@@ -225,6 +232,9 @@ pub struct Register {
 pub struct Named {
     /// The account's name.
     pub name: String,
+    /// What `chat sessions` calls this machine. Default: its name.
+    #[arg(long, env = "CHAT_DEVICE", value_name = "LABEL")]
+    pub device: Option<String>,
     /// The password.
     #[command(flatten)]
     pub password: PasswordSource,
@@ -257,6 +267,7 @@ pub struct DeleteAccount {
 pub struct Send {
     /// Whom: a username, '#room' or a conversation's id. With --json, `-` alone reads messages, one
     /// {"to","body"[,"requestId"]} per line of standard input, and writes what became of each.
+    #[arg(add = Completer::from(Names::Recipients))]
     pub to: String,
     /// The message; `-` reads it from standard input.
     pub message: Vec<String>,
@@ -272,6 +283,7 @@ pub struct Send {
 #[derive(Debug, Args)]
 pub struct Read {
     /// Only this conversation: a username, '#room' or a conversation's id.
+    #[arg(add = Completer::from(Names::Recipients))]
     pub to: Option<String>,
     /// Only what is unread. This is what it does anyway; scripts may say so.
     #[arg(long)]
@@ -288,6 +300,7 @@ pub struct Read {
 #[derive(Debug, Args)]
 pub struct History {
     /// Whose: a username, '#room' or a conversation's id.
+    #[arg(add = Completer::from(Names::Recipients))]
     pub to: String,
     /// Only what came before this message.
     #[arg(long, value_name = "SEQ", value_parser = clap::value_parser!(u64).range(1..))]
@@ -301,6 +314,7 @@ pub struct History {
 #[derive(Debug, Args)]
 pub struct Delete {
     /// In which conversation: a username, '#room' or a conversation's id.
+    #[arg(add = Completer::from(Names::Recipients))]
     pub to: String,
     /// Which messages, by their numbers.
     #[arg(required = true, value_name = "SEQ", value_parser = clap::value_parser!(u64).range(1..))]
@@ -321,21 +335,25 @@ pub enum Room {
         #[arg(long)]
         private: bool,
         /// Whom to invite at once.
+        #[arg(add = Completer::from(Names::Accounts))]
         users: Vec<String>,
     },
     /// Join a public room.
     Join {
         /// '#room' or its id.
+        #[arg(add = Completer::from(Names::Joinable))]
         room: String,
     },
     /// Leave a room.
     Leave {
         /// '#room' or its id.
+        #[arg(add = Completer::from(Names::Rooms))]
         room: String,
     },
     /// Give a room another title.
     Rename {
         /// '#room' or its id.
+        #[arg(add = Completer::from(Names::Rooms))]
         room: String,
         /// What it is called from now on.
         title: String,
@@ -343,17 +361,19 @@ pub enum Room {
     /// Make accounts members of a room.
     Invite {
         /// '#room' or its id.
+        #[arg(add = Completer::from(Names::Rooms))]
         room: String,
         /// Whom.
-        #[arg(required = true)]
+        #[arg(required = true, add = Completer::from(Names::Accounts))]
         users: Vec<String>,
     },
     /// Remove members from a room.
     Kick {
         /// '#room' or its id.
+        #[arg(add = Completer::from(Names::Rooms))]
         room: String,
         /// Whom.
-        #[arg(required = true)]
+        #[arg(required = true, add = Completer::from(Names::Accounts))]
         users: Vec<String>,
     },
 }

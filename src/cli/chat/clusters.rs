@@ -63,6 +63,11 @@ impl Clusters {
         self.servers(&self.load()?, name)
     }
 
+    /// What clusters are called.
+    pub(super) fn names(&self) -> Result<Vec<String>> {
+        Ok(self.load()?.contexts.into_keys().collect())
+    }
+
     /// Some nodes of the cluster in use; none if none is.
     pub(super) fn in_use(&self) -> Result<Vec<Address>> {
         let saved = self.load()?;

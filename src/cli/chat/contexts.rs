@@ -88,6 +88,11 @@ impl Contexts {
         Ok(contexts.into_iter().find(fits))
     }
 
+    /// Who is signed in here, at any cluster.
+    pub(super) fn accounts(&self) -> Result<Vec<String>> {
+        Ok(self.load()?.into_iter().map(|context| context.account).collect())
+    }
+
     /// Keeps a session, in place of an older one of the same account there.
     pub(super) fn keep(&self, context: Context) -> Result<()> {
         self.change(|contexts| {

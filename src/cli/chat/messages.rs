@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     cli::{Exit, Failure, Result, Table, text},
-    client::{Recipient, Session},
+    client::{Recipient, Session, outcome_is_unknown},
     types::limits,
     wire::chat::{
         Conversation, ListConversationsResponse, ListMessagesRequest, Message, MessageRef, SendMessageResponse,
@@ -27,18 +27,16 @@ pub(super) async fn send(mut desk: Desk, args: Send) -> Result<()> {
     };
     let (session, context) = desk.session()?;
     let outbox = desk.outbox(&context)?;
-    let to = recipient::resolve(&session, &args.to).await.map_err(|failure| {
-        let is_offline = args.queue && failure.exit == Exit::Unavailable;
-        if is_offline { failure.next("offline, name the room by its id, such as c42") } else { failure }
-    })?;
     let id = args.request_id.unwrap_or_else(|| session.cluster().request_id());
     if args.queue {
-        return outbox::queue(&mut desk, &session, &outbox, id, &to, &body).await;
+        return outbox::queue(&mut desk, &session, &outbox, id, recipient::read(&args.to)?, &body).await;
     }
+    let to = recipient::resolve(&session, &args.to).await?;
     outbox::make_way(&mut desk, &session, &outbox).await?;
     let answer = session.send_as(id, &to, &body).await.map_err(|fault| {
         let look = format!("repeat it with --request-id {id}: it takes effect once, whatever became of it so far");
-        write_failed(fault, look).context("not acknowledged")
+        let what = if outcome_is_unknown(&fault) { "not acknowledged" } else { "not sent" };
+        write_failed(fault, look).context(what)
     })?;
     show_sent(&mut desk, &answer)
 }
@@ -73,10 +71,11 @@ pub(super) async fn inbox(mut desk: Desk, unread: bool) -> Result<()> {
     if desk.output().is_json() {
         return desk.output().message(&ListConversationsResponse { conversations, ..Default::default() });
     }
-    let mut table = Table::new(["UNREAD", "WITH", "ID", "LAST"]);
+    let mut table = Table::new(["UNREAD", "WITH", "ID", "LAST", "SEEN"]);
     for conversation in &conversations {
         let (unread, last) = (conversation.unread_count.to_string(), conversation.last_seq.to_string());
-        table.row([&unread, &name(conversation, &context.account), &conversation.conversation_id, &last]);
+        let seen = seen(conversation).map(|seq| seq.to_string()).unwrap_or_default();
+        table.row([&unread, &name(conversation, &context.account), &conversation.conversation_id, &last, &seen]);
     }
     desk.output().table(&table)?;
     if conversations.is_empty() {
@@ -86,12 +85,17 @@ pub(super) async fn inbox(mut desk: Desk, unread: bool) -> Result<()> {
 }
 
 /// A room's title, or the other one in a direct conversation.
-fn name(conversation: &Conversation, me: &str) -> String {
+pub(super) fn name(conversation: &Conversation, me: &str) -> String {
     if !conversation.direct {
-        return format!("#{}", conversation.title);
+        return text::title(&conversation.title);
     }
     let other = conversation.members.iter().find(|name| !name.eq_ignore_ascii_case(me));
     other.or(conversation.members.first()).cloned().unwrap_or_else(|| "(deleted account)".to_owned())
+}
+
+/// How far the other one in a direct conversation has read, if that is shown.
+fn seen(conversation: &Conversation) -> Option<u64> {
+    Some(conversation.peer_read_seq).filter(|seq| conversation.direct && *seq > 0)
 }
 
 pub(super) async fn read(mut desk: Desk, args: Read) -> Result<()> {
@@ -101,7 +105,8 @@ pub(super) async fn read(mut desk: Desk, args: Read) -> Result<()> {
         None => None,
     };
     let messages = oldest_unread(&session, of.as_ref(), args.limit as usize).await?;
-    print(&mut desk, &session, &messages).await?;
+    let conversations = conversations_of(&mut desk, &session, &messages).await?;
+    print(&mut desk, &conversations, &messages)?;
     if messages.is_empty() {
         desk.output().talk("nothing unread");
     } else if !args.peek {
@@ -109,7 +114,7 @@ pub(super) async fn read(mut desk: Desk, args: Read) -> Result<()> {
         let left = session.mark_read(shown).await.map_err(|fault| {
             write_failed(fault, "repeating it does no harm").context("shown, but perhaps not marked as read")
         })?;
-        desk.output().talk(format!("{} shown and marked as read; {left} unread left", messages.len()));
+        desk.output().talk(format!("{} shown and marked as read; {left} left unread in all", messages.len()));
     }
     Ok(())
 }
@@ -132,7 +137,7 @@ async fn oldest_unread(session: &Session, of: Option<&Recipient>, limit: usize) 
 }
 
 pub(super) async fn history(mut desk: Desk, args: History) -> Result<()> {
-    let (session, _) = desk.session()?;
+    let (session, context) = desk.session()?;
     let of = recipient::resolve(&session, &args.to).await?;
     let mut messages: Vec<Message> = Vec::new();
     let mut before_seq = args.before.unwrap_or(u64::MAX);
@@ -148,17 +153,29 @@ pub(super) async fn history(mut desk: Desk, args: History) -> Result<()> {
         messages.extend(page);
     }
     messages.sort_by_key(|message| message.seq);
-    print(&mut desk, &session, &messages).await
+    let conversations = conversations_of(&mut desk, &session, &messages).await?;
+    print(&mut desk, &conversations, &messages)?;
+    let Some(shown) = messages.first() else { return Ok(()) };
+    let of = conversations.iter().find(|conversation| conversation.conversation_id == shown.conversation_id);
+    match of.and_then(|of| seen(of).map(|seq| show::read(&of.conversation_id, &name(of, &context.account), seq))) {
+        Some(receipt) => desk.output().line(receipt),
+        None => Ok(()),
+    }
 }
 
-async fn print(desk: &mut Desk, session: &Session, messages: &[Message]) -> Result<()> {
+/// What people are told of the conversations of `messages` besides them. JSON bears ids alone.
+async fn conversations_of(desk: &mut Desk, session: &Session, messages: &[Message]) -> Result<Vec<Conversation>> {
+    if messages.is_empty() || desk.output().is_json() {
+        return Ok(Vec::new());
+    }
+    rooms::all(session, false).await
+}
+
+fn print(desk: &mut Desk, conversations: &[Conversation], messages: &[Message]) -> Result<()> {
     if desk.output().is_json() {
         return messages.iter().try_for_each(|message| desk.output().message(message));
     }
-    if messages.is_empty() {
-        return Ok(());
-    }
-    let titles = Titles::of(&rooms::all(session, false).await?);
+    let titles = Titles::of(conversations);
     messages.iter().try_for_each(|message| desk.output().line(show::message(message, &titles)))?;
     desk.output().raw([])
 }

@@ -11,6 +11,7 @@ mod contexts;
 mod histogram;
 mod listen;
 mod messages;
+mod names;
 mod outbox;
 mod password;
 mod pipe;
@@ -26,17 +27,20 @@ mod tests;
 use std::{
     io::{self, IsTerminal},
     path::PathBuf,
+    time::Duration,
 };
 
 use clap::CommandFactory;
 
 pub use args::Chat;
+pub use names::complete;
+
 use args::Verb;
 use contexts::{Context, Contexts};
 
 use clusters::Clusters;
 
-use super::{Exit, Failure, Output, Result, completions, man, screen};
+use super::{Exit, Failure, Output, Result, man, screen};
 use crate::{
     client::{Cluster, Outbox, Session, Settings, outcome_is_unknown},
     wire::{Address, Dialer, Fault},
@@ -77,14 +81,7 @@ impl Surroundings {
 
 /// Runs one command.
 pub async fn run(chat: Chat, around: Surroundings) -> Result<()> {
-    let contexts = Contexts::at(around.state.clone());
-    let clusters = Clusters::at(around.config.clone());
-    let named = match &chat.context {
-        Some(name) => Some(clusters.named(name)?),
-        None => None,
-    };
-    let servers = named.unwrap_or(chat.servers);
-    let desk = Desk { servers, account: chat.account, timeout: chat.timeout, contexts, clusters, around };
+    let desk = Desk::new(chat.servers, chat.context, chat.account, chat.timeout, around)?;
     match chat.verb {
         Some(verb) => desk.run(verb).await,
         None if desk.around.output.is_terminal() && io::stdin().is_terminal() => desk.screen().await,
@@ -96,25 +93,42 @@ pub async fn run(chat: Chat, around: Surroundings) -> Result<()> {
 struct Desk {
     servers: Vec<Address>,
     account: Option<String>,
-    timeout: std::time::Duration,
+    timeout: Duration,
     contexts: Contexts,
     clusters: Clusters,
     around: Surroundings,
 }
 
 impl Desk {
+    /// At the servers of `context` if that is named, else at `servers`.
+    fn new(
+        servers: Vec<Address>,
+        context: Option<String>,
+        account: Option<String>,
+        timeout: Duration,
+        around: Surroundings,
+    ) -> Result<Self> {
+        let contexts = Contexts::at(around.state.clone());
+        let clusters = Clusters::at(around.config.clone());
+        let servers = match context {
+            Some(name) => clusters.named(&name)?,
+            None => servers,
+        };
+        Ok(Self { servers, account, timeout, contexts, clusters, around })
+    }
+
     async fn run(mut self, verb: Verb) -> Result<()> {
         match verb {
             Verb::Context(verb) => return clusters::run(self, verb),
             Verb::Man { directory } => return man(Chat::command(), &directory),
-            Verb::Completions { shell } => return completions(shell, Chat::command(), &mut self.around.output),
+            Verb::Completions { shell } => return names::script(shell, &mut self.around.output),
             _ => {}
         }
         self.use_context()?;
         match verb {
             Verb::Register(args) => account::register(self, args).await,
             Verb::Login(args) => account::login(self, args).await,
-            Verb::Logout { all } => account::logout(self, all).await,
+            Verb::Logout { all, session } => account::logout(self, all, session).await,
             Verb::Whoami => account::whoami(self).await,
             Verb::Passwd(args) => account::passwd(self, args).await,
             Verb::Sessions => account::sessions(self).await,

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{Desk, args::OutboxVerb};
 use crate::{
     cli::{Exit, Failure, Result, Table, text},
-    client::{Delivery, Fate, Kept, Outbox, OutboxError, Recipient, Session},
+    client::{Delivery, Fate, Kept, Outbox, OutboxError, Recipient, Session, To},
     types::RequestId,
     wire::{Fault, chat::SendMessageResponse},
 };
@@ -54,7 +54,7 @@ fn list(desk: &mut Desk, outbox: &Outbox) -> Result<()> {
     if desk.output().is_json() {
         return entries.iter().try_for_each(|kept| {
             let (state, why) = state(&kept.fate);
-            let (id, to) = (kept.id.to_string(), label(&kept.to));
+            let (id, to) = (kept.id.to_string(), label(&kept.to, |title| format!("#{title}")));
             desk.output().json(&json!({ "requestId": id, "to": to, "body": kept.body, "state": state, "why": why }))
         });
     }
@@ -63,7 +63,7 @@ fn list(desk: &mut Desk, outbox: &Outbox) -> Result<()> {
         let excerpt: String = kept.body.lines().next().unwrap_or_default().chars().take(EXCERPT).collect();
         let (state, why) = state(&kept.fate);
         let state = if why.is_empty() { state.to_owned() } else { format!("{state}: {why}") };
-        table.row([kept.id.to_string(), label(&kept.to), state, excerpt]);
+        table.row([kept.id.to_string(), label(&kept.to, text::title), state, excerpt]);
     }
     if entries.is_empty() {
         desk.output().talk("the outbox is empty");
@@ -80,10 +80,11 @@ fn state(fate: &Fate) -> (&'static str, &str) {
     }
 }
 
-fn label(to: &Recipient) -> String {
+fn label(to: &To, title: impl Fn(&str) -> String) -> String {
     match to {
-        Recipient::Username(name) => name.clone(),
-        Recipient::Conversation(id) => id.to_string(),
+        To::Known(Recipient::Username(name)) => name.clone(),
+        To::Known(Recipient::Conversation(id)) => id.to_string(),
+        To::RoomTitled(room) => title(room),
     }
 }
 
@@ -166,7 +167,7 @@ pub(super) async fn queue(
     session: &Session,
     outbox: &Outbox,
     id: RequestId,
-    to: &Recipient,
+    to: To,
     body: &str,
 ) -> Result<()> {
     outbox.keep(id, to, body)?;

@@ -39,7 +39,7 @@ pub(super) async fn list(mut desk: Desk) -> Result<()> {
         let kind = if room.private { "private" } else { "public" };
         let you = if joined.contains(&room.conversation_id) { "in it" } else { "" };
         let members = room.member_count.to_string();
-        table.row([&format!("#{}", room.title), &room.conversation_id, kind, &members, you]);
+        table.row([&text::title(&room.title), &room.conversation_id, kind, &members, you]);
     }
     desk.output().table(&table)
 }
@@ -66,8 +66,14 @@ pub(super) async fn run(mut desk: Desk, verb: Room) -> Result<()> {
             let title = title.strip_prefix('#').unwrap_or(&title);
             show(&mut desk, "renamed", session.rename_room(find(room).await?, title).await)
         }
-        Room::Invite { room, users } => show(&mut desk, "changed", session.invite(find(room).await?, users).await),
-        Room::Kick { room, users } => show(&mut desk, "changed", session.kick(find(room).await?, users).await),
+        Room::Invite { room, users } => {
+            let done = format!("invited {} to", users.join(" "));
+            show(&mut desk, &done, session.invite(find(room).await?, users).await)
+        }
+        Room::Kick { room, users } => {
+            let done = format!("removed {} from", users.join(" "));
+            show(&mut desk, &done, session.kick(find(room).await?, users).await)
+        }
     }
 }
 
@@ -76,8 +82,8 @@ fn show(desk: &mut Desk, done: &str, answer: std::result::Result<chat::Conversat
     if desk.output().is_json() {
         return desk.output().message(&room);
     }
-    let (title, id, members) = (text::line(&room.title), &room.conversation_id, room.member_count);
-    let line = format!("{done} #{title} ({}); members: {members}", text::line(id));
+    let (title, id, members) = (text::title(&room.title), &room.conversation_id, room.member_count);
+    let line = format!("{} {title} ({}); members: {members}", text::line(done), text::line(id));
     desk.output().talk(line);
     Ok(())
 }

@@ -34,10 +34,9 @@ impl Titles {
     }
 
     fn label(&self, id: &str) -> String {
-        let id = text::line(id);
-        match self.0.get(&*id) {
-            Some(title) => format!("#{} {id}", text::line(title)),
-            None => id.into_owned(),
+        match self.0.get(id) {
+            Some(title) => format!("{} {}", text::title(title), text::line(id)),
+            None => text::line(id).into_owned(),
         }
     }
 }
@@ -51,6 +50,11 @@ pub(super) fn message(message: &Message, titles: &Titles) -> String {
     format!("{place} {} {sender}: {}", time(message.create_time), body.replace('\n', "\n    "))
 }
 
+/// How far someone has read.
+pub(super) fn read(place: &str, who: &str, seq: u64) -> String {
+    format!("{} read by {} up to {seq}", text::line(place), text::line(who))
+}
+
 /// An event on one line, or none where there is nothing to say.
 pub(super) fn event(delivered: &SubscribeResponse, titles: &mut Titles) -> Option<String> {
     match delivered.event.as_ref()? {
@@ -62,10 +66,7 @@ pub(super) fn event(delivered: &SubscribeResponse, titles: &mut Titles) -> Optio
             let places: Vec<String> = deleted.messages.iter().map(place).collect();
             Some(format!("{} deleted by {}", places.join(", "), text::line(&deleted.by)))
         }
-        Event::Read(read) => {
-            let (who, place) = (text::line(&read.username), titles.label(&read.conversation_id));
-            Some(format!("{place} read by {who} up to {}", read.read_seq))
-        }
+        Event::Read(moved) => Some(read(&titles.label(&moved.conversation_id), &moved.username, moved.read_seq)),
         Event::Conversation(conversation) => {
             titles.learn(conversation);
             let members: Vec<_> = conversation.members.iter().map(|name| text::line(name)).collect();
@@ -91,7 +92,7 @@ mod tests {
             ..Default::default()
         };
         let titles = Titles::of(&[room]);
-        assert_eq!(message(&said, &titles), "#ops\\x1b c3/7 2023-11-14T22:13:20Z alice: one\n    two\\x1b[2J");
+        assert_eq!(message(&said, &titles), "#\"ops\\x1b\" c3/7 2023-11-14T22:13:20Z alice: one\n    two\\x1b[2J");
         said.deleted = true;
         said.sender_deleted = true;
         assert_eq!(message(&said, &Titles::default()), "c3/7 2023-11-14T22:13:20Z alice (deleted account): (deleted)");

@@ -1,6 +1,6 @@
 //! The commands against a scripted node.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use tempfile::TempDir;
@@ -8,12 +8,18 @@ use tokio::net::TcpSocket;
 
 use super::{Chat, Surroundings, run};
 use crate::{
-    cli::{Captured, Exit, Failure, Output},
+    cli::{
+        Captured, Exit, Failure, Output,
+        text::testing::{EVIL, assert_harmless},
+    },
     client::fake::{Fake, Turn},
     types::limits,
     wire::{
         Dialer, Fault, Reason,
-        chat::{Conversation, Message, MessageRef, SubscribeResponse, subscribe_response::Event},
+        chat::{
+            Account, Conversation, Message, MessageRef, MessagesDeleted, ReadMarkMoved, Session, SubscribeResponse,
+            subscribe_response::Event,
+        },
     },
 };
 
@@ -323,13 +329,17 @@ async fn the_inbox_names_the_other_one_and_cleans_what_others_wrote() {
                 members: vec!["Alice".into(), "bob".into()],
                 unread_count: 3,
                 last_seq: 8,
+                peer_read_seq: 7,
                 ..Default::default()
             },
             room("c2", "ev\u{1b}il"),
         ];
     });
     let shown = person.run(&["inbox"]).await.data();
-    assert_eq!(shown, "UNREAD  WITH       ID  LAST\n3       bob        c1  8\n0       #ev\\x1bil  c2  0\n");
+    assert_eq!(
+        shown,
+        "UNREAD  WITH         ID  LAST  SEEN\n3       bob          c1  8     7\n0       #\"ev\\x1bil\"  c2  0\n"
+    );
     let unread = person.run(&["inbox", "--unread"]).await.data();
     assert_eq!(unread.lines().count(), 2);
 }
@@ -389,6 +399,68 @@ async fn listening_goes_on_through_a_lost_connection_and_ends_with_the_session()
     assert_eq!(ran.failure().0, Exit::NotAllowed);
     assert_eq!(data, "c1/1  bob: hi\nc1/2  bob: hi\n");
     assert!(talk.contains("connection lost") && talk.contains("connected again"), "{talk}");
+}
+
+/// A node that lies in every string it gives.
+#[tokio::test]
+async fn nothing_that_a_node_says_reaches_the_terminal_raw() {
+    let evil = || EVIL.to_owned();
+    let person = Person::signed_in().await;
+    let said = Message { sender: evil(), sender_deleted: true, ..message(EVIL, 1, EVIL) };
+    let direct = Conversation { direct: true, members: vec![evil()], peer_read_seq: 1, ..room(EVIL, EVIL) };
+    let other = Conversation { members: vec![evil()], unread_count: 1, ..room("c2", EVIL) };
+    let place = MessageRef { conversation_id: evil(), seq: 1 };
+    let deleted = MessagesDeleted { messages: vec![place], by: evil(), ..Default::default() };
+    let read = ReadMarkMoved { conversation_id: evil(), username: evil(), read_seq: 1 };
+    let events =
+        [Event::Message(said.clone()), Event::Deleted(deleted), Event::Read(read), Event::Conversation(other.clone())];
+    let ended = || Err(Fault::new(Reason::SessionInvalid, EVIL).next(EVIL));
+    let events = events.into_iter().map(|event| Ok(SubscribeResponse { cursor: 1, event: Some(event) }));
+    let stream: Vec<_> = events.chain([ended()]).collect();
+    person.node.script(|script| {
+        (script.messages, script.streams) = (vec![said], vec![stream; 9].into());
+        (script.conversations, script.joinable) = (vec![direct, other.clone()], vec![other]);
+        script.accounts = vec![Account { username: evil(), ..Default::default() }];
+        script.sessions = vec![Session { session_id: evil(), device: evil(), ..Default::default() }];
+    });
+    let verbs = [
+        &["inbox"][..],
+        &["read", "--peek"],
+        &["history", "bob"],
+        &["rooms"],
+        &["users"],
+        &["blocked"],
+        &["sessions"],
+        &["room", "create", "x"],
+        &["room", "join", "c2"],
+        &["room", "rename", "c2", "x"],
+        &["room", "invite", "c2", "x"],
+        &["room", "kick", "c2", "x"],
+        &["room", "leave", "c2"],
+        &["send", "bob", "x"],
+        &["send", "--queue", "bob", "x"],
+        &["listen", "--after", "0"],
+        &["whoami"],
+        &["settings"],
+        &["delete", "c2", "1"],
+        &["block", "x"],
+        &["unblock", "x"],
+        &["passwd"],
+        &["login", "bob"],
+        &["logout", "--session", "x"],
+        &["outbox"],
+        &["delete-account"],
+    ];
+    for (args, json) in verbs.iter().flat_map(|args| [(args, false), (args, true)]) {
+        let args = if json { [&["--json"], *args].concat() } else { args.to_vec() };
+        for refused in [false, true] {
+            let refusal = Turn::Refuse(Fault { field: Some(evil()), ..Fault::new(Reason::Internal, EVIL).next(EVIL) });
+            person.node.script(|script| script.turns = if refused { vec![refusal; 9].into() } else { VecDeque::new() });
+            let ran = person.run(&args).await;
+            let failure = ran.result.err().map(|failure| failure.to_string()).unwrap_or_default();
+            assert_harmless(&args, &[&ran.captured.data(), &ran.captured.talk(), &failure]);
+        }
+    }
 }
 
 #[tokio::test]

@@ -139,14 +139,16 @@ fn of_outgoing(state: &State, out: &Outgoing, width: usize) -> Vec<Line<'static>
     let mut lines = rows(time, &text::line(&state.account), &shown(&out.body), "", dim(), width);
     let words = format!("({})", text::line(&words));
     let rest = width.saturating_sub(INDENT);
-    lines.extend(wrap(&words, rest, rest).into_iter().map(|row| Line::styled(format!("{:INDENT$}{row}", ""), look)));
+    lines.extend(
+        text::wrap(&words, rest, rest).into_iter().map(|row| Line::styled(format!("{:INDENT$}{row}", ""), look)),
+    );
     lines
 }
 
 fn rows(time: &str, sender: &str, body: &str, mark: &'static str, look: Style, width: usize) -> Vec<Line<'static>> {
     let rest = width.saturating_sub(INDENT).max(1);
     let head = text::width(sender) + 2;
-    let wrapped = wrap(body, rest.saturating_sub(head).max(1), rest);
+    let wrapped = text::wrap(body, rest.saturating_sub(head).max(1), rest);
     let mut lines: Vec<Line<'static>> = Vec::with_capacity(wrapped.len());
     for (at, row) in wrapped.into_iter().enumerate() {
         lines.push(if at == 0 {
@@ -197,35 +199,6 @@ pub(super) fn bad() -> Style {
     Style::new().fg(Color::Red).add_modifier(Modifier::BOLD)
 }
 
-/// `body` in rows, broken between words where that is possible: `first` columns in the first row, `rest` in others.
-pub(super) fn wrap(body: &str, first: usize, rest: usize) -> Vec<String> {
-    let mut rows: Vec<String> = Vec::new();
-    for line in body.split('\n') {
-        let mut row = String::new();
-        for word in line.split_inclusive(' ') {
-            let room = |rows: &Vec<String>| if rows.is_empty() { first } else { rest };
-            if text::width(&row) + text::width(word.trim_end()) > room(&rows) && !row.is_empty() {
-                rows.push(std::mem::take(&mut row));
-            }
-            for c in word.chars() {
-                let wider = text::width(c.encode_utf8(&mut [0; 4]));
-                let is_full = text::width(&row) + wider > room(&rows);
-                match (is_full, c) {
-                    // A space at the end of a row is seen by nobody.
-                    (true, ' ') => {}
-                    (true, _) if !row.is_empty() => {
-                        rows.push(std::mem::take(&mut row));
-                        row.push(c);
-                    }
-                    _ => row.push(c),
-                }
-            }
-        }
-        rows.push(row);
-    }
-    rows
-}
-
 /// `text` in rows of `width` columns, broken anywhere, so that a place in it is easily found again.
 pub(super) fn chop(text: &str, width: usize) -> Vec<String> {
     let width = width.max(2);
@@ -244,28 +217,4 @@ pub(super) fn chop(text: &str, width: usize) -> Vec<String> {
         rows.push(row);
     }
     rows
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_break_between_words_and_long_words_anywhere() {
-        assert_eq!(wrap("the quick brown fox", 9, 10), ["the quick", "brown fox"].map(|row| row.to_owned()));
-        assert_eq!(wrap("abcdefghij kl", 4, 6), ["abcd", "efghij", "kl"]);
-        assert_eq!(wrap("one\n\ntwo", 9, 9), ["one", "", "two"]);
-        assert_eq!(wrap("日本語", 4, 4), ["日本", "語"]);
-        assert_eq!(wrap("", 5, 5), [""]);
-    }
-
-    #[test]
-    fn no_row_is_wider_than_it_may_be() {
-        let body = "a bb  ccc dddd\u{301} 👩‍👩‍👧 ☕☕☕☕ eeeeeeeeeeeeeeeeeeee \u{200b}x";
-        for width in 2..30 {
-            for row in wrap(body, width, width) {
-                assert!(text::width(row.trim_end()) <= width, "{row:?} in {width} columns");
-            }
-        }
-    }
 }

@@ -9,7 +9,7 @@ use super::{
     timeline::Timeline,
 };
 use crate::{
-    client::{Delivery, Fate, Kept, Recipient, Update},
+    client::{Delivery, Fate, Kept, Recipient, To, Update},
     types::{ConversationId, RequestId},
     wire::{
         Fault,
@@ -130,7 +130,7 @@ impl State {
             Event::Ended(fault) => self.link = Link::Ended(fault.message),
             Event::Listed(listed) => self.listed(listed),
             Event::Loaded { of, before, page } => self.loaded(&of, before, page),
-            Event::Found(kept) => self.outgoing.extend(kept.into_iter().map(Outgoing::from)),
+            Event::Found(kept) => self.outgoing.extend(kept.into_iter().filter_map(Outgoing::of)),
             Event::NotKept { id, why } => self.not_kept(id, why),
             Event::Delivered { id, delivery } => self.delivered(id, delivery),
             Event::Marked { conversation, result } => self.marked(conversation, result),
@@ -242,15 +242,26 @@ impl State {
 
     fn read(&mut self, read: &ReadMarkMoved) {
         if !read.username.eq_ignore_ascii_case(&self.account) {
-            if let Some(open) = self.open.as_mut().filter(|open| open.is(&read.conversation_id)) {
-                open.read_by_other = open.read_by_other.max(read.read_seq);
+            if let Some(chat) = self.chats.iter_mut().find(|chat| chat.conversation_id == read.conversation_id) {
+                chat.peer_read_seq = chat.peer_read_seq.max(read.read_seq);
             }
-            return;
+            if self.listing {
+                // What is on its way may be from before.
+                self.list_again = true;
+            }
+            return self.see_receipt();
         }
         match self.chats.iter_mut().find(|chat| chat.conversation_id == read.conversation_id) {
             Some(chat) if read.read_seq >= chat.last_seq => (chat.unread_count, chat.read_seq) = (0, read.read_seq),
             _ => self.list(),
         }
+    }
+
+    /// Takes over how far the other one has read the open conversation.
+    fn see_receipt(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        let chat = self.chats.iter().find(|chat| open.is(&chat.conversation_id));
+        open.read_by_other = chat.filter(|chat| chat.direct).map_or(0, |chat| chat.peer_read_seq);
     }
 
     pub(super) fn list(&mut self) {
@@ -268,6 +279,7 @@ impl State {
             Ok(chats) => {
                 self.order(chats);
                 self.find_id();
+                self.see_receipt();
                 if !self.listed {
                     self.listed = true;
                     self.open_first();
@@ -333,6 +345,7 @@ impl State {
         self.effects.push(Effect::Load { of: to.clone(), before: None });
         self.open = Some(Timeline::new(to, id));
         self.find_id();
+        self.see_receipt();
     }
 
     fn loaded(&mut self, of: &Recipient, before: Option<u64>, page: Result<Vec<Message>, Fault>) {
@@ -374,9 +387,15 @@ impl State {
     }
 
     pub(super) fn set_stage(&mut self, id: RequestId, stage: Stage) {
-        if let Some(out) = self.outgoing.iter_mut().find(|out| out.id == id) {
-            out.seen &= !stage.is_over();
-            out.stage = stage;
+        match self.outgoing.iter_mut().find(|out| out.id == id) {
+            Some(out) => {
+                out.seen &= !stage.is_over();
+                out.stage = stage;
+            }
+            None if stage.is_over() => {
+                self.notice = Some("a message kept earlier awaits your word: `chat outbox`".into())
+            }
+            None => {}
         }
     }
 
@@ -412,14 +431,16 @@ impl State {
     }
 }
 
-impl From<Kept> for Outgoing {
-    fn from(kept: Kept) -> Self {
+impl Outgoing {
+    /// What the outbox holds for a conversation. For a room of which only the title is known, no place is yet.
+    fn of(kept: Kept) -> Option<Self> {
+        let To::Known(to) = kept.to else { return None };
         let stage = match kept.fate {
             Fate::Waiting => Stage::Sending,
             Fate::Refused(why) => Stage::Failed(why),
             Fate::TooOld => Stage::TooOld,
         };
-        Self { id: kept.id, to: kept.to, body: kept.body, stage, seen: false, on_disk: true }
+        Some(Self { id: kept.id, to, body: kept.body, stage, seen: false, on_disk: true })
     }
 }
 

@@ -175,6 +175,33 @@ fn a_message_is_shown_from_sending_to_sent() {
 }
 
 #[test]
+fn what_was_read_before_is_shown_as_read_unless_receipts_are_off() {
+    let listed = |peer_read_seq| {
+        let bob = Conversation { peer_read_seq, ..direct("c1", "bob", 2, 0) };
+        Event::Listed(Ok(vec![bob, Conversation { peer_read_seq, ..room("c2", "ops", 0) }]))
+    };
+    let mut person = Person::chatting();
+    person.take(listed(1));
+    person.sees("at noon ✓");
+    person.sees_not("✓✓");
+    person.take(listed(2));
+    person.sees("at noon ✓✓");
+    person.control('n');
+    person.control('p');
+    let page = || Event::Loaded { of: bob(), before: None, page: Ok(vec![message("c1", 2, "alice", "at noon")]) };
+    person.take(page());
+    person.sees("at noon ✓✓");
+    person.take(listed(0));
+    person.sees_not("✓✓");
+    let read = ReadMarkMoved { conversation_id: "c1".into(), username: "bob".into(), read_seq: 2 };
+    person.control('n');
+    person.take(event(subscribe_response::Event::Read(read)));
+    person.control('p');
+    person.take(page());
+    person.sees("at noon ✓✓");
+}
+
+#[test]
 fn a_message_that_comes_before_its_acknowledgement_is_shown_once() {
     let mut person = Person::chatting();
     person.says("hello");
@@ -209,7 +236,7 @@ fn what_failed_is_sent_again_or_given_up_only_by_the_persons_word() {
 #[test]
 fn what_waited_on_disk_is_shown_where_it_belongs() {
     let mut person = Person::chatting();
-    let kept = |n, to: &Recipient, body: &str, fate| Kept { id: id(n), to: to.clone(), body: body.into(), fate };
+    let kept = |n, to: &Recipient, body: &str, fate| Kept { id: id(n), to: to.into(), body: body.into(), fate };
     let ops = Recipient::Conversation(ConversationId(2));
     person.take(Event::Found(vec![kept(8, &bob(), "early", Fate::Waiting), kept(9, &ops, "late", Fate::TooOld)]));
     person.sees("early");

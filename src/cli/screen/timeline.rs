@@ -19,7 +19,7 @@ pub(super) struct Timeline {
     pub(super) loading: bool,
     /// Rows that the view stands above the end; 0 follows what comes.
     pub(super) above: usize,
-    /// How far the other one in a direct conversation has read, as far as was heard.
+    /// How far the other one in a direct conversation has read, if both show that.
     pub(super) read_by_other: u64,
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fate, Kept, Recipient};
+use super::{Fate, Kept, Recipient, To};
 use crate::types::{ConversationId, RequestId};
 
 /// A change to the outbox.
@@ -16,8 +16,12 @@ pub(super) enum Line {
         username: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
         conversation: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        room: Option<String>,
         body: String,
     },
+    /// The room that it is for was found.
+    Addressed { id: String, conversation: String },
     /// It has left.
     Struck { id: String },
     /// It was refused.
@@ -29,12 +33,13 @@ pub(super) enum Line {
 }
 
 impl Line {
-    pub(super) fn kept(id: RequestId, to: &Recipient, body: &str) -> Self {
-        let (username, conversation) = match to {
-            Recipient::Username(name) => (Some(name.clone()), None),
-            Recipient::Conversation(id) => (None, Some(id.to_string())),
+    pub(super) fn kept(id: RequestId, to: &To, body: &str) -> Self {
+        let (username, conversation, room) = match to {
+            To::Known(Recipient::Username(name)) => (Some(name.clone()), None, None),
+            To::Known(Recipient::Conversation(id)) => (None, Some(id.to_string()), None),
+            To::RoomTitled(title) => (None, None, Some(title.clone())),
         };
-        Self::Kept { id: id.to_string(), username, conversation, body: body.to_owned() }
+        Self::Kept { id: id.to_string(), username, conversation, room, body: body.to_owned() }
     }
 
     /// The lines that make a message what it is now.
@@ -61,6 +66,10 @@ impl Line {
         let is_whole = u32::from_str_radix(sum, 16).ok()? == crc32fast::hash(json.as_bytes());
         is_whole.then(|| serde_json::from_str(json).ok())?
     }
+}
+
+fn room_of(id: &str) -> Option<Recipient> {
+    id.parse::<ConversationId>().ok().map(Recipient::Conversation)
 }
 
 /// What a file says.
@@ -92,13 +101,21 @@ impl Reading {
 
     fn try_take(&mut self, line: Line) -> Option<()> {
         match line {
-            Line::Kept { id, username, conversation, body } => {
-                let to = match (username, conversation) {
-                    (Some(name), None) => Recipient::Username(name),
-                    (None, Some(id)) => Recipient::Conversation(id.parse::<ConversationId>().ok()?),
+            Line::Kept { id, username, conversation, room, body } => {
+                let to = match (username, conversation, room) {
+                    (Some(name), None, None) => To::Known(Recipient::Username(name)),
+                    (None, Some(id), None) => To::Known(room_of(&id)?),
+                    (None, None, Some(title)) => To::RoomTitled(title),
                     _ => return None,
                 };
                 self.entries.push(Kept { id: id.parse().ok()?, to, body, fate: Fate::Waiting });
+            }
+            Line::Addressed { id, conversation } => {
+                let (room, kept) = (room_of(&conversation)?, self.entry(&id)?);
+                // Two programs may have asked at the same time: the first answer holds.
+                if let To::RoomTitled(_) = kept.to {
+                    kept.to = To::Known(room);
+                }
             }
             Line::Struck { id } => {
                 let at = self.find(&id)?;

@@ -8,7 +8,10 @@ use crate::{
         Cluster, Settings,
         fake::{Fake, Turn},
     },
-    wire::Dialer,
+    wire::{
+        Dialer,
+        chat::{Conversation, send_message_request},
+    },
 };
 
 fn id(n: u8) -> RequestId {
@@ -121,6 +124,51 @@ async fn a_message_keeps_its_request_id_until_its_fate_is_certain() {
     assert_eq!(outbox.entries().unwrap(), []);
     let same = node.script(|script| script.sent.iter().all(|sent| sent.request_id == id(1).to_string()));
     assert!(same, "every attempt bears the id that was kept");
+}
+
+#[tokio::test]
+async fn what_a_rooms_title_means_is_asked_once_and_holds_for_every_attempt() {
+    let directory = tempfile::tempdir().unwrap();
+    let (outbox, node) = (outbox(&directory), Fake::start(1).await);
+    let session = session(&node).await;
+    let room = |id: &str| Conversation { conversation_id: id.into(), title: "ops".into(), ..Default::default() };
+    outbox.keep(id(1), To::RoomTitled("ops".into()), "hello").unwrap();
+    let kept = || outbox.entries().unwrap().remove(0);
+    let unreachable = Turn::Refuse(Fault::new(Reason::NoQuorum, "no"));
+    node.script(|script| script.turns.extend(vec![unreachable; 99]));
+    assert!(matches!(outbox.deliver(&session, &kept()).await.unwrap(), Delivery::Waiting(_)), "nobody could say");
+    node.script(|script| {
+        script.conversations = vec![room("c7")];
+        script.turns = [Turn::Accept].into_iter().chain(vec![Turn::Hang; 9]).collect();
+    });
+    assert!(matches!(outbox.deliver(&session, &kept()).await.unwrap(), Delivery::Waiting(_)));
+    assert_eq!(kept().to, To::Known(Recipient::Conversation(ConversationId(7))), "recorded before the first attempt");
+    node.script(|script| {
+        script.conversations = vec![room("c8")];
+        script.turns.clear();
+    });
+    assert!(matches!(outbox.deliver(&session, &kept()).await.unwrap(), Delivery::Sent(_)));
+    let to = node.script(|script| script.sent.last().unwrap().recipient.clone());
+    assert_eq!(to, Some(send_message_request::Recipient::ConversationId("c7".into())), "though another has its title");
+}
+
+#[tokio::test]
+async fn a_room_that_is_not_there_or_there_twice_is_refused_and_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let (outbox, node) = (outbox(&directory), Fake::start(1).await);
+    let session = session(&node).await;
+    let room = |id: &str| Conversation { conversation_id: id.into(), title: "twice".into(), ..Default::default() };
+    node.script(|script| script.conversations = vec![room("c7"), room("c8")]);
+    for (n, title, reason) in [(1, "none", Reason::ConversationNotFound), (2, "twice", Reason::Ambiguous)] {
+        outbox.keep(id(n), To::RoomTitled(title.into()), "hello").unwrap();
+        let kept = outbox.entries().unwrap().into_iter().find(|kept| kept.id == id(n)).unwrap();
+        match outbox.deliver(&session, &kept).await.unwrap() {
+            Delivery::Refused(fault) => assert_eq!(fault.reason, reason),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(outbox.entries().unwrap().iter().all(|kept| matches!(kept.fate, Fate::Refused(_))));
+    assert!(node.script(|script| script.sent.is_empty()));
 }
 
 #[tokio::test]

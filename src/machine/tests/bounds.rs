@@ -137,6 +137,26 @@ fn rooms_and_memberships_have_their_limits() {
 }
 
 #[test]
+fn a_message_is_stored_once_whatever_the_size_of_the_room() {
+    let mut town = Town::new();
+    let names: Vec<String> = (0..200).map(|count| format!("u{count}")).collect();
+    for name in &names {
+        town.run("", create_account(name));
+    }
+    town.run("", create_session("u0", "u0"));
+    let all: Vec<&str> = names.iter().skip(1).map(String::as_str).collect();
+    town.run("u0", create_room("small", false, &all[..1]));
+    town.run("u0", create_room("large", false, &all));
+    let mut rows_added = |to: &str| {
+        let count = |town: &Town| (0..u8::MAX).map(|table| rows(town, table)).sum::<u64>();
+        let before = count(&town);
+        assert_eq!(reason(&outcome(&mut town, "u0", send(to, "hello"))), "none");
+        count(&town) - before
+    };
+    assert_eq!(rows_added("c1"), rows_added("c2"));
+}
+
+#[test]
 fn requests_name_no_more_than_they_may() {
     let mut town = Town::with(&["alice"]);
     town.run("alice", send("alice", "note"));

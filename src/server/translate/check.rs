@@ -1,7 +1,7 @@
 //! The rules of single fields.
 
 use crate::{
-    types::{ConversationId, InvalidName, RequestId, RoomTitle, Username, limits},
+    types::{ConversationId, InvalidName, RequestId, RoomTitle, Username, is_printable, limits},
     wire::{Fault, Reason, chat, store},
 };
 
@@ -51,7 +51,7 @@ pub(in crate::server) fn new_password(field: &str, text: &str) -> Result<(), Fau
 
 pub(in crate::server) fn device(text: &str) -> Result<(), Fault> {
     at_most("device", text.len(), limits::DEVICE_BYTES, "bytes")?;
-    if text.chars().any(char::is_control) {
+    if !is_printable(text) {
         return Err(Fault::invalid("device", "a device label must be printable text"));
     }
     Ok(())
@@ -205,7 +205,9 @@ mod tests {
         for bad in ["", "0123", "0123456789ABCDEF", "0123456789abcdeg"] {
             assert_eq!(refused(session_id(bad)), invalid("session_id"));
         }
-        assert_eq!(refused(device("a\u{1b}[2J")), invalid("device"));
+        for bad in ["a\u{1b}[2J", "a\nb", "\u{202e}a", "a\u{200b}"] {
+            assert_eq!(refused(device(bad)), invalid("device"));
+        }
         assert_eq!(refused(device(&"x".repeat(limits::DEVICE_BYTES + 1))), invalid("device"));
     }
 }
