@@ -84,7 +84,7 @@ impl Stores {
     /// Opens both; with `fresh` they begin empty, else they must be there.
     pub fn open(dir: &DataDir, settings: &Settings, fresh: bool) -> Result<Self, StorageError> {
         let how = if fresh { crate::storage::Open::Fresh } else { crate::storage::Open::Existing };
-        let log = LogFile::open(&dir, LOG, how, settings.blocking)?;
+        let log = LogFile::open(dir, LOG, how, settings.blocking)?;
         let slot = StateSlot::open(dir, STATE, how)?;
         let stores = Self { log, slot };
         if !fresh {
