@@ -15,7 +15,7 @@ use crate::{
 pub(super) const PATIENCE_DEFAULT: Duration = Duration::from_secs(5);
 
 /// A call's metadata, checked.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(super) struct Call {
     /// How fresh its reads must be.
     pub consistency: Consistency,

@@ -45,7 +45,7 @@ impl<S> Layer<S> for BoundCalls {
 }
 
 /// What a call holds until its answer has left. Cheap to clone; all clones are the same call's.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Held(Arc<Mutex<Vec<Place>>>);
 
 impl Held {

@@ -12,18 +12,20 @@ use crate::types::limits;
 #[derive(Clone)]
 pub(super) struct Places(Arc<Shared>);
 
+#[derive(Debug)]
 struct Shared {
     most: usize,
     taken: Mutex<Taken>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Taken {
     all: usize,
     by_origin: BTreeMap<Origin, usize>,
 }
 
 /// A place, free again when it is dropped.
+#[derive(Debug)]
 pub(super) struct Place {
     shared: Arc<Shared>,
     origin: Option<Origin>,

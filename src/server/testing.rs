@@ -47,7 +47,7 @@ fn checked<Q: Message + Default, T>(body: &[u8], check: impl FnOnce(Q) -> Result
 }
 
 fn read<Q: Message + Default, T>(body: &[u8], check: impl FnOnce(Q) -> Result<T, Fault>) -> Option<Verb> {
-    checked(body, check).map(drop);
+    let _ = checked(body, check);
     None
 }
 

@@ -132,7 +132,7 @@ impl LogFile {
     /// Opens the log, or makes a new one on an empty disk, and verifies it: page checksums, and that no index is
     /// missing. With [`Blocking::Pool`] it starts the writer thread; with [`Blocking::Inline`] there is none, and
     /// every operation is done before its call returns.
-    pub(super) fn on(disk: Disk, witness: Option<Disk>, blocking: Blocking) -> Result<Self> {
+    pub fn on(disk: Disk, witness: Option<Disk>, blocking: Blocking) -> Result<Self> {
         let name = disk.name().to_owned();
         let (table, found) = LogTable::open(disk, witness)?;
         let state = State {

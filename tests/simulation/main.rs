@@ -59,7 +59,13 @@ fn every_promise_holds_under_every_mix_of_faults() {
     println!("\nfrom seed {} on: {}", range.first, tally.report());
     println!("violations: {}", tally.failures.len());
     assert!(tally.seeds > 0, "no seed was run");
-    assert!(tally.failures.is_empty(), "{} of {} failed:\n{}", tally.failures.len(), tally.seeds, tally.failures.join("\n\n"));
+    assert!(
+        tally.failures.is_empty(),
+        "{} of {} failed:\n{}",
+        tally.failures.len(),
+        tally.seeds,
+        tally.failures.join("\n\n")
+    );
 }
 
 /// Every message on the network, every decision of consensus and every word of the product is in the trace.

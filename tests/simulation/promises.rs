@@ -211,7 +211,7 @@ impl Promised {
 
 /// Opens copies of the files, so that nothing is changed by looking.
 fn look(disks: &SimDisks) -> Option<Found> {
-    let log = LogFile::open(copy(disks, "log.redb")?, Blocking::Inline).ok()?;
+    let log = LogFile::on(copy(disks, "log.redb")?, copy(disks, "log.redb.witness"), Blocking::Inline).ok()?;
     let store = LogStore::new(log);
     let purged = store.bounds().ok()?.last_purged_log_id;
     let mut entries = Vec::new();

@@ -57,8 +57,8 @@ pub fn log_file(data: &[u8]) {
     }
     LOG.with_borrow_mut(|log| {
         let file = log.get_or_insert_with(|| {
-            let disk = DataDir::on(std::sync::Arc::new(SimDisks::new(1))).disk("log.redb", Open::Fresh);
-            LogFile::open(disk.expect("a disk in memory"), Blocking::Inline).expect("a new log")
+            let dir = DataDir::on(std::sync::Arc::new(SimDisks::new(1)));
+            LogFile::open(&dir, "log.redb", Open::Fresh, Blocking::Inline).expect("a new log")
         });
         let value = || Bytes::copy_from_slice(data);
         for name in ["vote", "committed", "purged"] {
