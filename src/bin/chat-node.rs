@@ -15,11 +15,6 @@ use quorate::{
     telemetry,
 };
 
-/// A node lives for months and frees pages of all sizes on many threads: with the C library's allocator it kept six
-/// times the memory it used (see NOTEBOOK.md).
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[tokio::main]
 async fn main() -> ExitCode {
     finish(run(parse::<NodeArgs>().command).await)

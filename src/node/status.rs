@@ -42,7 +42,8 @@ pub fn of_member(replica: &Replica) -> GetMembershipResponse {
         etag: etag(&metrics),
         joint: stored.get_joint_config().len() > 1,
         // Only a leader knows who answers, and so what the cluster survives from here.
-        tolerance: (metrics.state == ServerState::Leader).then(|| tolerance(&layout(&metrics, REACHABLE).tolerance())),
+        tolerance: (metrics.state == ServerState::Leader)
+            .then(|| tolerance(&layout(&metrics, |_| REACHABLE).tolerance())),
         nodes,
         version: VERSION.to_owned(),
         has_quorum: replica.leadership.has_quorum(),
@@ -101,15 +102,15 @@ pub fn etag(metrics: &Metrics) -> String {
     }
 }
 
-/// The membership as the arithmetic of fault tolerance takes it; healthy are those that answered this leader within
-/// `lately`.
-pub fn layout(metrics: &Metrics, lately: Duration) -> Layout {
+/// The membership as the arithmetic of fault tolerance takes it; healthy are those that answered this leader as lately
+/// as `lately` asks of them.
+pub fn layout(metrics: &Metrics, lately: impl Fn(NodeId) -> Duration) -> Layout {
     let stored = &metrics.membership_config;
     let nodes = stored.nodes().map(|(id, member)| LayoutNode {
         id: *id,
         name: member.name.clone(),
         zone: member.zone.clone(),
-        healthy: *id == metrics.id || last_answer(metrics, *id).is_some_and(|ago| ago <= lately),
+        healthy: *id == metrics.id || last_answer(metrics, *id).is_some_and(|ago| ago <= lately(*id)),
     });
     match stored.get_joint_config().as_slice() {
         [old, new] => Layout::joint(nodes, old.iter().copied(), new.iter().copied()),

@@ -92,7 +92,7 @@ impl Changing {
         if learner_only {
             return Ok(self.done(format!("{name} is a learner already: nothing was left to do")));
         }
-        self.checked(vec![verdict_check(judge(&self.listen_leniently().await, &Change::Promote(id)), false)])?;
+        self.checked(vec![verdict_check(judge(&self.listen_for_learners().await, &Change::Promote(id)), false)])?;
         if self.validate_only {
             return Ok(self.done(format!("{name} is a learner; it would be promoted")));
         }

@@ -167,13 +167,12 @@ impl Changing {
 
     /// The membership, and who of it answers now.
     async fn listen(&self) -> Layout {
-        hearing::listen(&self.replica, Duration::ZERO).await
+        hearing::listen(&self.replica).await
     }
 
-    /// The membership, and who of it answered within the leader's lease. For a promotion, which costs no quorum: with
-    /// the old voters' quorum alive and the learner beside it, the new voters' is alive as well.
-    async fn listen_leniently(&self) -> Layout {
-        hearing::listen(&self.replica, self.node.settings().config.election_timeout_max).await
+    /// The same before learners are promoted.
+    async fn listen_for_learners(&self) -> Layout {
+        hearing::listen_for_learners(&self.replica, self.node.settings().config.election_timeout_max).await
     }
 
     /// The member of this name, whatever its case.
@@ -201,7 +200,7 @@ impl Changing {
         let metrics = self.metrics();
         ChangeProgress {
             phase: phase.into(),
-            tolerance: Some(status::tolerance(&status::layout(&metrics, status::REACHABLE).tolerance())),
+            tolerance: Some(status::tolerance(&status::layout(&metrics, |_| status::REACHABLE).tolerance())),
             etag: status::etag(&metrics),
             ..Default::default()
         }

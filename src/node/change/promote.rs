@@ -68,7 +68,7 @@ impl Changing {
 
     async fn promote_all(&self, waiting: &Waiting) -> Result<(), Fault> {
         let based_on = *self.metrics().membership_config.log_id();
-        let layout = self.listen_leniently().await;
+        let layout = self.listen_for_learners().await;
         let verdict = verdict_check(judge(&layout, &Change::Promote(waiting.id)), false);
         if !verdict.ok {
             let message = format!("the node was not promoted: {}", verdict.detail);

@@ -77,7 +77,7 @@ impl Changing {
         if self.is_voter(id) {
             return Ok(self.done(format!("{} is a voter already: nothing was left to do", request.name)));
         }
-        self.checked(vec![verdict_check(judge(&self.listen_leniently().await, &Change::Promote(id)), false)])?;
+        self.checked(vec![verdict_check(judge(&self.listen_for_learners().await, &Change::Promote(id)), false)])?;
         if self.validate_only {
             return Ok(self.done("the check passed; nothing was changed"));
         }

@@ -73,7 +73,7 @@ async fn successor(replica: &Replica, name: &str) -> Result<NodeId, Fault> {
         return Err(Fault::new(Reason::Unsafe, format!("{name} is a learner, and learners cannot lead"))
             .next(format!("promote it first: chat-admin promote {name}")));
     }
-    if hearing::listen(replica, Duration::ZERO).await.node(*id).is_none_or(|node| !node.healthy) {
+    if hearing::listen(replica).await.node(*id).is_none_or(|node| !node.healthy) {
         return Err(
             Fault::new(Reason::Unsafe, format!("{name} does not answer")).next("choose another, or bring it back")
         );
