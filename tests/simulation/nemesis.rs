@@ -4,11 +4,7 @@ use std::time::Duration;
 
 use quorate::{storage::testing::Fault, wire::cluster::Role};
 
-use crate::{
-    cluster::Cluster,
-    rng::Rng,
-    world::State,
-};
+use crate::{cluster::Cluster, rng::Rng, world::State};
 
 /// Does harm to a cluster, and ends it again after a while.
 pub struct Nemesis {

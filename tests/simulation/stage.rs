@@ -79,7 +79,8 @@ impl Cluster {
     pub fn until_phase(&mut self, ticket: Ticket, phase: Phase) {
         let errands = self.errands.clone();
         let told = format!("{ticket:?} comes to {phase:?}");
-        let reached = move |_: &mut Self| errands.phase(ticket) as i32 >= phase as i32 || errands.ended(ticket).is_some();
+        let reached =
+            move |_: &mut Self| errands.phase(ticket) as i32 >= phase as i32 || errands.ended(ticket).is_some();
         self.expect(&told, ERRAND, reached);
     }
 

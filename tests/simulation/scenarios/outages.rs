@@ -2,12 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{
-    cluster::Plan,
-    errands::Errand,
-    rng::Rng,
-    runner::scenario,
-};
+use crate::{cluster::Plan, errands::Errand, rng::Rng, runner::scenario};
 
 const HOUR_MS: i64 = 3_600_000;
 

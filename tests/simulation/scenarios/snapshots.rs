@@ -66,7 +66,9 @@ fn a_newcomer_joins_by_snapshot_though_the_sender_dies_at_any_moment() {
 /// Scenario 9: before and after the rename, and at the steps around it.
 #[test]
 fn a_newcomer_joins_by_snapshot_though_it_dies_at_any_moment() {
-    scenario(Plan::of(3, 1).snapshots(OFTEN), |cluster| joined_by_snapshot(cluster, |cluster| cluster.bounce("n4", true)));
+    scenario(Plan::of(3, 1).snapshots(OFTEN), |cluster| {
+        joined_by_snapshot(cluster, |cluster| cluster.bounce("n4", true))
+    });
 }
 
 /// Scenario 9: it is refused or stops for want of room, and goes on once there is some.
