@@ -265,6 +265,48 @@ fn the_state_machine_is_deterministic_by_what_it_uses() {
 }
 
 #[test]
+fn every_seeded_bug_is_made_in_one_place() {
+    let sources = sources("src");
+    let room = sources.iter().find(|source| source.path == "src/seeded.rs").expect("src/seeded.rs");
+    let names: Vec<&str> = room
+        .product
+        .lines()
+        .filter_map(|line| line.trim().split_once(" = \"").map(|(name, _)| name))
+        .filter(|name| name.chars().all(char::is_alphanumeric))
+        .collect();
+    assert!(names.len() >= 10, "the bugs were not found in src/seeded.rs: {names:?}");
+    let mut found = Vec::new();
+    for name in names {
+        let asked = format!("seeded::is(Bug::{name})");
+        let places: usize = sources.iter().map(|source| source.product.matches(&asked).count()).sum();
+        if places != 1 {
+            found.push(format!("{name} is made in {places} places"));
+        }
+    }
+    assert_none(&found, "a bug that is made nowhere is found by nobody, and one made twice is two");
+}
+
+#[test]
+fn what_is_delivered_is_built_without_seeded_bugs() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("Cargo.toml");
+    let features = manifest.split("[features]").nth(1).and_then(|rest| rest.split("\n[").next()).expect("features");
+    let mut found: Vec<String> = features
+        .lines()
+        .filter(|line| !line.trim().starts_with('#') && !line.starts_with("seeded-bugs = []"))
+        .filter(|line| line.contains("seeded-bugs"))
+        .map(|line| format!("Cargo.toml: {line}"))
+        .collect();
+    for path in files("deploy", None).into_iter().chain(files("scripts", None)) {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let builds = |line: &&str| line.contains("--all-features") || line.contains("seeded-bugs");
+        let tests = |line: &&str| line.contains("cargo test");
+        let lines = text.lines().filter(builds).filter(|line| !tests(line));
+        found.extend(lines.map(|line| format!("{}: {}", relative(&path), line.trim())));
+    }
+    assert_none(&found, "mistakes made on purpose are for tests alone");
+}
+
+#[test]
 fn every_promise_is_named_by_a_test() {
     let mut tests = String::new();
     for source in sources("src") {

@@ -32,20 +32,10 @@ use runner::{Range, apart, cores, figure, number, text};
 #[ignore = "run by the others, in a process of its own"]
 fn one_seed() {
     let seed = number("SIM_SEED", 1);
-    arm();
     run::alone(seed, Plan::drawn(seed), run::storm(seed, number("SIM_SECONDS", 20)));
 }
 
-/// Arms the bug that the runner wants to see found, if it is one of those that do.
-fn arm() {
-    #[cfg(feature = "seeded-bugs")]
-    if let Ok(name) = std::env::var(bugs::ARMED) {
-        let bug = quorate::seeded::Bug::named(&name).unwrap_or_else(|| panic!("no bug is called {name}"));
-        assert!(quorate::seeded::arm(bug), "one bug at a time");
-    }
-}
-
-/// The short form, and by `SEEDS`, `SIM_FIRST_SEED` and `SIM_SECONDS` the long one.
+/// The short form; by its environment the long one, which `scripts/simulate` sets.
 #[test]
 fn every_promise_holds_under_every_mix_of_faults() {
     let range = Range {

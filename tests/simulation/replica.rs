@@ -6,8 +6,8 @@ use quorate::{
     config::{Argon2, NodeConfig},
     node::{Exit, Node, Settings, StartError},
     server::{self, program},
-    storage::{Blocking, DataDir},
-    types::NodeName,
+    storage::{Blocking, DataDir, archive},
+    types::{Consistency, NodeName},
 };
 use tokio::{sync::oneshot, time::sleep};
 use turmoil::net::TcpListener;
@@ -20,6 +20,9 @@ use crate::{
 
 /// The machine on which the cluster is founded.
 pub const FOUNDER: &str = "n1";
+
+/// Between two looks at a node's state as a whole.
+const HASH_MS: u64 = 2_000;
 
 /// Runs from the start of the process to its end.
 pub async fn run(world: Rc<World>, name: String) {
@@ -101,9 +104,9 @@ fn config(world: &World, name: &str) -> NodeConfig {
     }
 }
 
-/// Notes what the node says of itself, and holds it against what others have said.
+/// Notes what the node says of itself, and holds it against what it and others have said.
 async fn observe(world: &World, name: &str, node: &Node) {
-    let (mut applied, mut promised) = (0, 0);
+    let (mut applied, mut promised, mut hashed) = (0, 0, 0);
     loop {
         let said = node.membership();
         if said.leader_id != 0 && said.leader_id == said.answered_by_id {
@@ -125,6 +128,20 @@ async fn observe(world: &World, name: &str, node: &Node) {
         // What it promises from here on, it may tell of at the next look.
         (applied, promised) = (said.applied_index, world.promises.term(name));
         *world.machine(name).said.borrow_mut() = Some(said);
+        // All at the same moments: so they are at the same index often.
+        let turn = world.elapsed_ms() / HASH_MS;
+        if turn > hashed {
+            hashed = turn;
+            hash(world, name, node).await;
+        }
         sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn hash(world: &World, name: &str, node: &Node) {
+    let hashed = node.query(Consistency::Stale, Duration::from_secs(1), |state| archive::digest(state)).await;
+    // A node that cannot read its state says so by itself.
+    if let Ok((digest, index)) = hashed {
+        world.note_digest(name, index, digest);
     }
 }

@@ -24,6 +24,7 @@ pub const VERDICT: &str = "VERDICT";
 
 /// Runs `scenario` on a tamed thread, ends all faults, and prints the verdict. Panics if a promise was broken.
 pub fn alone(seed: u64, plan: Plan, scenario: impl FnOnce(&mut Cluster) + Send + 'static) {
+    arm();
     let shown = env::var("SIM_LOG").is_ok();
     panic::set_hook(Box::new(move |info| {
         if shown {
@@ -65,6 +66,15 @@ pub fn alone(seed: u64, plan: Plan, scenario: impl FnOnce(&mut Cluster) + Send +
     });
     println!("{VERDICT} {told} wall_ms={} violations={}", began.elapsed().as_millis(), wrong.len());
     assert!(wrong.is_empty(), "seed {seed}:\n{}\n{status}", wrong.join("\n"));
+}
+
+/// Arms the bug that the runner wants to see found, if it is one of those that do.
+fn arm() {
+    #[cfg(feature = "seeded-bugs")]
+    if let Ok(name) = std::env::var(crate::bugs::ARMED) {
+        let bug = quorate::seeded::Bug::named(&name).unwrap_or_else(|| panic!("no bug is called {name}"));
+        assert!(quorate::seeded::arm(bug), "one bug at a time");
+    }
 }
 
 /// All faults for `seconds`.

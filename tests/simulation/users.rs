@@ -10,10 +10,10 @@ use std::{
 use quorate::{
     client::{
         Cluster, Recipient, Session, Settings, Start, Update,
-        ledger::{Entry, Outcome},
+        ledger::{Attempt, Entry, Outcome},
         outcome_is_unknown,
     },
-    types::{Consistency, ConversationId, RequestId},
+    types::{Consistency, ConversationId},
     wire::{
         Fault, Reason,
         chat::{Message, subscribe_response::Event},
@@ -184,6 +184,10 @@ impl User {
         if let Some(conversation) = self.somewhere() {
             let number = self.begin(session, conversation);
             self.attempt(session, number).await;
+            // Whoever has written looks at it, at any node and without a round for a quorum.
+            if self.notes.is_own(&self.name, conversation) && self.draw(|rng| rng.chance(30)) {
+                self.read_own(session, conversation, false).await;
+            }
         }
     }
 
@@ -211,11 +215,7 @@ impl User {
 
     /// Makes an attempt; says whether its outcome is certain now.
     async fn attempt(&self, session: &Session, number: usize) -> bool {
-        let (id, conversation, body): (RequestId, _, _) = {
-            let ledger = self.notes.ledger.borrow();
-            let attempt = &ledger.attempts()[number];
-            (attempt.id, attempt.conversation, attempt.body.clone())
-        };
+        let Attempt { id, conversation, body, ended, .. } = self.notes.ledger.borrow().attempts()[number].clone();
         // By name or by number, but all repetitions alike: they are one request.
         let to = match self.notes.peer(&self.name, conversation).filter(|_| number.is_multiple_of(2)) {
             Some(peer) => Recipient::Username(peer),
@@ -241,7 +241,8 @@ impl User {
                     true => self.notes.ledger.borrow_mut().lose_sight(self.now(), number),
                     false => self.notes.ledger.borrow_mut().refuse(self.now(), number, fault.reason),
                 }
-                let outside = fault.reason == Reason::ConversationNotFound;
+                // A repetition is told how it ended first, wherever its sender is by now.
+                let outside = fault.reason == Reason::ConversationNotFound && ended.is_none();
                 if outside && inside == Some(true) && self.notes.standing(&self.name, conversation).1 == moves {
                     self.world.violation(format!("{} is in {conversation}, and may not write there", self.name));
                 }
@@ -260,14 +261,15 @@ impl User {
     async fn read(&self, session: &Session) {
         let Some(conversation) = self.somewhere() else { return };
         if self.notes.is_own(&self.name, conversation) {
-            self.read_own(session, conversation).await;
+            let strong = self.draw(|rng| rng.chance(70));
+            self.read_own(session, conversation, strong).await;
         } else {
             self.look_in(session, conversation).await;
         }
     }
 
-    async fn read_own(&self, session: &Session, conversation: ConversationId) {
-        let (strong, whole) = self.draw(|rng| (rng.chance(70), rng.chance(20)));
+    async fn read_own(&self, session: &Session, conversation: ConversationId, strong: bool) {
+        let whole = self.draw(|rng| rng.chance(20));
         let consistency = if strong { Consistency::Linearizable } else { Consistency::AtLeast(session.index()) };
         let seen = self.seen.borrow().get(&conversation).copied().unwrap_or(0);
         let whence = format!("{} at {} ms, {consistency:?}", self.name, self.world.elapsed_ms());
@@ -366,9 +368,17 @@ impl User {
             while !self.attempt(session, number).await {}
         }
         for conversation in self.notes.own(&self.name) {
-            let number = self.begin(session, conversation);
-            while !self.attempt(session, number).await {}
+            while !self.write_afresh(session, conversation).await {}
         }
+    }
+
+    /// Writes something new; says whether it is there. What was refused is not tried again: it would be something else.
+    async fn write_afresh(&self, session: &Session, conversation: ConversationId) -> bool {
+        let number = self.begin(session, conversation);
+        while self.outcome(number) == Outcome::Unknown {
+            self.attempt(session, number).await;
+        }
+        matches!(self.outcome(number), Outcome::Acknowledged { .. })
     }
 }
 

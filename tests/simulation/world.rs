@@ -42,6 +42,8 @@ pub struct World {
     /// Ids of nodes that were seen to vote.
     voters: RefCell<BTreeSet<u64>>,
     pub promises: Arc<Promises>,
+    /// The digest at an index, as the first who was looked at there had it.
+    digests: RefCell<BTreeMap<u64, (String, [u8; 32])>>,
     violations: RefCell<Vec<String>>,
     counts: RefCell<BTreeMap<&'static str, u64>>,
     /// Whether the cluster was ever founded: no second one may be.
@@ -112,6 +114,7 @@ impl World {
             ids: RefCell::default(),
             voters: RefCell::default(),
             promises: Arc::default(),
+            digests: RefCell::default(),
             violations: RefCell::default(),
             counts: RefCell::default(),
             founded: Cell::new(false),
@@ -174,6 +177,15 @@ impl World {
         let first = self.ids.borrow_mut().entry(id).or_insert_with(|| disk.clone()).clone();
         if first != disk {
             self.violation(format!("node id {id} was that of {first:?}, and is that of {disk:?}"));
+        }
+    }
+
+    /// Replicas at one index have one state (P8).
+    pub fn note_digest(&self, name: &str, index: u64, digest: [u8; 32]) {
+        let mut digests = self.digests.borrow_mut();
+        let (first, known) = digests.entry(index).or_insert_with(|| (name.to_owned(), digest));
+        if *known != digest {
+            self.violation(format!("{first} and {name} differ at index {index}"));
         }
     }
 
