@@ -11,6 +11,7 @@ pub mod chat;
 pub mod demo;
 mod exit;
 mod failure;
+mod happened;
 pub mod node;
 mod output;
 pub mod probe;

@@ -1,6 +1,6 @@
 //! Sending, reading and deleting messages.
 
-use std::io::Read as _;
+use std::{collections::BTreeMap, io::Read as _};
 
 use super::{
     Desk,
@@ -14,7 +14,8 @@ use crate::{
     client::{Recipient, Session, outcome_is_unknown},
     types::limits,
     wire::chat::{
-        Conversation, ListConversationsResponse, ListMessagesRequest, Message, MessageRef, SendMessageResponse,
+        Conversation, ListConversationsResponse, ListMessagesRequest, Message, MessageRef, RoomChange,
+        SendMessageResponse,
     },
 };
 
@@ -105,8 +106,7 @@ pub(super) async fn read(mut desk: Desk, args: Read) -> Result<()> {
         None => None,
     };
     let messages = oldest_unread(&session, of.as_ref(), args.limit as usize).await?;
-    let conversations = conversations_of(&mut desk, &session, &messages).await?;
-    print(&mut desk, &conversations, &messages)?;
+    print(&mut desk, &session, &messages).await?;
     if messages.is_empty() {
         desk.output().talk("nothing unread");
     } else if !args.peek {
@@ -140,42 +140,54 @@ pub(super) async fn history(mut desk: Desk, args: History) -> Result<()> {
     let (session, context) = desk.session()?;
     let of = recipient::resolve(&session, &args.to).await?;
     let mut messages: Vec<Message> = Vec::new();
+    let mut changes: BTreeMap<u64, RoomChange> = BTreeMap::new();
     let mut before_seq = args.before.unwrap_or(u64::MAX);
     while messages.len() < args.limit as usize && before_seq > 1 {
         let page_size = (args.limit as usize - messages.len()).min(limits::PAGE_SIZE) as i32;
         let request = ListMessagesRequest { before_seq, page_size, ..Default::default() };
-        let page = session.messages(Some(&of), request).await?.messages;
+        let page = session.messages(Some(&of), request).await?;
+        changes.extend(page.changes.into_iter().map(|change| (change.seq, change)));
         // Each page lies before the last one: an answer that does not would have us ask for ever.
-        let Some(first) = page.iter().map(|message| message.seq).min().filter(|first| *first < before_seq) else {
-            break;
-        };
+        let first = page.messages.iter().map(|message| message.seq).min();
+        let Some(first) = first.filter(|first| *first < before_seq) else { break };
         before_seq = first;
-        messages.extend(page);
+        messages.extend(page.messages);
     }
     messages.sort_by_key(|message| message.seq);
-    let conversations = conversations_of(&mut desk, &session, &messages).await?;
-    print(&mut desk, &conversations, &messages)?;
-    let Some(shown) = messages.first() else { return Ok(()) };
-    let of = conversations.iter().find(|conversation| conversation.conversation_id == shown.conversation_id);
-    match of.and_then(|of| seen(of).map(|seq| show::read(&of.conversation_id, &name(of, &context.account), seq))) {
-        Some(receipt) => desk.output().line(receipt),
-        None => Ok(()),
-    }
-}
-
-/// What people are told of the conversations of `messages` besides them. JSON bears ids alone.
-async fn conversations_of(desk: &mut Desk, session: &Session, messages: &[Message]) -> Result<Vec<Conversation>> {
-    if messages.is_empty() || desk.output().is_json() {
-        return Ok(Vec::new());
-    }
-    rooms::all(session, false).await
-}
-
-fn print(desk: &mut Desk, conversations: &[Conversation], messages: &[Message]) -> Result<()> {
     if desk.output().is_json() {
         return messages.iter().try_for_each(|message| desk.output().message(message));
     }
-    let titles = Titles::of(conversations);
+    if messages.is_empty() && changes.is_empty() {
+        return Ok(());
+    }
+    let conversations = rooms::all(&session, false).await?;
+    let shown = |conversation: &&Conversation| match (&of, messages.first()) {
+        (Recipient::Conversation(id), _) => conversation.conversation_id == id.to_string(),
+        (_, Some(message)) => conversation.conversation_id == message.conversation_id,
+        _ => false,
+    };
+    let of = conversations.iter().find(shown);
+    let titles = Titles::of(&conversations);
+    let mut lines: Vec<(u64, String)> =
+        messages.iter().map(|message| (message.seq, show::message(message, &titles))).collect();
+    if let Some(of) = of {
+        let line = |change: &RoomChange| (change.seq, show::room_change(change, &of.conversation_id, &titles));
+        lines.extend(changes.values().map(line));
+    }
+    lines.sort_by_key(|(seq, _)| *seq);
+    let receipt =
+        of.and_then(|of| seen(of).map(|seq| show::read(&of.conversation_id, &name(of, &context.account), seq)));
+    lines.into_iter().map(|(_, line)| line).chain(receipt).try_for_each(|line| desk.output().line(line))
+}
+
+async fn print(desk: &mut Desk, session: &Session, messages: &[Message]) -> Result<()> {
+    if desk.output().is_json() {
+        return messages.iter().try_for_each(|message| desk.output().message(message));
+    }
+    if messages.is_empty() {
+        return Ok(());
+    }
+    let titles = Titles::of(&rooms::all(session, false).await?);
     messages.iter().try_for_each(|message| desk.output().line(show::message(message, &titles)))?;
     desk.output().raw([])
 }

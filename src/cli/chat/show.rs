@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use prost_types::Timestamp;
 
 use crate::{
-    cli::text,
-    wire::chat::{Conversation, Message, SubscribeResponse, subscribe_response::Event},
+    cli::{happened, text},
+    wire::chat::{Conversation, Message, RoomChange, SubscribeResponse, subscribe_response::Event},
 };
 
 /// A moment in UTC, to the second: `2026-11-22T18:23:32Z`.
@@ -50,6 +50,12 @@ pub(super) fn message(message: &Message, titles: &Titles) -> String {
     format!("{place} {} {sender}: {}", time(message.create_time), body.replace('\n', "\n    "))
 }
 
+/// What happened to a room. The star tells it from what someone said.
+pub(super) fn room_change(change: &RoomChange, id: &str, titles: &Titles) -> String {
+    let place = format!("{}/{}", titles.label(id), change.seq);
+    format!("{place} {} * {}", time(change.create_time), happened::words(change))
+}
+
 /// How far someone has read.
 pub(super) fn read(place: &str, who: &str, seq: u64) -> String {
     format!("{} read by {} up to {seq}", text::line(place), text::line(who))
@@ -69,6 +75,9 @@ pub(super) fn event(delivered: &SubscribeResponse, titles: &mut Titles) -> Optio
         Event::Read(moved) => Some(read(&titles.label(&moved.conversation_id), &moved.username, moved.read_seq)),
         Event::Conversation(conversation) => {
             titles.learn(conversation);
+            if let Some(change) = &conversation.change {
+                return Some(room_change(change, &conversation.conversation_id, titles));
+            }
             let members: Vec<_> = conversation.members.iter().map(|name| text::line(name)).collect();
             Some(format!("{} members: {}", titles.label(&conversation.conversation_id), members.join(" ")))
         }

@@ -7,7 +7,7 @@ use crate::{
     types::{ConversationId, RequestId},
     wire::{
         Fault,
-        chat::{Conversation, Message},
+        chat::{Conversation, ListMessagesResponse},
     },
 };
 
@@ -25,7 +25,7 @@ pub(super) enum Event {
     /// The account's conversations.
     Listed(Result<Vec<Conversation>, Fault>),
     /// Messages of a conversation before `before`, or the latest (`None`).
-    Loaded { of: Recipient, before: Option<u64>, page: Result<Vec<Message>, Fault> },
+    Loaded { of: Recipient, before: Option<u64>, page: Result<ListMessagesResponse, Fault> },
     /// What the outbox holds from before.
     Found(Vec<Kept>),
     /// A message could not be kept, so it is not sent.

@@ -294,7 +294,7 @@ impl State {
         let (width, height) = rows::view(self);
         let Some(open) = &self.open else { return };
         let newer = open.messages.range(seq + 1..).map(|(_, message)| rows::of_message(self, message, width).len());
-        let below = newer.sum::<usize>() + rows::outgoing(self, width).len();
+        let below = newer.sum::<usize>() + open.changes.range(seq + 1..).count() + rows::outgoing(self, width).len();
         let Some(open) = &mut self.open else { return };
         open.above = below.saturating_sub(height / 2);
         self.scroll(0);

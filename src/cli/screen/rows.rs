@@ -13,8 +13,8 @@ use super::{
     timeline::Timeline,
 };
 use crate::{
-    cli::text,
-    wire::chat::{Conversation, Message},
+    cli::{happened, text},
+    wire::chat::{Conversation, Message, RoomChange},
 };
 
 /// Columns of the list of conversations, where there is room for it.
@@ -71,7 +71,11 @@ pub(super) fn label(chat: &Conversation, me: &str) -> String {
 pub(super) fn from_end<'a>(state: &State, open: &'a Timeline, width: usize, needed: usize) -> VecDeque<Line<'a>> {
     let mut rows: VecDeque<Line<'a>> = outgoing(state, width).into();
     let mut newer: Option<&Message> = None;
+    let mut changes = open.changes.iter().rev().peekable();
     for message in open.messages.values().rev() {
+        while let Some((_, change)) = changes.next_if(|(seq, _)| **seq > message.seq) {
+            rows.push_front(of_change(change, width));
+        }
         if rows.len() >= needed {
             return rows;
         }
@@ -84,9 +88,10 @@ pub(super) fn from_end<'a>(state: &State, open: &'a Timeline, width: usize, need
     if let Some(oldest) = newer {
         rows.push_front(day_row(oldest, width));
     }
+    changes.for_each(|(_, change)| rows.push_front(of_change(change, width)));
     let beginning = match (open.loading, open.complete, newer.is_some()) {
         (true, ..) => Some("loading"),
-        (false, true, false) => Some("no messages yet"),
+        (false, true, false) if open.changes.is_empty() => Some("no messages yet"),
         _ => None,
     };
     if let Some(words) = beginning {
@@ -97,6 +102,13 @@ pub(super) fn from_end<'a>(state: &State, open: &'a Timeline, width: usize, need
 
 fn day_row(message: &Message, width: usize) -> Line<'static> {
     Line::styled(format!("{:-<width$}", format!("--- {} UTC ", day(message))), dim())
+}
+
+/// The row of what happened to the room: always one.
+fn of_change(change: &RoomChange, width: usize) -> Line<'static> {
+    let time = change.create_time.map(|time| time.to_string()).unwrap_or_default();
+    let row = format!("{:<INDENT$}* {}", time.get(11..16).unwrap_or("--:--"), happened::words(change));
+    Line::styled(chop(&row, width).into_iter().next().unwrap_or_default(), dim())
 }
 
 /// The rows of a message.

@@ -13,7 +13,7 @@ use crate::{
     types::{ConversationId, RequestId},
     wire::{
         Fault,
-        chat::{Conversation, Message, MessagesDeleted, ReadMarkMoved, subscribe_response},
+        chat::{Conversation, ListMessagesResponse, Message, MessagesDeleted, ReadMarkMoved, subscribe_response},
     },
 };
 
@@ -169,7 +169,7 @@ impl State {
                 Some(subscribe_response::Event::Message(message)) => self.message(message),
                 Some(subscribe_response::Event::Deleted(deleted)) => self.deleted(&deleted),
                 Some(subscribe_response::Event::Read(read)) => self.read(&read),
-                Some(subscribe_response::Event::Conversation(_)) => self.list(),
+                Some(subscribe_response::Event::Conversation(conversation)) => self.changed(conversation),
                 Some(subscribe_response::Event::Heartbeat(_)) | None => {}
             },
         }
@@ -210,6 +210,18 @@ impl State {
                 self.hold_view();
             }
         }
+    }
+
+    fn changed(&mut self, conversation: Conversation) {
+        let open = self.open.as_mut().filter(|open| open.is(&conversation.conversation_id));
+        if let (Some(open), Some(change)) = (open, conversation.change) {
+            let moves = open.above > 0 && !open.changes.contains_key(&change.seq);
+            open.put_change(change);
+            if moves {
+                self.scroll(1);
+            }
+        }
+        self.list();
     }
 
     /// A message of one's own came by the stream before its acknowledgement did: it is not shown twice.
@@ -348,7 +360,7 @@ impl State {
         self.see_receipt();
     }
 
-    fn loaded(&mut self, of: &Recipient, before: Option<u64>, page: Result<Vec<Message>, Fault>) {
+    fn loaded(&mut self, of: &Recipient, before: Option<u64>, page: Result<ListMessagesResponse, Fault>) {
         let Some(open) = self.open.as_mut().filter(|open| open.to == *of) else { return };
         match page {
             Ok(page) => open.load(before, page),

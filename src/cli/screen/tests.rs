@@ -19,8 +19,8 @@ use crate::{
     wire::{
         Fault, Reason,
         chat::{
-            Conversation, Message, MessageRef, MessagesDeleted, ReadMarkMoved, SendMessageResponse, SubscribeResponse,
-            subscribe_response,
+            Conversation, ListMessagesResponse, Message, MessageRef, MessagesDeleted, ReadMarkMoved, RoomChange,
+            SendMessageResponse, SubscribeResponse, subscribe_response,
         },
     },
 };
@@ -55,6 +55,10 @@ fn message(conversation: &str, seq: u64, sender: &str, body: &str) -> Message {
     Message { conversation_id, seq, sender, body, create_time, ..Default::default() }
 }
 
+fn said(messages: Vec<Message>) -> ListMessagesResponse {
+    ListMessagesResponse { messages, ..Default::default() }
+}
+
 fn live(message: Message) -> Event {
     event(subscribe_response::Event::Message(message))
 }
@@ -84,7 +88,7 @@ impl Person {
         person.take(Event::Listed(Ok(vec![direct("c1", "bob", 2, 0), room("c2", "ops", 3)])));
         person.key(KeyCode::Char('p'), KeyModifiers::CONTROL);
         let page = vec![message("c1", 1, "bob", "lunch?"), message("c1", 2, "alice", "at noon")];
-        person.take(Event::Loaded { of: bob(), before: None, page: Ok(page) });
+        person.take(Event::Loaded { of: bob(), before: None, page: Ok(said(page)) });
         person
     }
 
@@ -188,7 +192,7 @@ fn what_was_read_before_is_shown_as_read_unless_receipts_are_off() {
     person.sees("at noon ✓✓");
     person.control('n');
     person.control('p');
-    let page = || Event::Loaded { of: bob(), before: None, page: Ok(vec![message("c1", 2, "alice", "at noon")]) };
+    let page = || Event::Loaded { of: bob(), before: None, page: Ok(said(vec![message("c1", 2, "alice", "at noon")])) };
     person.take(page());
     person.sees("at noon ✓✓");
     person.take(listed(0));
@@ -296,7 +300,7 @@ fn what_others_write_never_reaches_the_terminal_raw() {
     let mut person = Person::new(80, 24);
     person.take(Event::Listed(Ok(vec![Conversation { title: evil.into(), ..room("c2", "", 1) }])));
     let of = Recipient::Conversation(ConversationId(2));
-    person.take(Event::Loaded { of, before: None, page: Ok(vec![message("c2", 1, evil, evil)]) });
+    person.take(Event::Loaded { of, before: None, page: Ok(said(vec![message("c2", 1, evil, evil)])) });
     person.take(Event::Notice(evil.into()));
     person.take(Event::Paste(evil.into()));
     person.take(Event::Update(Update::Reconnecting(fault(Reason::Internal, evil))));
@@ -311,7 +315,7 @@ fn older_messages_are_loaded_at_the_top_and_the_view_stays_where_it_is() {
     let mut person = Person::chatting();
     let page: Vec<Message> = (101..=200).map(|seq| message("c1", seq, "bob", &format!("number {seq}"))).collect();
     assert_eq!(page.len(), PAGE);
-    person.take(Event::Loaded { of: bob(), before: None, page: Ok(page) });
+    person.take(Event::Loaded { of: bob(), before: None, page: Ok(said(page)) });
     person.sees("number 200");
     let mut effects = Vec::new();
     while effects.is_empty() {
@@ -325,7 +329,7 @@ fn older_messages_are_loaded_at_the_top_and_the_view_stays_where_it_is() {
     let timeline = |picture: &str| picture.lines().skip(2).take(15).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(timeline(&person.picture()), timeline(&before));
     let older = (1..=100).map(|seq| message("c1", seq, "bob", &format!("number {seq}"))).collect();
-    person.take(Event::Loaded { of: bob(), before: Some(101), page: Ok(older) });
+    person.take(Event::Loaded { of: bob(), before: Some(101), page: Ok(said(older)) });
     person.press(KeyCode::PageUp);
     person.sees("number 100");
     person.key(KeyCode::End, KeyModifiers::CONTROL);
@@ -336,13 +340,13 @@ fn older_messages_are_loaded_at_the_top_and_the_view_stays_where_it_is() {
 fn search_finds_older_messages_and_loads_them() {
     let mut person = Person::chatting();
     let page = (50..=60).map(|seq| message("c1", seq, "bob", if seq == 55 { "the Needle" } else { "hay" })).collect();
-    person.take(Event::Loaded { of: bob(), before: None, page: Ok(page) });
+    person.take(Event::Loaded { of: bob(), before: None, page: Ok(said(page)) });
     person.control('f');
     person.types("needle");
     assert!(matches!(person.state.mode, Mode::Search { at: Some(55), .. }));
     assert_eq!(person.press(KeyCode::Enter), [Effect::Load { of: bob(), before: Some(50) }]);
     let older = (1..50).map(|seq| message("c1", seq, "bob", if seq == 9 { "a needle" } else { "hay" })).collect();
-    person.take(Event::Loaded { of: bob(), before: Some(50), page: Ok(older) });
+    person.take(Event::Loaded { of: bob(), before: Some(50), page: Ok(said(older)) });
     assert!(matches!(person.state.mode, Mode::Search { at: Some(9), .. }));
     person.sees("a needle");
     person.press(KeyCode::Enter);
@@ -394,6 +398,32 @@ fn one_may_go_to_a_conversation_or_begin_one() {
     person.types("bob");
     person.press(KeyCode::Enter);
     assert_eq!(person.state.composer.text(), "a draft");
+}
+
+#[test]
+fn what_happens_to_a_room_stands_among_its_messages() {
+    let mut person = Person::chatting();
+    person.control('n');
+    let change = |seq, by: &str, joined: &[&str]| {
+        let joined = joined.iter().map(|name| (*name).to_owned()).collect();
+        RoomChange { seq, by: by.into(), joined, ..Default::default() }
+    };
+    let changes = vec![change(1, "carol", &["carol", "alice"]), change(3, "carol", &["dave"])];
+    let messages = vec![message("c2", 2, "carol", "welcome"), message("c2", 4, "dave", "thanks")];
+    let ops = Recipient::Conversation(ConversationId(2));
+    let page = ListMessagesResponse { messages, changes, ..Default::default() };
+    person.take(Event::Loaded { of: ops, before: None, page: Ok(page) });
+    let event_of = |change: RoomChange| {
+        let conversation = Conversation { change: Some(change), ..room("c2", "ops", 0) };
+        event(subscribe_response::Event::Conversation(conversation))
+    };
+    person.take(event_of(change(5, "erin", &["erin"])));
+    person.take(event_of(change(5, "erin", &["erin"])));
+    let picture = person.picture();
+    let rows = ["* carol created the room with alice", "welcome", "* carol invited dave", "thanks", "* erin joined"];
+    let places: Vec<_> = rows.iter().map(|row| picture.find(row)).collect();
+    assert!(places.is_sorted() && places[0].is_some(), "{picture}");
+    assert_eq!(picture.matches("* erin joined").count(), 1, "{picture}");
 }
 
 #[test]

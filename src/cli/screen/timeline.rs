@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::MESSAGES;
-use crate::{client::Recipient, types::ConversationId, wire::chat::Message};
+use crate::{
+    client::Recipient,
+    types::ConversationId,
+    wire::chat::{ListMessagesResponse, Message, RoomChange},
+};
 
 /// The open conversation.
 #[derive(Debug)]
@@ -13,6 +17,8 @@ pub(super) struct Timeline {
     /// Its id, once there is one: a direct conversation begins with its first message.
     pub(super) id: Option<ConversationId>,
     pub(super) messages: BTreeMap<u64, Message>,
+    /// What happened to the room, as far back as its messages are here.
+    pub(super) changes: BTreeMap<u64, RoomChange>,
     /// Nothing is older than what is here.
     pub(super) complete: bool,
     /// A page is on its way.
@@ -25,8 +31,8 @@ pub(super) struct Timeline {
 
 impl Timeline {
     pub(super) fn new(to: Recipient, id: Option<ConversationId>) -> Self {
-        let messages = BTreeMap::new();
-        Self { to, id, messages, complete: false, loading: true, above: 0, read_by_other: 0 }
+        let (messages, changes) = (BTreeMap::new(), BTreeMap::new());
+        Self { to, id, messages, changes, complete: false, loading: true, above: 0, read_by_other: 0 }
     }
 
     /// Whether it is this conversation's.
@@ -35,14 +41,17 @@ impl Timeline {
     }
 
     /// Takes a page of older messages, or of the latest.
-    pub(super) fn load(&mut self, before: Option<u64>, page: Vec<Message>) {
+    pub(super) fn load(&mut self, before: Option<u64>, page: ListMessagesResponse) {
+        let (page, changes) = (page.messages, page.changes);
         self.loading = false;
         let oldest = self.messages.keys().next().copied();
-        let first = page.iter().map(|message| message.seq).min();
+        let seqs = page.iter().map(|message| message.seq).chain(changes.iter().map(|change| change.seq));
+        let first = seqs.min();
         let reaches_back = before.is_some() || oldest.is_none_or(|oldest| first.is_none_or(|first| first <= oldest));
         if before.is_none() && !reaches_back && !self.joins(first) {
             // So much was missed that the latest page does not join on: what is between is asked for when wanted.
             self.messages.clear();
+            self.changes.clear();
             self.complete = false;
         }
         if reaches_back || self.messages.is_empty() {
@@ -50,6 +59,15 @@ impl Timeline {
             self.complete = first.is_none_or(|first| first == 1);
         }
         page.into_iter().for_each(|message| self.put(message));
+        changes.into_iter().for_each(|change| self.put_change(change));
+    }
+
+    /// Takes what happened to the room.
+    pub(super) fn put_change(&mut self, change: RoomChange) {
+        self.changes.insert(change.seq, change);
+        while self.changes.len() > MESSAGES {
+            self.changes.pop_first();
+        }
     }
 
     /// Whether a page beginning with `first` overlaps with or touches what is here.
@@ -69,6 +87,8 @@ impl Timeline {
         while self.messages.len() > most {
             self.messages.pop_first();
             self.complete = false;
+            let oldest = self.messages.keys().next().copied().unwrap_or(0);
+            self.changes = self.changes.split_off(&oldest);
         }
     }
 

@@ -15,7 +15,10 @@ use super::{
 use crate::{
     client::{Delivery, Fate, Outbox, Recipient, Session, Start},
     types::{Consistency, RequestId},
-    wire::{Fault, Reason, chat::ListMessagesRequest},
+    wire::{
+        Fault, Reason,
+        chat::{ListMessagesRequest, ListMessagesResponse},
+    },
 };
 
 /// How long a read may take that the majority confirms, before one that any node answers is taken instead.
@@ -125,11 +128,11 @@ where
     read(session.reading(Consistency::AtLeast(session.index()))).await
 }
 
-async fn load(session: Session, of: Recipient, before: Option<u64>) -> Result<Vec<crate::wire::chat::Message>, Fault> {
+async fn load(session: Session, of: Recipient, before: Option<u64>) -> Result<ListMessagesResponse, Fault> {
     let before_seq = before.unwrap_or(u64::MAX);
     let page_size = i32::try_from(PAGE).unwrap_or(i32::MAX);
     let request = ListMessagesRequest { before_seq, page_size, ..Default::default() };
-    Ok(session.messages(Some(&of), request).await?.messages)
+    session.messages(Some(&of), request).await
 }
 
 async fn follow(session: Session, events: mpsc::Sender<Event>) {

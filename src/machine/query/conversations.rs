@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 
 use super::{
     page::{self, Room},
-    view::{self, Authors},
+    view::{self, Authors, MEMBERS_SHOWN},
 };
 use crate::{
     machine::{
@@ -21,9 +21,6 @@ use crate::{
     types::{AccountId, ConversationId},
     wire::{chat, store},
 };
-
-/// Members named by each conversation in lists and events.
-pub(super) const MEMBERS_SHOWN: usize = 100;
 
 /// Every conversation that the account is a member of, in the order of their ids: at most
 /// [`CONVERSATIONS_PER_ACCOUNT`](crate::types::limits::CONVERSATIONS_PER_ACCOUNT).

@@ -3,9 +3,9 @@
 use std::{collections::VecDeque, ops::ControlFlow};
 
 use super::{
-    conversations::{MEMBERS_SHOWN, place},
+    conversations::place,
     timeline::{Next, Timelines},
-    view::{self, Authors, Look},
+    view::{self, Authors, Look, MEMBERS_SHOWN},
 };
 use crate::{
     machine::{
@@ -184,15 +184,16 @@ impl News<'_> {
                 let message = view::message(self.state, &mut self.authors, &look, event)?;
                 Ok(Event::Message(message.unwrap_or_default()))
             }
-            kind => {
+            _ => {
+                let change = view::change(&mut self.authors, seq, &event)?;
                 let mut conversation = match &source.place {
                     Some(place) => view::conversation(self.state, &mut self.authors, place, MEMBERS_SHOWN)?,
                     None => self.seen_from_outside(id)?,
                 };
-                if let Some(Kind::Renamed(title)) = kind {
+                if let Some(Kind::Renamed(title)) = event.kind {
                     conversation.title = title;
                 }
-                conversation.last_seq = seq;
+                (conversation.last_seq, conversation.change) = (seq, change);
                 Ok(Event::Conversation(conversation))
             }
         }

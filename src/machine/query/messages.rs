@@ -102,7 +102,7 @@ impl Page<'_> {
         let span = keys::events(place.id, first, place.conversation.last_seq);
         each(self.state, &span, |key, event| {
             let seq = keys::last_number(key);
-            let fits = self.room.look() && self.push(place, seq, event)?;
+            let fits = self.room.look() && self.show(place, seq, event)?;
             Ok(if fits { ControlFlow::Continue(()) } else { self.stop('f', seq.saturating_sub(1)) })
         })
     }
@@ -112,7 +112,7 @@ impl Page<'_> {
         let span = keys::events(place.id, place.member.joined_seq, last);
         each_back(self.state, &span, |key, event| {
             let seq = keys::last_number(key);
-            let fits = self.room.look() && self.push(place, seq, event)?;
+            let fits = self.room.look() && self.show(place, seq, event)?;
             Ok(if fits { ControlFlow::Continue(()) } else { self.stop('b', seq.saturating_add(1)) })
         })
     }
@@ -142,7 +142,17 @@ impl Page<'_> {
         Ok(())
     }
 
-    /// Adds the event if it is wanted; answers whether there was room.
+    /// Adds the event of the conversation that was named: a message if it is wanted, or what happened to the room.
+    fn show(&mut self, place: &Place, seq: u64, event: store::EventRecord) -> storage::Result<bool> {
+        let Some(change) = view::change(&mut self.authors, seq, &event)? else { return self.push(place, seq, event) };
+        let fits = self.unread_only || self.room.take_beside(prost::Message::encoded_len(&change));
+        if fits && !self.unread_only {
+            self.response.changes.push(change);
+        }
+        Ok(fits)
+    }
+
+    /// Adds the message if it is wanted; answers whether there was room.
     fn push(&mut self, place: &Place, seq: u64, event: store::EventRecord) -> storage::Result<bool> {
         let read = place.has_read(self.state, seq, &event)?;
         if self.unread_only && read {

@@ -48,6 +48,13 @@ impl Room {
         self.bytes = self.bytes.saturating_sub(bytes.max(1));
         true
     }
+
+    /// Takes room for what comes with the rows without being one, if there is any left.
+    pub(super) fn take_beside(&mut self, bytes: usize) -> bool {
+        let fits = bytes <= self.bytes;
+        self.bytes = self.bytes.saturating_sub(bytes.max(1));
+        fits
+    }
 }
 
 /// Writes the token that goes on after `position` in the listing `letter`.

@@ -51,6 +51,9 @@ impl<'a> Authors<'a> {
     }
 }
 
+/// Members named by each conversation in lists and events.
+pub(super) const MEMBERS_SHOWN: usize = 100;
+
 /// What a message shows to one who looks at it.
 pub(super) struct Look {
     pub(super) account: AccountId,
@@ -87,6 +90,25 @@ pub(super) fn message(
     }))
 }
 
+/// What an event did to its room; `None` for a message or a deletion.
+pub(super) fn change(
+    authors: &mut Authors<'_>,
+    seq: u64,
+    event: &store::EventRecord,
+) -> storage::Result<Option<chat::RoomChange>> {
+    let mut names = |ids: &store::AccountIds| -> storage::Result<Vec<String>> {
+        ids.account_ids.iter().take(MEMBERS_SHOWN).map(|id| authors.name(*id)).collect()
+    };
+    let (joined, left, title) = match &event.kind {
+        Some(Kind::Joined(ids)) => (names(ids)?, Vec::new(), String::new()),
+        Some(Kind::Left(ids)) => (Vec::new(), names(ids)?, String::new()),
+        Some(Kind::Renamed(title)) => (Vec::new(), Vec::new(), title.clone()),
+        _ => return Ok(None),
+    };
+    let (by, create_time) = (authors.name(event.author_id)?, Some(time(event.time_ms)));
+    Ok(Some(chat::RoomChange { seq, by, create_time, joined, left, title }))
+}
+
 /// A conversation as a member sees it, showing at most `shown` members.
 pub(super) fn conversation(
     state: &dyn Read,
@@ -112,6 +134,7 @@ pub(super) fn conversation(
         unread_count: place.unread(state)?,
         member_count: record.members,
         peer_read_seq: peer_mark(state, authors, place)?.map_or(0, |(_, mark)| mark.read_seq),
+        change: None,
     })
 }
 
