@@ -15,7 +15,7 @@
 //! | `passwords`, `sessions` | hashing at the edge; keeping forged sessions out of the log |
 //! | `rates`, `buckets` | how often an account, and an address, may come |
 //! | `program`, `recover` | what the commands of `chat-node` do |
-//! | `listen`, `accept`, `signal` | the port; its connections; when to stop |
+//! | `listen`, `accept`, `files`, `signal` | the port; its connections; how many there is room for; when to stop |
 //! | `calls`, `places` | how many calls may be under way, and how many from one address |
 //! | `unreadable`, `health` | requests that never become a message; the health service |
 //!
@@ -42,6 +42,7 @@ mod cluster;
 mod conversations;
 mod desk;
 mod events;
+mod files;
 mod health;
 mod join;
 mod listen;

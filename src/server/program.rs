@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 use tokio::sync::oneshot;
 use tonic::service::Routes;
 
-use super::{incoming, join::Join, listen, serve, stop_requested};
+use super::{files, incoming, join::Join, listen, serve, stop_requested};
 use crate::{
     cli::{Exit, Failure, Output, Result, node::founder},
     config::NodeConfig,
@@ -95,7 +95,8 @@ fn report(found: &Inspection) -> Vec<String> {
 }
 
 /// Runs a node until it is asked to stop, or stops by itself.
-pub async fn run(config: NodeConfig) -> Result<()> {
+pub async fn run(mut config: NodeConfig) -> Result<()> {
+    config.grpc.connections = files::connections(config.grpc.connections);
     let dir = config.data_dir.clone();
     let address = listening_address(&config).await?;
     // The port first: a node that cannot be reached must not take part.

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 
 pub const PASSWORD: &str = "correct horse battery";
 /// Longest that the client may wait for any of its calls, on a machine that is busy with other things.
-pub const NOTICED: Duration = Duration::from_secs(5);
+pub const NOTICED: Duration = Duration::from_secs(10);
 
 /// A cluster of one, killed when dropped.
 pub struct Node {
@@ -34,6 +34,17 @@ pub struct Node {
 impl Node {
     /// Starts one with these settings.
     pub fn start(settings: &str) -> Self {
+        Self::start_by(program(), settings)
+    }
+
+    /// The same, which may open no more than so many files.
+    pub fn start_with_files(files: usize, settings: &str) -> Self {
+        let mut shell = plain(Command::new("sh"));
+        shell.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_chat-node")]);
+        Self::start_by(shell, settings)
+    }
+
+    fn start_by(mut run: Command, settings: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("its address").to_string();
@@ -44,7 +55,6 @@ impl Node {
         let init = program().args(["init", "--name", "n1", "--listen", &address]).arg("--data-dir").arg(&data).output();
         assert!(init.expect("chat-node runs").status.success());
         let log = fs::File::create(dir.path().join("log")).expect("a file");
-        let mut run = program();
         run.args(["run", "--log", "warn"]).arg("--data-dir").arg(&data).arg("--config").arg(&config).stderr(log);
         let node = Self { child: run.spawn().expect("chat-node runs"), address, dir };
         let begun = Instant::now();
@@ -100,7 +110,10 @@ impl Drop for Node {
 }
 
 fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_chat-node"));
+    plain(Command::new(env!("CARGO_BIN_EXE_chat-node")))
+}
+
+fn plain(mut command: Command) -> Command {
     for (variable, _) in std::env::vars().filter(|(variable, _)| variable.starts_with("CHAT_")) {
         command.env_remove(variable);
     }

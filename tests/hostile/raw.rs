@@ -91,8 +91,9 @@ pub struct Heard {
     pub settings: bool,
     /// Room that it has given for bodies on the connection, in bytes, since it began.
     pub room: usize,
-    /// Streams that it has answered on, or reset.
+    /// Streams that it has answered on, those that it refused at once, and those that it has reset.
     pub answers: usize,
+    pub refusals: usize,
     pub resets: usize,
     /// Bytes of answers.
     pub bytes: usize,
@@ -204,7 +205,10 @@ async fn attend(
             break;
         }
         tell.send_modify(|heard| match kind {
-            HEADERS => heard.answers += 1,
+            HEADERS => {
+                heard.answers += 1;
+                heard.refusals += usize::from(flags & END_STREAM > 0);
+            }
             RST_STREAM => heard.resets += 1,
             SETTINGS => heard.settings = true,
             WINDOW_UPDATE if stream == 0 => {
