@@ -109,7 +109,15 @@ pub fn answers() -> Vec<Vec<u8>> {
             0,
             event(chat::subscribe_response::Event::Heartbeat(chat::Heartbeat { server_time: time, has_quorum: true })),
         ),
-        with(1, chat::ListMessagesResponse { messages: vec![message], next_page_token: "1m00".into() }.encode_to_vec()),
+        with(
+            1,
+            chat::ListMessagesResponse {
+                messages: vec![message],
+                next_page_token: "1m00".into(),
+                ..Default::default()
+            }
+            .encode_to_vec(),
+        ),
         with(
             2,
             chat::ListConversationsResponse { conversations: vec![Default::default()], ..Default::default() }

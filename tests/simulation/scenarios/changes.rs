@@ -93,7 +93,7 @@ fn a_joint_entry_on_a_minority_leader_is_taken_back() {
                 let nodes = cluster.said(name).filter(|said| !said.joint).map(|said| said.nodes).unwrap_or_default();
                 nodes.iter().filter(|node| node.role() == Role::Voter).count() == 3
             };
-            ["n1", "n2", "n3", "n4"].iter().all(|name| as_before(name))
+            ["n1", "n2", "n3", "n4"].iter().all(as_before)
         };
         cluster.expect("the membership of before holds on every node", Duration::from_secs(20), taken_back);
         cluster.insist(Errand::Promote("n4".into()));
