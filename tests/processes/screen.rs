@@ -46,9 +46,13 @@ fn arrived_once(cluster: &Cluster, bodies: &[&str]) {
 #[test]
 fn a_conversation_goes_on_through_the_death_of_the_leader() {
     let mut cluster = town(3);
+    cluster.chat(&["--as", "alice", "send", "bob", "hello"]).expect(0);
+    cluster.chat(&["--as", "bob", "read"]).expect(0);
     cluster.chat(&["--as", "bob", "send", "alice", "are you there?"]).expect(0);
     let mut terminal = screen_of_alice(&cluster);
     terminal.sees("are you there?");
+    // Read before she looked.
+    terminal.sees("hello ✓✓");
     terminal.types("yes\nwith two lines\r");
     terminal.sees("with two lines ✓");
     cluster.chat(&["--as", "bob", "send", "alice", "good"]).expect(0);

@@ -348,7 +348,7 @@ impl State {
         let Mode::GoTo { words, names, .. } = &self.mode else { return Vec::new() };
         let words = words.text().to_lowercase();
         let holds = |chat: &&Conversation| rows::label(chat, &self.account).to_lowercase().contains(&words);
-        let chats = self.chats.iter().filter(holds).cloned().map(|chat| Choice::Chat(Box::new(chat)));
+        let chats = self.chats.iter().filter(holds).cloned().map(Box::new).map(Choice::Chat);
         let is_listed = |name: &str| {
             let of =
                 |chat: &Conversation| other(chat, &self.account).is_some_and(|other| other.eq_ignore_ascii_case(name));
