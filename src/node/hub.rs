@@ -150,6 +150,13 @@ pub struct Doorbell {
     conversations: BTreeSet<ConversationId>,
 }
 
+/// What a look at the bell finds.
+enum Answer {
+    Nothing,
+    Rung(Ring),
+    Closed,
+}
+
 /// What a ring was about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ring {
@@ -169,20 +176,30 @@ impl Doorbell {
     pub async fn wait(&mut self) -> Option<Ring> {
         loop {
             let rung = self.bell.rung.notified();
-            let through = self.hub.told.load(Acquire);
-            {
-                let mut missed = lock(&self.bell.missed);
-                if missed.closed {
-                    return None;
-                }
-                if !missed.is_empty() {
-                    let missed = std::mem::take(&mut *missed);
-                    let conversations = (!missed.all).then(|| missed.conversations.into_iter().collect());
-                    return Some(Ring { conversations, through, account: missed.account });
-                }
+            match self.answer() {
+                Answer::Nothing => rung.await,
+                Answer::Rung(ring) => return Some(ring),
+                Answer::Closed => return None,
             }
-            rung.await;
         }
+    }
+
+    /// Takes what was rung. Under the hub's lock, so that no change is half told meanwhile: a ring taken of a change that
+    /// the index does not cover yet would be missing from the look that the next index allows.
+    fn answer(&self) -> Answer {
+        let telling = lock(&self.hub.listeners);
+        let mut missed = lock(&self.bell.missed);
+        if missed.closed {
+            return Answer::Closed;
+        }
+        if missed.is_empty() {
+            return Answer::Nothing;
+        }
+        let missed = std::mem::take(&mut *missed);
+        let through = self.hub.told.load(Acquire);
+        drop(telling);
+        let conversations = (!missed.all).then(|| missed.conversations.into_iter().collect());
+        Answer::Rung(Ring { conversations, through, account: missed.account })
     }
 
     /// Listens to these conversations from now on, beside the account itself.
@@ -229,6 +246,8 @@ impl Drop for Doorbell {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures::FutureExt;
 
     use super::*;
@@ -252,6 +271,31 @@ mod tests {
         hub.publish(&changed(vec![Effect::Conversation(ROOM), Effect::Conversation(ROOM)]));
         assert_eq!(bell.wait().await, ring_of(&[ROOM]));
         assert!(bell.wait().now_or_never().is_none(), "one ring for both changes");
+    }
+
+    /// Two threads, for the race is between them: whoever looks at what rang, as far as a ring vouches, misses nothing.
+    #[tokio::test]
+    async fn no_change_slips_through_between_a_ring_and_the_index_that_it_vouches_for() {
+        const CHANGES: u64 = 100_000;
+        let hub = Hub::default();
+        let mut bell = hub.doorbell(ALICE, vec![ConversationId(0), ConversationId(1)]).unwrap();
+        let telling = hub.clone();
+        // Change N is one of conversation N modulo 2.
+        let publisher = std::thread::spawn(move || {
+            for through in 1..=CHANGES {
+                let parts = Some(vec![Effect::Conversation(ConversationId(through % 2))]);
+                telling.publish(&Changed { through, parts });
+            }
+        });
+        let (mut cursor, mut seen) = (0, 0);
+        while cursor < CHANGES {
+            let ring = tokio::time::timeout(Duration::from_secs(30), bell.wait()).await.expect("a ring").unwrap();
+            let rang = ring.conversations.unwrap();
+            seen += (cursor + 1..=ring.through).filter(|change| rang.contains(&ConversationId(change % 2))).count();
+            cursor = ring.through;
+        }
+        publisher.join().unwrap();
+        assert_eq!(seen as u64, CHANGES);
     }
 
     #[tokio::test]
