@@ -14,6 +14,8 @@ use crate::{
 const SETTLING: Duration = Duration::from_secs(20);
 /// Within this an errand ends, one way or the other.
 const ERRAND: Duration = Duration::from_secs(60);
+/// Within this the world has noted what a node says of itself.
+const NOTED: Duration = Duration::from_millis(50);
 
 impl Cluster {
     /// The names of the nodes with this role, as the leader has it.
@@ -88,6 +90,8 @@ impl Cluster {
     pub fn end_of(&mut self, ticket: Ticket) -> Result<(), Fault> {
         let errands = self.errands.clone();
         self.expect(&format!("{ticket:?} ends"), ERRAND, move |_| errands.ended(ticket).is_some());
+        // What nodes say of themselves is noted now and then.
+        self.run_for(NOTED);
         self.errands.ended(ticket).unwrap_or_else(|| Err(Fault::new(Reason::Timeout, "it has not ended")))
     }
 
