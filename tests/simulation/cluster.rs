@@ -27,6 +27,8 @@ use crate::{
 const TICK: Duration = Duration::from_millis(2);
 const FASTEST: Duration = Duration::from_millis(1);
 pub const SLOWEST: Duration = Duration::from_millis(12);
+/// Within this the world has noted what a node says of itself.
+pub const NOTED: Duration = Duration::from_millis(50);
 
 /// Panics of this process: a task that panics ends quietly otherwise.
 pub static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -315,6 +317,8 @@ impl Cluster {
         let all = self.users.len();
         let ready = |cluster: &mut Self| cluster.world.grown.get() && cluster.notes.present.borrow().len() == all;
         self.expect("the cluster has grown", Duration::from_secs(120), ready);
+        // What its nodes say of themselves is noted now and then.
+        self.run_for(NOTED);
         self
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use quorate::wire::{Fault, Reason, admin::change_progress::Phase, cluster::Role};
 
 use crate::{
-    cluster::Cluster,
+    cluster::{Cluster, NOTED},
     errands::{Errand, Ticket},
     world::State,
 };
@@ -14,8 +14,6 @@ use crate::{
 const SETTLING: Duration = Duration::from_secs(20);
 /// Within this an errand ends, one way or the other.
 const ERRAND: Duration = Duration::from_secs(60);
-/// Within this the world has noted what a node says of itself.
-const NOTED: Duration = Duration::from_millis(50);
 
 impl Cluster {
     /// The names of the nodes with this role, as the leader has it.
