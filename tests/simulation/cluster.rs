@@ -27,6 +27,8 @@ use crate::{
 const TICK: Duration = Duration::from_millis(2);
 const FASTEST: Duration = Duration::from_millis(1);
 pub const SLOWEST: Duration = Duration::from_millis(12);
+/// Within this the world has noted what a node says of itself.
+pub const NOTED: Duration = Duration::from_millis(50);
 
 /// Panics of this process: a task that panics ends quietly otherwise.
 pub static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -73,6 +75,8 @@ pub struct Cluster {
     pub users: Vec<String>,
     sim: turmoil::Sim<'static>,
     threads: usize,
+    /// The faults are over: whatever process ends is started again.
+    mending: bool,
     /// What operators are asked to do, by a scenario.
     pub errands: Rc<Errands>,
 }
@@ -95,7 +99,7 @@ impl Cluster {
             .tcp_capacity(4096)
             .enable_random_order()
             .build();
-        let mut cluster = Self { world, notes, users, sim, threads, errands: Rc::default() };
+        let mut cluster = Self { world, notes, users, sim, threads, mending: false, errands: Rc::default() };
         cluster.world.set_elapsed(Duration::ZERO);
         for name in names {
             let world = cluster.world.clone();
@@ -139,6 +143,9 @@ impl Cluster {
     /// One tick of everything.
     pub fn step(&mut self) {
         self.world.set_elapsed(self.sim.elapsed());
+        if self.mending {
+            self.revive();
+        }
         if let Err(error) = self.sim.step() {
             self.world.violation(format!("the simulation broke: {error}"));
         }
@@ -247,6 +254,7 @@ impl Cluster {
     /// Ends all faults, and holds the cluster to its promises: it heals within a bound, and nothing is wrong.
     pub fn conclude(&mut self) {
         tracing::info!(target: "simulation", "the faults are over");
+        self.mending = true;
         self.world.calm.set(true);
         self.mend_links();
         for name in self.world.names() {
@@ -256,12 +264,8 @@ impl Cluster {
             machine.heal_disks();
             // A process that has met a fault of its disk may be about to end.
             let sound = machine.disks().is_powered() && machine.ailment().is_none();
-            let running = machine.is_running();
-            if running && !sound {
+            if machine.is_running() && !sound {
                 self.crash(&name, true);
-            }
-            if !running || !sound {
-                self.restart(&name);
             }
         }
         let has_leader =
@@ -272,6 +276,15 @@ impl Cluster {
         let written = |cluster: &mut Self| cluster.notes.done.borrow().len() == all;
         self.expect("every user has written afresh", Duration::from_secs(60), written);
         self.expect("everything is judged", Duration::from_secs(120), |cluster| cluster.world.judged.get());
+    }
+
+    /// Starts what does not run, be it that it was still stopping when the faults ended.
+    fn revive(&mut self) {
+        for name in self.world.names() {
+            if !self.world.machine(&name).is_running() {
+                self.restart(&name);
+            }
+        }
     }
 
     /// The name of the leader of the newest term that runs.
@@ -304,6 +317,8 @@ impl Cluster {
         let all = self.users.len();
         let ready = |cluster: &mut Self| cluster.world.grown.get() && cluster.notes.present.borrow().len() == all;
         self.expect("the cluster has grown", Duration::from_secs(120), ready);
+        // What its nodes say of themselves is noted now and then.
+        self.run_for(NOTED);
         self
     }
 }

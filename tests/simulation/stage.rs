@@ -5,7 +5,7 @@ use std::time::Duration;
 use quorate::wire::{Fault, Reason, admin::change_progress::Phase, cluster::Role};
 
 use crate::{
-    cluster::Cluster,
+    cluster::{Cluster, NOTED},
     errands::{Errand, Ticket},
     world::State,
 };
@@ -88,6 +88,8 @@ impl Cluster {
     pub fn end_of(&mut self, ticket: Ticket) -> Result<(), Fault> {
         let errands = self.errands.clone();
         self.expect(&format!("{ticket:?} ends"), ERRAND, move |_| errands.ended(ticket).is_some());
+        // What nodes say of themselves is noted now and then.
+        self.run_for(NOTED);
         self.errands.ended(ticket).unwrap_or_else(|| Err(Fault::new(Reason::Timeout, "it has not ended")))
     }
 
