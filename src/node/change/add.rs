@@ -171,7 +171,8 @@ impl Changing {
 
     async fn allocate(&self, newcomer: &Newcomer) -> Result<NodeId, Fault> {
         if seeded::is(Bug::NodeIdReused) {
-            return Ok(self.metrics().membership_config.nodes().map(|(id, _)| id + 1).max().unwrap_or(1));
+            let metrics = self.metrics();
+            return Ok((1..).find(|id| metrics.membership_config.get_node(id).is_none()).unwrap_or(1));
         }
         let request_id = RequestId::new(self.node.clock().now_ms(), self.node.entropy().bytes());
         let verb = store::command::Verb::AllocateNode(store::AllocateNode { name: newcomer.name.to_string() });
