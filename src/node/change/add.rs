@@ -163,7 +163,10 @@ impl Changing {
             address: newcomer.address.to_string(),
             zone: newcomer.zone.clone(),
         };
-        self.change_if(based_on, ChangeMembers::AddNodes(BTreeMap::from([(id, member)])), true).await?;
+        let members = BTreeMap::from([(id, member)]);
+        let early = seeded::is(Bug::PromoteEarly);
+        let change = if early { ChangeMembers::AddVoters(members) } else { ChangeMembers::AddNodes(members) };
+        self.change_if(based_on, change, true).await?;
         tracing::info!(node = id, name = %newcomer.name, address = %newcomer.address, "added as a learner");
         self.tell(self.message(Phase::LearnerAdded));
         Ok(id)
