@@ -45,8 +45,6 @@ bugs! {
     VoteBeforeFsync = "vote-before-fsync";
     /// A node that starts again does not know whom it voted for.
     ForgetVote = "forget-vote";
-    /// What a new leader overrules stays on disk, and is back after a restart.
-    ForgetTruncation = "forget-truncation";
     /// The log is purged up to a state that is not durable yet.
     PurgeUndurable = "purge-undurable";
     /// The effects of an entry are committed without the applied id, which follows later (P8).
@@ -65,14 +63,12 @@ bugs! {
     LeaderRestore = "leader-restore";
     /// The index that a session has seen is not waited for (P3).
     OwnWritesUnseen = "own-writes-unseen";
-    /// A learner becomes a voter before it has caught up (P6).
+    /// A new node votes at once, before it has caught up (P6).
     PromoteEarly = "promote-early";
-    /// The id of a node that was removed is given to another (P6).
+    /// The id of a node that was removed is given to the next one (P6).
     NodeIdReused = "node-id-reused";
     /// A resumed subscription begins one entry too late (P5).
     EventDroppedOnResume = "event-dropped-on-resume";
-    /// A subscription's cursor passes an event whose ring is still on its way (P5).
-    CursorPassesRing = "cursor-passes-ring";
     /// A write whose answer did not come is told as one that failed (P4).
     TimeoutIsRefusal = "timeout-is-refusal";
     /// Whether a name is free is not looked at when the account is made.

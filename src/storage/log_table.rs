@@ -184,7 +184,6 @@ impl LogTable {
                 appended.iter().try_for_each(|(index, record)| self.insert(records, *index, record))
             }
             Operation::Set(name, value) => self.set(values, name, value),
-            Operation::TruncateFrom(_) if seeded::is(Bug::ForgetTruncation) => Ok(()),
             Operation::TruncateFrom(index) => self.truncate_from(records, *index),
             Operation::PurgeTo(index, (name, value)) => {
                 let purged = self.purged(values)?.map_or(*index, |purged| purged.max(*index));

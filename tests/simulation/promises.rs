@@ -7,10 +7,11 @@
 //! | two logs with an entry of one index and term are equal there | an entry differs from the one that was seen before |
 //! | what is committed stays | a leader of the same term or a later one replicates something else at its place |
 //! | what was acknowledged to a leader is synced | it is gone after a restart, though no later leader overruled it |
+//! | a node votes once it has caught up | the change that makes it a voter finds it far behind, or silent |
 //! | what is purged from the log is in the state | the state on disk ends before the log begins |
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -18,8 +19,12 @@ use prost::Message;
 use quorate::{
     raft::{LogStore, StateMeta, convert},
     storage::{Blocking, Disk, Disks, LogFile, Open, StateFile, testing::SimDisks},
-    wire::raft::{AppendRequest, Entry, LogId, Vote},
+    wire::raft::{AppendRequest, Entry, LogId, Membership, Vote, entry::Payload},
 };
+
+/// Entries that a learner may be behind when it is made a voter: what the product allows, and what comes while the
+/// change is judged.
+const LAG: u64 = 192;
 
 /// All that was promised. Shared with the services of nodes, which want it to be `Sync`.
 #[derive(Default)]
@@ -34,6 +39,8 @@ struct Known {
     entries: BTreeMap<(u64, u64), blake3::Hash>,
     /// The terms of entries that a leader said were committed, and the first leader's own.
     committed: BTreeMap<u64, (u64, u64)>,
+    /// Ids of nodes that vote or did.
+    voters: BTreeSet<u64>,
     broken: Vec<String>,
 }
 
@@ -84,6 +91,9 @@ impl Promises {
         known.expect(first == id, || format!("nodes {first} and {id} both led in term {term}"));
         for entry in &request.entries {
             known.note_entry(entry, leader.term);
+            if let Some(Payload::Membership(membership)) = &entry.payload {
+                known.note_voters(membership, &leader, entry.log_id.unwrap_or_default().index);
+            }
         }
         if let Some(LogId { term, index }) = request.leader_commit {
             let (first, by) = known.committed.get(&index).copied().unwrap_or((term, leader.term));
@@ -108,11 +118,6 @@ impl Promises {
         known.expect(before <= term, || {
             format!("{node} followed a leader of term {term} after it had promised {before}")
         });
-    }
-
-    /// The last entry that `node` has acknowledged on its present disk.
-    pub fn last_acknowledged(&self, node: &str) -> Option<u64> {
-        self.known().nodes.get(node)?.acknowledged.keys().next_back().copied()
     }
 
     /// The latest term in which `node` has promised anything on its present disk.
@@ -160,6 +165,18 @@ impl Known {
         });
     }
 
+    /// The members that vote for the first time by the membership at `index`.
+    fn note_voters(&mut self, membership: &Membership, leader: &Vote, index: u64) {
+        let ids: BTreeSet<u64> = membership.configs.iter().flat_map(|set| set.node_ids.iter().copied()).collect();
+        let new: Vec<u64> = ids.into_iter().filter(|id| self.voters.insert(*id) && *id != leader.node_id).collect();
+        for member in membership.members.iter().filter(|member| new.contains(&member.node_id) && index > 0) {
+            let last = self.nodes.get(&member.name).and_then(Promised::last_acknowledged);
+            self.expect(last.is_some_and(|last| last + LAG >= index), || {
+                format!("{} became a voter at {index}, and had acknowledged up to {last:?}", member.name)
+            });
+        }
+    }
+
     /// Terms never decrease along a log, and no entry differs from what others have at its place.
     fn check_order(&mut self, node: &str, entries: &[Entry]) {
         let mut last = 0;
@@ -178,6 +195,10 @@ impl Known {
 }
 
 impl Promised {
+    fn last_acknowledged(&self) -> Option<u64> {
+        self.acknowledged.keys().next_back().copied()
+    }
+
     /// A leader that sends other entries at these places takes the promise for them back, and for all after them.
     fn overrule<'a>(&mut self, sent: impl Iterator<Item = &'a LogId>) {
         for id in sent {
@@ -238,6 +259,8 @@ fn copy(disks: &SimDisks, name: &str) -> Option<Disk> {
 
 #[cfg(test)]
 mod tests {
+    use quorate::wire::raft::{Member, VoterSet};
+
     use super::*;
 
     const LEADER: Vote = Vote { term: 3, node_id: 1, committed: true };
@@ -264,8 +287,8 @@ mod tests {
         promises.voted("n2", 3, 1);
         promises.heard("n2", &append(LEADER, vec![entry(3, 1), entry(3, 2)], Some(id(3, 1))));
         promises.acknowledged("n2", 3, [(1, 3), (2, 3)]);
-        assert_eq!(promises.last_acknowledged("n2"), Some(2));
         let known = promises.known();
+        assert_eq!(known.nodes["n2"].last_acknowledged(), Some(2));
         assert!(known.nodes["n2"].missing_from(&found(LEADER, vec![entry(3, 1), entry(3, 2)])).is_empty());
         assert!(known.broken.is_empty(), "{:?}", known.broken);
     }
@@ -291,7 +314,7 @@ mod tests {
         complains("1 is committed in term 3 and in term 4");
         promises.acknowledged("n2", 1, []);
         complains("followed a leader of term 1");
-        let other = Entry { payload: Some(quorate::wire::raft::entry::Payload::Batch("x".into())), ..entry(3, 1) };
+        let other = Entry { payload: Some(Payload::Batch("x".into())), ..entry(3, 1) };
         promises.heard("n2", &append(LEADER, vec![other], None));
         complains("two entries have index 1 and term 3");
     }
@@ -316,8 +339,24 @@ mod tests {
         let promises = Promises::default();
         promises.acknowledged("n2", 3, [(1, 3), (2, 3), (3, 3)]);
         promises.heard("n2", &append(Vote { term: 4, ..LEADER }, vec![entry(4, 2)], None));
-        assert_eq!(promises.last_acknowledged("n2"), Some(1));
+        assert_eq!(promises.known().nodes["n2"].last_acknowledged(), Some(1));
         let broken = promises.take_broken();
         assert!(broken.is_empty(), "{broken:?}");
+    }
+
+    #[test]
+    fn whoever_votes_has_caught_up() {
+        let joined = |index: u64| {
+            let promises = Promises::default();
+            promises.acknowledged("n2", 3, [(10, 3)]);
+            let configs = vec![VoterSet { node_ids: vec![1, 2] }];
+            let member = |id: u64| Member { node_id: id, name: format!("n{id}"), ..Default::default() };
+            let membership = Membership { configs, members: vec![member(1), member(2)] };
+            let entry = Entry { payload: Some(Payload::Membership(membership)), ..entry(3, index) };
+            promises.heard("n2", &append(LEADER, vec![entry.clone()], None));
+            promises.heard("n3", &append(LEADER, vec![entry], None));
+            promises.take_broken().len()
+        };
+        assert_eq!((joined(11), joined(10 + LAG), joined(11 + LAG)), (0, 0, 1));
     }
 }

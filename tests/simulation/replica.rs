@@ -29,7 +29,11 @@ pub async fn run(world: Rc<World>, name: String) {
     let machine = world.machine(&name);
     *machine.state.borrow_mut() = State::Running;
     *machine.said.borrow_mut() = None;
-    let ended = live(&world, &name).await;
+    let mut ended = live(&world, &name).await;
+    // Whoever was on its way down when the faults ended is started again, as all others were.
+    while ended == State::Down && world.calm.get() {
+        ended = live(&world, &name).await;
+    }
     tracing::info!(target: "simulation", name, ?ended, "process ended");
     *machine.said.borrow_mut() = None;
     if let State::Failed(why) = &ended
@@ -111,7 +115,6 @@ async fn observe(world: &World, name: &str, node: &Node) {
         let said = node.membership();
         if said.leader_id != 0 && said.leader_id == said.answered_by_id {
             world.note_leader(said.term, said.leader_id);
-            world.note_voters(&said);
         }
         if said.answered_by_id == 0 {
             // Not a member yet, or no longer: it has nothing to say.

@@ -1,7 +1,7 @@
 //! Users who write, read and listen by the real client library, and keep a ledger of it.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::BTreeMap,
     rc::Rc,
     time::Duration,
@@ -32,6 +32,8 @@ use crate::{
 pub const PASSWORD: &str = "correct horse battery";
 /// How long one operation may take.
 pub const PATIENCE: Duration = Duration::from_secs(6);
+/// How long one who is in a hurry waits for an acknowledgement: often not long enough.
+const HURRY: Duration = Duration::from_millis(400);
 /// Messages before the last one seen that a read of the end shows again.
 const AGAIN: u64 = 10;
 /// The latest attempts, of which some are made again.
@@ -50,6 +52,8 @@ pub struct User {
     seen: RefCell<BTreeMap<ConversationId, u64>>,
     /// Its attempts.
     mine: RefCell<Vec<usize>>,
+    /// Its session by way of a client that gives up early.
+    hurried: OnceCell<Session>,
 }
 
 pub fn cluster(world: &World, name: &str, timeout: Duration) -> Cluster {
@@ -62,8 +66,8 @@ impl User {
         let others = all.iter().filter(|other| *other != name).cloned().collect();
         let rng = RefCell::new(Rng::of(world.seed, &format!("user {name}")));
         let number = all.iter().position(|other| other == name).unwrap_or(0);
-        let (seen, mine) = Default::default();
-        Self { world, notes, name: name.to_owned(), others, rng, number, seen, mine }
+        let (seen, mine, hurried) = Default::default();
+        Self { world, notes, name: name.to_owned(), others, rng, number, seen, mine, hurried }
     }
 
     /// Lives until the world is calm, then looks back.
@@ -183,7 +187,11 @@ impl User {
     async fn send(&self, session: &Session) {
         if let Some(conversation) = self.somewhere() {
             let number = self.begin(session, conversation);
-            self.attempt(session, number).await;
+            let hurried = self
+                .hurried
+                .get_or_init(|| session.through(&cluster(&self.world, &format!("{} in a hurry", self.name), HURRY)));
+            let client = if self.draw(|rng| rng.chance(25)) { hurried } else { session };
+            self.attempt(client, number).await;
             // Whoever has written looks at it, at any node and without a round for a quorum.
             if self.notes.is_own(&self.name, conversation) && self.draw(|rng| rng.chance(30)) {
                 self.read_own(session, conversation, false).await;

@@ -14,19 +14,11 @@ use quorate::{
     config::SnapshotPolicy,
     storage::testing::{Fault, SimDisks},
     types::{Clock, Entropy},
-    wire::{
-        Address,
-        cluster::{GetMembershipResponse, Role},
-    },
+    wire::{Address, cluster::GetMembershipResponse},
 };
 use tokio::sync::Notify;
 
 use crate::{net::PORT, promises::Promises, rng::Rng, tame};
-
-/// The node that founded the cluster: it voted before there was anybody to acknowledge anything to.
-const FIRST: u64 = 1;
-/// Entries that a new voter may be behind: what the product allows, and what comes while its promotion is agreed on.
-const LAG: u64 = 256;
 
 /// Shared between the hosts, the nemesis and the judge. All on one thread.
 pub struct World {
@@ -39,8 +31,6 @@ pub struct World {
     leaders: RefCell<BTreeMap<u64, u64>>,
     /// The disk on which each node id was first seen.
     ids: RefCell<BTreeMap<u64, (String, u64)>>,
-    /// Ids of nodes that were seen to vote.
-    voters: RefCell<BTreeSet<u64>>,
     pub promises: Arc<Promises>,
     /// The digest at an index, as the first who was looked at there had it.
     digests: RefCell<BTreeMap<u64, (String, [u8; 32])>>,
@@ -112,7 +102,6 @@ impl World {
             machines: names.iter().map(machine).collect(),
             leaders: RefCell::default(),
             ids: RefCell::default(),
-            voters: RefCell::default(),
             promises: Arc::default(),
             digests: RefCell::default(),
             violations: RefCell::default(),
@@ -186,23 +175,6 @@ impl World {
         let (first, known) = digests.entry(index).or_insert_with(|| (name.to_owned(), digest));
         if *known != digest {
             self.violation(format!("{first} and {name} differ at index {index}"));
-        }
-    }
-
-    /// A node votes only after it has caught up (P6). `leader` says who does.
-    pub fn note_voters(&self, leader: &GetMembershipResponse) {
-        let voters = leader.nodes.iter().filter(|node| node.role() == Role::Voter && node.node_id != leader.leader_id);
-        for voter in voters {
-            if !self.voters.borrow_mut().insert(voter.node_id) || voter.node_id == FIRST {
-                continue;
-            }
-            let (name, applied) = (&voter.name, leader.applied_index);
-            match self.promises.last_acknowledged(name) {
-                Some(last) if last + LAG >= applied => {}
-                last => self.violation(format!(
-                    "{name} became a voter with the log up to {last:?}, its leader was at {applied}"
-                )),
-            }
         }
     }
 

@@ -189,7 +189,10 @@ impl Changing {
             address: newcomer.address.to_string(),
             zone: newcomer.zone.clone(),
         };
-        self.change_if(based_on, ChangeMembers::AddNodes(BTreeMap::from([(id, member)])), true).await?;
+        let members = BTreeMap::from([(id, member)]);
+        let early = seeded::is(Bug::PromoteEarly);
+        let change = if early { ChangeMembers::AddVoters(members) } else { ChangeMembers::AddNodes(members) };
+        self.change_if(based_on, change, true).await?;
         tracing::info!(node = id, name = %newcomer.name, address = %newcomer.address, "added as a learner");
         self.tell(self.message(Phase::LearnerAdded));
         Ok(id)
@@ -197,7 +200,8 @@ impl Changing {
 
     async fn allocate(&self, newcomer: &Newcomer) -> Result<NodeId, Fault> {
         if seeded::is(Bug::NodeIdReused) {
-            return Ok(self.metrics().membership_config.nodes().map(|(id, _)| id + 1).max().unwrap_or(1));
+            let metrics = self.metrics();
+            return Ok((1..).find(|id| metrics.membership_config.get_node(id).is_none()).unwrap_or(1));
         }
         let request_id = RequestId::new(self.node.clock().now_ms(), self.node.entropy().bytes());
         let verb = store::command::Verb::AllocateNode(store::AllocateNode { name: newcomer.name.to_string() });

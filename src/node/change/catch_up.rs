@@ -7,7 +7,6 @@ use tokio::time::Instant;
 use super::Changing;
 use crate::{
     node::status,
-    seeded::{self, Bug},
     types::NodeId,
     wire::{
         Fault, Reason,
@@ -39,7 +38,7 @@ impl Changing {
         let mut steady = 0;
         let mut before = Seen::default();
         let mut moved = Instant::now();
-        while steady < STEADY && !seeded::is(Bug::PromoteEarly) {
+        while steady < STEADY {
             tokio::time::sleep(LOOK).await;
             self.replica.leadership.ensure_leader()?;
             let metrics = self.metrics();
