@@ -16,7 +16,8 @@ fn a_newcomer_makes_a_cluster_of_five_and_chats() {
     cluster.account("alice");
     cluster.account("bob");
     cluster.chat(&["send", "alice", "lunch", "at", "noon?"]).expect(0).says("sent as c1/1");
-    let read = cluster.chat(&["--as", "alice", "read"]).expect(0).says("1 shown and marked as read; 0 left unread in all").out;
+    let read =
+        cluster.chat(&["--as", "alice", "read"]).expect(0).says("1 shown and marked as read; 0 left unread in all").out;
     assert!(read.starts_with("c1/1 ") && read.ends_with(" bob: lunch at noon?\n"), "{read}");
     // Any node will do, and one that is known leads to the others.
     for name in cluster.names() {
