@@ -24,7 +24,7 @@ fn a_newcomer_makes_a_cluster_of_five_and_chats() {
         cluster.chat_by_way_of(&cluster.address(&name), &["--as", "bob", "send", "alice", &name]).expect(0);
     }
     let history = cluster.chat(&["--as", "alice", "history", "bob"]).expect(0).out;
-    assert_eq!(history.lines().count(), 6, "{history}");
+    assert_eq!(history.lines().count(), 7, "with the line of who has read\n{history}");
     cluster.replicas_agree();
 }
 

@@ -35,11 +35,17 @@ async fn replicas_are_compared_at_one_index_under_full_load() {
             })
         })
         .collect();
-    for round in 0..5 {
+    // A round counts if something was written meanwhile: the first may be over before the load has begun.
+    let mut under_load = 0;
+    for round in 0.. {
         let before = written.load(Relaxed);
         let (passed, said) = tokio::task::block_in_place(|| verify(&world));
         assert!(passed && said.contains("PASS: 3 replicas are equal"), "round {round}: {said}");
-        assert!(written.load(Relaxed) > before, "there was no load in round {round}");
+        under_load += usize::from(written.load(Relaxed) > before);
+        if under_load == 5 {
+            break;
+        }
+        assert!(round < 100, "there was a load in {under_load} of {round} rounds");
     }
     stop.store(true, Relaxed);
     for writer in writers {

@@ -21,8 +21,8 @@ use crate::{
 
 /// Says that this process is to run the simulation itself.
 const ALONE: &str = "SIM_ALONE";
-/// Seeds that a scenario runs with.
-const HANDFUL: u64 = 3;
+/// Seeds that a scenario runs with, unless `SEEDS` says more.
+const SEEDS_EACH: u64 = 1;
 
 pub fn number(name: &str, default: u64) -> u64 {
     env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -37,14 +37,14 @@ pub fn apart(test: &str, settings: &[(&str, String)]) -> Output {
     command.output().expect("this test's own program runs")
 }
 
-/// A scenario that the calling test tells: with a handful of seeds, each in a process of its own.
+/// A scenario that the calling test tells: with its seeds, each in a process of its own.
 pub fn scenario<F: FnOnce(&mut Cluster) + Send + 'static>(plan: Plan, tell: F) {
     if env::var(ALONE).is_ok() {
         return run::alone(number("SIM_SEED", 1), plan, tell);
     }
     let test = teller::<F>();
     let first = number("SIM_FIRST_SEED", 1);
-    for seed in first..first + number("SEEDS", HANDFUL) {
+    for seed in first..first + number("SEEDS", SEEDS_EACH) {
         let output = apart(test, &[("SIM_SEED", seed.to_string())]);
         if let Some(failure) = failure(&output, &replay(seed, &format!("--scenario {test}"))) {
             panic!("{failure}");

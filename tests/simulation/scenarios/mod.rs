@@ -1,4 +1,4 @@
-//! The named scenarios of membership, each under load and the ledger, each with a handful of seeds.
+//! The named scenarios of membership, each under load and the ledger, each with one seed, or with as many as `SEEDS` says.
 //!
 //! | | scenario | here | and |
 //! |---|---|---|---|
