@@ -136,7 +136,8 @@ impl Running {
     /// As [`Running::ended`]: the exit code, and what was logged in all.
     #[track_caller]
     pub fn exit(&mut self) -> (Option<i32>, String) {
-        (self.ended().code(), self.logged())
+        let status = self.ended();
+        (status.code(), format!("{status}\n{}", self.logged()))
     }
 
     pub fn is_alive(&mut self) -> bool {
