@@ -76,7 +76,7 @@ use tonic::{
 use tower::util::MapResponseLayer;
 
 pub use listen::{incoming, listen};
-pub use signal::stop_requested;
+pub use signal::StopSignals;
 
 use self::{calls::BoundCalls, cluster::stopped, desk::Desk, places::Places};
 use crate::{

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 use tokio::sync::oneshot;
 use tonic::service::Routes;
 
-use super::{files, incoming, join::Join, listen, serve, stop_requested};
+use super::{StopSignals, files, incoming, join::Join, listen, serve};
 use crate::{
     cli::{Exit, Failure, Output, Result, node::founder},
     config::NodeConfig,
@@ -96,6 +96,9 @@ fn report(found: &Inspection) -> Vec<String> {
 
 /// Runs a node until it is asked to stop, or stops by itself.
 pub async fn run(mut config: NodeConfig) -> Result<()> {
+    // Before anything is started: whoever asks early is answered once the node can stop in order.
+    let mut signals = StopSignals::listen()
+        .map_err(|error| Failure::new(Exit::Failure, format!("cannot listen for signals: {error}")))?;
     config.grpc.connections = files::connections(config.grpc.connections);
     let dir = config.data_dir.clone();
     let address = listening_address(&config).await?;
@@ -121,8 +124,8 @@ pub async fn run(mut config: NodeConfig) -> Result<()> {
         }
     });
     let exit = tokio::select! {
-        signal = stop_requested() => {
-            tracing::info!(signal = signal.unwrap_or("a broken signal handler"), "stopping");
+        signal = signals.requested() => {
+            tracing::info!(signal, "stopping");
             None
         }
         exit = node.exited() => Some(exit),
