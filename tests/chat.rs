@@ -355,12 +355,12 @@ async fn an_erasure_goes_on_by_itself_where_nobody_writes() {
     assert_eq!(counts(&bob).await[0].1, 0);
 }
 
-/// P5: the same for each of 200 subscribers over three nodes, two of which are killed and come back.
+/// P5: the same for each of 200 subscribers over five nodes, two of which are killed and come back.
 #[tokio::test]
 async fn two_hundred_subscribers_receive_the_same_sequence_while_nodes_are_killed() {
     const SUBSCRIBERS: usize = 200;
     const MESSAGES: usize = 60;
-    let cluster = Cluster::of(3).start().await;
+    let cluster = Cluster::of(5).start().await;
     let [owner] = cluster.accounts(["owner"]).await;
     let names: Vec<String> = (0..SUBSCRIBERS).map(|number| format!("member{number}")).collect();
     let members = join_all(names.iter().map(|name| User::register(&cluster, name))).await;
