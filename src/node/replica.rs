@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use openraft::{Config, Instant as _, ServerState, SnapshotPolicy, StepDownPolicy, async_runtime::WatchReceiver};
+use openraft::{Config, ServerState, SnapshotPolicy, StepDownPolicy, async_runtime::WatchReceiver};
 
 use super::{
     Settings,
@@ -11,6 +11,7 @@ use super::{
     leadership::{Heard, Leadership},
     proposer::Proposer,
     reads::Reader,
+    status,
 };
 use crate::{
     config::NodeConfig,
@@ -177,12 +178,10 @@ impl Replica {
     /// The voter that is furthest in the log and answers, other than this node and `except`.
     pub fn best_successor(&self, except: &[NodeId]) -> Option<NodeId> {
         let metrics = self.leadership.metrics();
-        let replication = metrics.replication?;
+        let replication = metrics.replication.as_ref()?;
         let candidates = metrics.membership_config.voter_ids().filter(|id| *id != metrics.id && !except.contains(id));
-        let alive = candidates.filter(|id| {
-            let heartbeat = metrics.heartbeat.as_ref().and_then(|seen| seen.get(id)).and_then(Option::as_ref);
-            heartbeat.is_some_and(|at| at.elapsed() < Duration::from_secs(2))
-        });
+        let answers = |id: &NodeId| status::last_answer(&metrics, *id).is_some_and(|ago| ago <= status::REACHABLE);
+        let alive = candidates.filter(answers);
         alive.max_by_key(|id| replication.get(id).and_then(|matched| matched.as_ref().map(|id| id.index())))
     }
 
