@@ -15,6 +15,11 @@ use quorate::{
     telemetry,
 };
 
+/// A node lives for months and frees pages of all sizes on many threads; the C library's allocator then keeps several
+/// times what is in use (NOTEBOOK.md). `.cargo/config.toml` says how this one is built.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     finish(run(parse::<NodeArgs>().command).await)

@@ -26,7 +26,7 @@ use crate::seeded::{self, Bug};
 
 const RECORDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("records");
 const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
-const KIND: Kind = Kind { name: "log", format: 1, cache_bytes: 16 * 1024 * 1024 };
+const KIND: Kind = Kind { name: "log", format: 1, cache_bytes: 8 * 1024 * 1024 };
 const PURGED: &str = ".purged";
 const COMMIT: &str = ".commit";
 /// Purged rows that one transaction removes, at most.

@@ -18,7 +18,7 @@ use super::{
 };
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
-const KIND: Kind = Kind { name: "state", format: 1, cache_bytes: 32 * 1024 * 1024 };
+const KIND: Kind = Kind { name: "state", format: 1, cache_bytes: 24 * 1024 * 1024 };
 /// Bytes in one key and its value together; more is refused by `put`.
 pub const PAIR_BYTES: usize = 4 * 1024 * 1024;
 

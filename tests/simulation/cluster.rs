@@ -23,7 +23,7 @@ use crate::{
     world::{State, World},
 };
 
-/// How far time goes at once. Messages arrive at such moments only.
+/// How far time goes at once, for scenarios. Messages arrive at such moments only.
 const TICK: Duration = Duration::from_millis(2);
 const FASTEST: Duration = Duration::from_millis(1);
 pub const SLOWEST: Duration = Duration::from_millis(12);
@@ -32,6 +32,14 @@ pub const NOTED: Duration = Duration::from_millis(50);
 
 /// Panics of this process: a task that panics ends quietly otherwise.
 pub static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Debug assertions of a library that are known not to hold, do no harm, and are counted: words of each, and its name.
+///
+/// openraft 0.10.0-alpha.37, `replication/stream_state.rs`: a leader that is deposed while a stream of its own still
+/// waits sees the end of its log move to a shorter log of a later term. The two ends are compared as log ids, in which
+/// the later term is the greater, so the range that is to be sent runs backwards. Without debug assertions that is an
+/// empty request, which is dropped because the leader has changed (openraft #1793 mended the case of equal terms).
+const UPSTREAM: &[(&str, &str)] = &[("read_log_entries received reversed range", "openraft asserted on a range")];
 
 /// What is simulated.
 #[derive(Debug, Clone)]
@@ -44,13 +52,15 @@ pub struct Plan {
     /// Operators who change the membership all the while.
     pub meddlers: usize,
     pub snapshots: SnapshotPolicy,
+    /// How far time goes at once: a long tick is cheaper, and lets more happen at the same moment.
+    pub tick: Duration,
 }
 
 impl Plan {
     /// Three voters and spare machines, for scenarios: nobody changes anything unasked.
     pub fn of(nodes: usize, spare: usize) -> Self {
         let snapshots = SnapshotPolicy { entries: 60, keep: 10 };
-        Self { machines: nodes + spare, nodes, users: 3, meddlers: 0, snapshots }
+        Self { machines: nodes + spare, nodes, users: 3, meddlers: 0, snapshots, tick: TICK }
     }
 
     /// The same with a snapshot every so many entries, and no log kept behind it.
@@ -59,13 +69,16 @@ impl Plan {
         self
     }
 
-    /// What a seed plays with: three nodes or five, one operator or two, snapshots seldom or all the time.
+    /// What a seed plays with: three nodes or five, one operator or two, snapshots seldom or all the time, a short tick
+    /// or a long one.
     pub fn drawn(seed: u64) -> Self {
         let mut rng = Rng::of(seed, "plan");
         let nodes = if rng.chance(30) { 3 } else { 5 };
         let (entries, keep) = *rng.pick(&[(60, 10), (60, 10), (20, 0), (400, 50)]).expect("not empty");
         let meddlers = if rng.chance(30) { 2 } else { 1 };
-        Self { machines: nodes + 2, nodes, users: 3, meddlers, snapshots: SnapshotPolicy { entries, keep } }
+        let snapshots = SnapshotPolicy { entries, keep };
+        let tick = Duration::from_millis(*rng.pick(&[2, 4, 4, 4]).expect("not empty"));
+        Self { machines: nodes + 2, nodes, users: 3, meddlers, snapshots, tick }
     }
 }
 
@@ -92,7 +105,7 @@ impl Cluster {
         let sim = turmoil::Builder::new()
             .rng_seed(seed)
             .epoch(std::time::UNIX_EPOCH + Duration::from_nanos(crate::tame::EPOCH_NS))
-            .tick_duration(TICK)
+            .tick_duration(plan.tick)
             .simulation_duration(Duration::from_secs(100_000))
             .min_message_latency(FASTEST)
             .max_message_latency(SLOWEST)
@@ -150,7 +163,10 @@ impl Cluster {
             self.world.violation(format!("the simulation broke: {error}"));
         }
         for panic in PANICS.lock().map(|mut panics| std::mem::take(&mut *panics)).unwrap_or_default() {
-            self.world.violation(format!("a panic: {panic}"));
+            match UPSTREAM.iter().find(|(words, _)| panic.contains(words)) {
+                Some((_, known)) => self.world.count(known),
+                None => self.world.violation(format!("a panic: {panic}")),
+            }
         }
         if self.world.elapsed_ms().is_multiple_of(1_000) && threads() > self.threads {
             self.world.violation("a thread was started inside the simulation".into());

@@ -8,7 +8,7 @@ use super::{CRC, DATA, DATA_HEAD, FORMAT, HEAD, HEADER_BYTES, LENGTHS, MAGIC, RA
 use crate::storage::{Disks, Durable, Open, Result, StateFile, StorageError, kv};
 
 /// Frames loaded between durable commits: bounds what redb keeps in memory of non-durable ones.
-const FRAMES_PER_FLUSH: u64 = 8;
+const FRAMES_PER_FLUSH: u64 = 4;
 
 /// Loads an archive into a new file, verifying as it goes: checksums, order, and at the end the hash of everything.
 /// What it loaded is removed if it is dropped before [`finish`](Self::finish) and the installation. Blocks: call it
