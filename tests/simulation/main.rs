@@ -1,7 +1,6 @@
 //! The whole product in one deterministic process: servers, the real client library, operators; simulated are the
 //! network, the disks, the clocks and all randomness, from one seed.
 
-#[cfg(feature = "seeded-bugs")]
 mod bugs;
 mod cluster;
 mod deeds;

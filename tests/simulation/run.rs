@@ -9,9 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use quorate::seeded::{self, Bug};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use crate::{
+    bugs,
     cluster::{Cluster, PANICS, Plan},
     nemesis::Nemesis,
     tame,
@@ -70,10 +72,9 @@ pub fn alone(seed: u64, plan: Plan, scenario: impl FnOnce(&mut Cluster) + Send +
 
 /// Arms the bug that the runner wants to see found, if it is one of those that do.
 fn arm() {
-    #[cfg(feature = "seeded-bugs")]
-    if let Ok(name) = std::env::var(crate::bugs::ARMED) {
-        let bug = quorate::seeded::Bug::named(&name).unwrap_or_else(|| panic!("no bug is called {name}"));
-        assert!(quorate::seeded::arm(bug), "one bug at a time");
+    if let Ok(name) = env::var(bugs::ARMED) {
+        let bug = Bug::named(&name).unwrap_or_else(|| panic!("no bug is called {name}"));
+        assert!(seeded::arm(bug), "one bug at a time");
     }
 }
 
