@@ -283,9 +283,13 @@ impl Cluster {
     async fn ask_all(&self, remaining: Duration) -> Vec<GetMembershipResponse> {
         let addresses = self.addresses();
         let nodes = addresses.into_iter().map(|address| (address.clone(), self.channel(&address))).collect();
-        let (mut answers, refusal) = discovery::ask_all(nodes, discovery::PATIENCE.min(remaining)).await;
+        let patience = discovery::PATIENCE.min(remaining);
+        let (mut answers, refusal) = discovery::ask_all(nodes, patience).await;
         let mut known = self.known();
-        known.refusal = refusal;
+        // That nobody spoke before the deadline cut a round short takes nothing back.
+        if refusal.is_some() || !answers.is_empty() || patience == discovery::PATIENCE {
+            known.refusal = refusal;
+        }
         answers.retain(|answer| known.view.is_ours(&answer.cluster_id) || answer.answered_by_id == 0);
         if let Some(best) = answers.first() {
             known.view.learn_membership(best);

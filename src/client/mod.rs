@@ -29,6 +29,7 @@ mod rooms;
 mod session;
 mod settings;
 mod subscription;
+mod tolerance;
 mod view;
 
 use std::time::Duration;
@@ -38,6 +39,7 @@ pub use effort::outcome_is_unknown;
 pub use outbox::{Delivery, Fate, Kept, OUTBOX_MESSAGES, Outbox, OutboxError, To};
 pub use session::{Recipient, Session};
 pub use subscription::{Start, Subscription, Update};
+pub use tolerance::fault_tolerance;
 
 use crate::types::{Clock, Entropy};
 

@@ -6,10 +6,11 @@ use openraft::{Instant as _, ServerState};
 
 use super::replica::Replica;
 use crate::{
-    membership::{Layout, Node as LayoutNode, Tolerance},
+    client::fault_tolerance,
+    membership::{Layout, Node as LayoutNode},
     raft::types::{LogId, Metrics},
     types::NodeId,
-    wire::cluster::{FaultTolerance, GetMembershipResponse, Node, Role},
+    wire::cluster::{GetMembershipResponse, Node, Role},
 };
 
 /// The program's version.
@@ -43,7 +44,7 @@ pub fn of_member(replica: &Replica) -> GetMembershipResponse {
         joint: stored.get_joint_config().len() > 1,
         // Only a leader knows who answers, and so what the cluster survives from here.
         tolerance: (metrics.state == ServerState::Leader)
-            .then(|| tolerance(&layout(&metrics, |_| REACHABLE).tolerance())),
+            .then(|| fault_tolerance(&layout(&metrics, |_| REACHABLE).tolerance())),
         nodes,
         version: VERSION.to_owned(),
         has_quorum: replica.leadership.has_quorum(),
@@ -116,21 +117,5 @@ pub fn layout(metrics: &Metrics, lately: impl Fn(NodeId) -> Duration) -> Layout 
         [old, new] => Layout::joint(nodes, old.iter().copied(), new.iter().copied()),
         [voters] => Layout::new(nodes, voters.iter().copied()),
         _ => Layout::new(nodes, []),
-    }
-}
-
-/// In the words of the wire.
-pub fn tolerance(tolerance: &Tolerance) -> FaultTolerance {
-    let settled = tolerance.settled();
-    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    FaultTolerance {
-        voters: count(settled.voters),
-        quorum: count(settled.quorum),
-        survives_any_nodes: count(tolerance.survives_any_nodes),
-        designed_nodes: count(tolerance.designed_nodes),
-        survives_any_zones: count(tolerance.survives_any_zones),
-        fatal_zones: tolerance.fatal_zones.clone(),
-        fatal_nodes: tolerance.fatal_nodes.clone(),
-        advice: tolerance.advice.clone(),
     }
 }

@@ -26,6 +26,9 @@ pub enum Malformed {
     /// Its parts contradict one another.
     #[error("inconsistent membership: {0}")]
     Membership(String),
+    /// Entries that do not follow one another, or not what they are to follow.
+    #[error("a gap before entry {0}")]
+    Gap(u64),
 }
 
 impl From<prost::DecodeError> for Malformed {
@@ -152,12 +155,24 @@ pub fn append_request(request: &AppendEntriesRequest) -> pb::AppendRequest {
 
 /// From protobuf.
 pub fn read_append_request(request: pb::AppendRequest) -> Result<AppendEntriesRequest> {
-    Ok(AppendEntriesRequest {
+    let request = AppendEntriesRequest {
         vote: require_vote(request.vote)?,
         prev_log_id: request.prev_log_id.map(read_log_id),
         entries: request.entries.into_iter().map(read_entry).collect::<Result<_>>()?,
         leader_commit: request.leader_commit.map(read_log_id),
-    })
+    };
+    match gap(&request) {
+        None => Ok(request),
+        Some(index) => Err(Malformed::Gap(index)),
+    }
+}
+
+/// The first entry of an append that does not directly follow what is before it, if there is one: to append it would
+/// leave a hole in a log.
+pub fn gap(request: &AppendEntriesRequest) -> Option<u64> {
+    let next = request.prev_log_id.as_ref().map_or(0, |id| id.index() + 1);
+    let places = request.entries.iter().map(|entry| entry.log_id.index()).zip(next..);
+    places.into_iter().find_map(|(index, place)| (index != place).then_some(index))
 }
 
 /// To protobuf.
@@ -257,6 +272,29 @@ mod tests {
         let stranger = pb::Membership { configs: vec![pb::VoterSet { node_ids: vec![7] }], members: vec![] };
         assert!(matches!(read_membership(stranger), Err(Malformed::Membership(_))));
         assert_eq!(read_vote_request(pb::VoteRequest::default()), Err(Malformed::Missing("vote")));
+    }
+
+    #[test]
+    fn an_append_that_would_leave_a_hole_in_a_log_is_not_whole() {
+        let append = |prev: Option<u64>, entries: &[u64]| {
+            let entry = |index: &u64| pb::Entry {
+                log_id: Some(pb::LogId { term: 3, index: *index }),
+                payload: Some(pb::entry::Payload::Blank(pb::Blank {})),
+            };
+            let request = pb::AppendRequest {
+                vote: Some(pb::Vote { term: 3, node_id: 1, committed: true }),
+                prev_log_id: prev.map(|index| pb::LogId { term: 3, index }),
+                entries: entries.iter().map(entry).collect(),
+                leader_commit: None,
+            };
+            read_append_request(request).map(|read| read.entries.len())
+        };
+        assert_eq!(append(Some(866), &[867, 868]), Ok(2));
+        assert_eq!(append(Some(866), &[]), Ok(0));
+        assert_eq!(append(None, &[0, 1]), Ok(2));
+        assert_eq!(append(Some(866), &[892, 893]), Err(Malformed::Gap(892)));
+        assert_eq!(append(Some(866), &[867, 869]), Err(Malformed::Gap(869)));
+        assert_eq!(append(None, &[1]), Err(Malformed::Gap(1)));
     }
 
     #[test]

@@ -262,6 +262,15 @@ fn unreachable_peer(why: impl ToString) -> RpcError {
     Unreachable::from_string(why).into()
 }
 
+/// Whether a request leaves no hole in the log of `peer`.
+fn is_whole(request: &AppendEntriesRequest, peer: NodeId) -> bool {
+    let gap = convert::gap(request);
+    if let Some(index) = gap {
+        tracing::warn!(peer, index, "entries before this one are purged: the peer needs a snapshot");
+    }
+    gap.is_none()
+}
+
 /// What openraft should do about a failed call: back off from a peer that is away, retry the rest.
 fn rpc_error(status: Status) -> RpcError {
     match status.code() {
@@ -277,9 +286,15 @@ impl NetStreamAppend<TypeConfig> for PeerNetwork {
     ///
     /// The first request is drawn before the peer is dialled: openraft waits out its backoff inside the stream of
     /// requests, so that without drawing from it a peer that refuses connections would be dialled without any pause.
+    ///
+    /// The stream ends before a request that would leave a hole in the peer's log. openraft 0.10.0-alpha.37 makes such
+    /// requests: after a stream that carried nothing but a commit index, its replication task takes up a payload again
+    /// that has failed before, from a place up to which the log has been purged meanwhile (`replication/mod.rs`,
+    /// `select_next_payload`; the cause of openraft #1795 was another). Ended this way, the stream is begun anew after a
+    /// backoff, until the snapshot that the peer needs has arrived.
     fn stream_append<'s, S>(
         &'s mut self,
-        mut input: S,
+        input: S,
         option: RPCOption,
     ) -> openraft::base::BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult, RpcError>>, RpcError>>
     where
@@ -287,8 +302,10 @@ impl NetStreamAppend<TypeConfig> for PeerNetwork {
     {
         let patience = option.soft_ttl().max(APPEND_PATIENCE);
         async move {
-            let Some(first) = input.next().await else { return Ok(stream::empty().boxed()) };
-            let requests = stream::iter([first]).chain(input).map(|request| convert::append_request(&request));
+            let peer = self.target;
+            let mut whole = input.take_while(move |request| std::future::ready(is_whole(request, peer)));
+            let Some(first) = whole.next().await else { return Ok(stream::empty().boxed()) };
+            let requests = stream::iter([first]).chain(whole).map(|request| convert::append_request(&request));
             let request = self.request(requests);
             let mut client = self.client()?;
             let opening = tokio::time::timeout(patience, client.append(request)).await;

@@ -67,6 +67,9 @@ pub const STREAMS_RESET_EARLY: usize = 64;
 pub const STREAMS_RESET_BY_US: usize = 1_024;
 /// Connections a node accepts.
 pub const CONNECTIONS: usize = 4_096;
+/// Connections that the system keeps for a node that has not looked at them yet. It may allow fewer
+/// (`net.core.somaxconn`).
+pub const CONNECTIONS_QUEUED: u32 = 4_096;
 /// Calls that a node has under way at once, from the first byte of each until its answer has left, subscriptions aside;
 /// one more is refused with OVERLOADED.
 pub const CALLS: usize = 4_096;

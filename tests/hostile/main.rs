@@ -44,7 +44,8 @@ async fn endured(name: &str, node: &Node, memory: &node::Memory, bystander: Byst
 async fn closed(mut stream: tokio::net::TcpStream, what: &str) -> Vec<u8> {
     let mut said = Vec::new();
     let reading = tokio::time::timeout(Duration::from_secs(40), stream.read_to_end(&mut said)).await;
-    assert!(reading.is_ok(), "{what} is still open");
+    let local = stream.local_addr();
+    assert!(reading.is_ok(), "{local:?}, which said {what}, is still open, and has heard {said:?}");
     said
 }
 
@@ -69,7 +70,9 @@ async fn connections_that_say_nothing_or_never_finish_lose_their_places_and_take
     let held = join_all((0..share).map(open)).await;
     node.account("newcomer").await;
     let begun = Instant::now();
-    join_all(held.into_iter().map(|stream| closed(stream, "a connection that says nothing"))).await;
+    const KINDS: [&str; 4] = ["half a preface", "half of its headers", "nothing", "nothing"];
+    let said = |number: usize| KINDS[number % KINDS.len()];
+    join_all(held.into_iter().enumerate().map(|(number, stream)| closed(stream, said(number)))).await;
     println!("all of {share} were closed after {:?}", begun.elapsed());
     let again = Connection::open(FLOOD, &node.address, 0).await.expect("a connection");
     let health = call("/grpc.health.v1.Health/Check", &[]);

@@ -97,7 +97,8 @@ impl User {
         inside: bool,
         moving: impl Future<Output = Result<(), Fault>>,
     ) {
-        let number = self.notes.begin_move(who, room);
+        self.notes.begin_move(who, room);
+        tracing::debug!(target: "simulation", who, %room, inside, by = self.name, "a move begins");
         let moved = moving.await;
         let after = match &moved {
             Ok(()) => Some(inside),
@@ -105,7 +106,8 @@ impl User {
             Err(fault) if fault.reason == Reason::ConversationNotFound && !inside => Some(false),
             Err(_) => None,
         };
-        self.notes.end_move(who, room, number, after);
+        self.notes.end_move(who, room, after);
+        tracing::debug!(target: "simulation", who, %room, ?after, by = self.name, "a move has ended");
         if let Err(fault) = moved {
             tracing::debug!(target: "simulation", who, unknown = outcome_is_unknown(&fault), "a move failed");
             self.endure("move", &fault).await;

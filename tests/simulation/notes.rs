@@ -49,6 +49,8 @@ struct Standing {
     inside: Option<bool>,
     moves: u64,
     under_way: u32,
+    /// Since nothing was under way, two moves were at once: which took effect last is not known.
+    crossed: bool,
     /// Some move may have taken effect, or may yet.
     doubtful: bool,
 }
@@ -92,24 +94,25 @@ impl Notes {
         place.members.iter().find(|member| *member != user).cloned()
     }
 
-    /// A move of `user` into a room or out of it begins; answers with its number.
-    pub fn begin_move(&self, user: &str, room: ConversationId) -> u64 {
+    /// A move of `user` into a room or out of it begins.
+    pub fn begin_move(&self, user: &str, room: ConversationId) {
         let mut standings = self.standings.borrow_mut();
         let standing = standings.entry((user.to_owned(), room)).or_default();
         standing.inside = None;
         standing.moves += 1;
+        standing.crossed |= standing.under_way > 0;
         standing.under_way += 1;
-        standing.moves
     }
 
     /// It has ended: `Some` with where it left the user, `None` if nobody can tell.
-    pub fn end_move(&self, user: &str, room: ConversationId, number: u64, inside: Option<bool>) {
+    pub fn end_move(&self, user: &str, room: ConversationId, inside: Option<bool>) {
         let mut standings = self.standings.borrow_mut();
         let standing = standings.entry((user.to_owned(), room)).or_default();
         standing.under_way -= 1;
         standing.doubtful |= inside.is_none();
-        let certain = !standing.doubtful && standing.under_way == 0 && standing.moves == number;
+        let certain = !standing.doubtful && !standing.crossed && standing.under_way == 0;
         standing.inside = inside.filter(|_| certain);
+        standing.crossed &= standing.under_way > 0;
     }
 
     /// Whether `user` is in a room, if that is certain, and the number of its last move.

@@ -5,6 +5,7 @@
 //! | a term has one leader | two nodes replicate in one term |
 //! | a node has one vote in a term, and its term never goes back | it votes otherwise, or its disk knows no such vote after a restart |
 //! | two logs with an entry of one index and term are equal there | an entry differs from the one that was seen before |
+//! | a log has no hole | a leader sends entries that do not follow what it says is before them |
 //! | what is committed stays | a leader of the same term or a later one replicates something else at its place |
 //! | what was acknowledged to a leader is synced | it is gone after a restart, though no later leader overruled it |
 //! | a node votes once it has caught up | the change that makes it a voter finds it far behind, or silent |
@@ -89,7 +90,10 @@ impl Promises {
         let first = *known.leaders.entry(leader.term).or_insert(leader.node_id);
         let (term, id) = (leader.term, leader.node_id);
         known.expect(first == id, || format!("nodes {first} and {id} both led in term {term}"));
-        for entry in &request.entries {
+        let next = request.prev_log_id.map_or(0, |prev| prev.index + 1);
+        for (entry, place) in request.entries.iter().zip(next..) {
+            let index = entry.log_id.unwrap_or_default().index;
+            known.expect(index == place, || format!("node {id} sent {node} entry {index} in the place of {place}"));
             known.note_entry(entry, leader.term);
             if let Some(Payload::Membership(membership)) = &entry.payload {
                 known.note_voters(membership, &leader, entry.log_id.unwrap_or_default().index);
@@ -274,7 +278,9 @@ mod tests {
     }
 
     fn append(leader: Vote, entries: Vec<Entry>, leader_commit: Option<LogId>) -> AppendRequest {
-        AppendRequest { vote: Some(leader), prev_log_id: None, entries, leader_commit }
+        let first = entries.first().and_then(|entry| entry.log_id);
+        let prev_log_id = first.map(|first| id(3, first.index - 1));
+        AppendRequest { vote: Some(leader), prev_log_id, entries, leader_commit }
     }
 
     fn found(vote: Vote, entries: Vec<Entry>) -> Found {
@@ -314,6 +320,8 @@ mod tests {
         complains("1 is committed in term 3 and in term 4");
         promises.acknowledged("n2", 1, []);
         complains("followed a leader of term 1");
+        promises.heard("n2", &append(LEADER, vec![entry(3, 1), entry(3, 3)], None));
+        complains("node 1 sent n2 entry 3 in the place of 2");
         let other = Entry { payload: Some(Payload::Batch("x".into())), ..entry(3, 1) };
         promises.heard("n2", &append(LEADER, vec![other], None));
         complains("two entries have index 1 and term 3");

@@ -1,7 +1,7 @@
 //! Between the wire's picture of a cluster and the arithmetic's.
 
 use crate::{
-    membership::{Layout, Node, Tolerance},
+    membership::{Layout, Node},
     types::{NodeId, limits},
     wire::cluster::{self, Role},
 };
@@ -22,21 +22,4 @@ pub(super) fn layout(membership: &cluster::GetMembershipResponse, healthy: impl 
         healthy: healthy(node),
     });
     Layout::joint(members, voters(|node| node.joining), voters(|node| node.leaving))
-}
-
-/// A tolerance as it travels. While a change is under way, voters and quorum are those of the set that will hold.
-pub fn fault_tolerance(tolerance: &Tolerance) -> cluster::FaultTolerance {
-    // A cluster has at most `limits::NODES` members, so no count is cut.
-    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    let settled = tolerance.settled();
-    cluster::FaultTolerance {
-        voters: count(settled.voters),
-        quorum: count(settled.quorum),
-        survives_any_nodes: count(tolerance.survives_any_nodes),
-        designed_nodes: count(tolerance.designed_nodes),
-        survives_any_zones: count(tolerance.survives_any_zones),
-        fatal_zones: tolerance.fatal_zones.clone(),
-        fatal_nodes: tolerance.fatal_nodes.clone(),
-        advice: tolerance.advice.clone(),
-    }
 }

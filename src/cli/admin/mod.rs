@@ -20,7 +20,6 @@ mod tests;
 use clap::CommandFactory;
 
 pub use args::{Args, Command};
-pub use layout::fault_tolerance;
 
 use super::{Exit, Failure, Output, Result, completions, man, probe};
 use crate::{

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::layout::fault_tolerance;
 use crate::{
     cli::{Exit, Failure, Output, Result},
+    client::fault_tolerance,
     membership::Layout,
     types::{Zone, limits},
 };

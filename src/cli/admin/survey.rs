@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, collections::BTreeSet, time::Duration};
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::time::{Instant, timeout_at};
 
-use super::layout::{fault_tolerance, layout};
+use super::layout::layout;
 use crate::{
     cli::{Exit, Failure, Result},
-    client::Cluster,
+    client::{Cluster, fault_tolerance},
     membership::Tolerance,
     types::{NodeId, limits},
     wire::{

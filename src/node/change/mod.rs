@@ -28,6 +28,7 @@ use tokio::sync::mpsc;
 
 use super::{Node, replica::Replica, status};
 use crate::{
+    client::fault_tolerance,
     membership::{Layout, Verdict},
     raft::types::{LogId, Member, Metrics},
     types::NodeId,
@@ -200,7 +201,7 @@ impl Changing {
         let metrics = self.metrics();
         ChangeProgress {
             phase: phase.into(),
-            tolerance: Some(status::tolerance(&status::layout(&metrics, |_| status::REACHABLE).tolerance())),
+            tolerance: Some(fault_tolerance(&status::layout(&metrics, |_| status::REACHABLE).tolerance())),
             etag: status::etag(&metrics),
             ..Default::default()
         }
