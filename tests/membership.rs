@@ -348,6 +348,7 @@ async fn a_removed_node_with_a_compacted_log_is_not_taken_for_a_fresh_one() {
         }
         cluster.restart(3).await.unwrap();
         cluster.assert_replicas_agree().await;
+        cluster.node(3).expect("it runs").trigger_snapshot().await.unwrap();
         Err(format!("the log reaches from {} to {last}", found.first_log_index))
     })
     .await;

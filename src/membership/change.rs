@@ -24,6 +24,13 @@ pub enum Change {
         /// Who comes.
         new: Node,
     },
+    /// A learner takes the place and role of a member, in one joint change.
+    Swap {
+        /// Who goes.
+        old: NodeId,
+        /// The learner.
+        new: NodeId,
+    },
     /// A learner becomes a voter.
     Promote(NodeId),
     /// A voter becomes a learner.
@@ -89,6 +96,19 @@ impl Layout {
                 nodes.retain(|node| node.id != *old);
                 nodes.push(new.clone());
                 if voters.remove(old) {
+                    voters.insert(new.id);
+                }
+            }
+            Change::Swap { old, new } => {
+                let (old, new) = (self.member(*old)?, self.member(*new)?);
+                if voters.contains(&new.id) {
+                    let why =
+                        format!("{} is a voter already: nobody would come in the place of {}", new.name, old.name);
+                    let next = format!("name a fresh node or a learner, or take {} out by remove-node", old.name);
+                    return Err(Verdict::refused(why, next));
+                }
+                nodes.retain(|node| node.id != old.id);
+                if voters.remove(&old.id) {
                     voters.insert(new.id);
                 }
             }

@@ -86,6 +86,7 @@ fn change(verb: &str, args: &[&str]) -> Change {
         ("add-learner", [new]) => Change::AddLearner(node(new)),
         ("remove", [old]) => Change::Remove(node(old).id),
         ("replace", [old, new]) => Change::Replace { old: node(old).id, new: node(new) },
+        ("swap", [old, new]) => Change::Swap { old: node(old).id, new: node(new).id },
         ("promote", [id]) => Change::Promote(node(id).id),
         ("demote", [id]) => Change::Demote(node(id).id),
         _ => panic!("no such command: {verb} {args:?}"),

@@ -38,7 +38,12 @@ impl Node {
         let (free, identity) = self.settings().blocking.run(move || (dir.free_bytes(), identity::read(&dir))).await;
         let storage = |error| Fault::new(Reason::Internal, format!("the data directory cannot be read: {error}"));
         let identity = identity.map_err(storage)?.unwrap_or_default();
+        let config = &self.settings().config;
+        let told = |setting: Option<String>| setting.unwrap_or_default();
         Ok(InspectResponse {
+            started_as: told(config.name.as_ref().map(ToString::to_string)),
+            started_zone: told(config.zone.as_ref().map(ToString::to_string)),
+            advertises: told(config.advertise.as_ref().map(ToString::to_string)),
             version: VERSION.to_owned(),
             protocol: PROTOCOL,
             cluster_id: identity.cluster_id,

@@ -111,24 +111,22 @@ impl Cluster {
     pub async fn remove_node(&self, number: usize, accept_lower_tolerance: bool) -> Result<ChangeProgress, Fault> {
         let request = RemoveNodeRequest { name: format!("n{number}"), accept_lower_tolerance, ..Default::default() };
         let mut seen = false;
-        let removed = insist(|| {
-            let request = request.clone();
-            let client = self.client();
-            async move {
-                let ask = |mut admin: Admin| {
-                    let request = request.clone();
-                    async move { admin.remove_node(request).await }
-                };
-                change(&client, ask, |_| {}).await
-            }
-        });
-        match removed.await {
+        match insist(|| self.try_remove_node(request.clone())).await {
             // An earlier attempt whose answer was lost has done it.
             Err(fault) if fault.reason == Reason::NodeNotFound && std::mem::replace(&mut seen, true) => {
                 Ok(ChangeProgress::default())
             }
             result => result,
         }
+    }
+
+    /// `chat-admin remove-node`, asked once.
+    pub async fn try_remove_node(&self, request: RemoveNodeRequest) -> Result<ChangeProgress, Fault> {
+        let ask = |mut admin: Admin| {
+            let request = request.clone();
+            async move { admin.remove_node(request).await }
+        };
+        change(&self.client(), ask, |_| {}).await
     }
 
     /// `chat-admin replace-node`.

@@ -33,6 +33,12 @@ pub struct Builder {
 }
 
 impl Builder {
+    /// The zones in which the nodes are started, from the first on.
+    pub fn zones(mut self, zones: &[&str]) -> Self {
+        self.zones = zones.iter().map(ToString::to_string).collect();
+        self
+    }
+
     /// Empty nodes that run and wait to be added, numbered after the members.
     pub fn spare(mut self, nodes: usize) -> Self {
         self.spare = nodes;

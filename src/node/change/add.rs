@@ -31,7 +31,7 @@ impl Node {
         let (changing, progress) =
             self.begin_change(&[newcomer.name.as_str()], &request.etag, request.validate_only).await?;
         tokio::spawn(async move {
-            let result = changing.add(&newcomer, request.learner_only).await;
+            let result = changing.add(newcomer, request.learner_only).await;
             changing.finish(result).await;
         });
         Ok(progress)
@@ -45,11 +45,13 @@ impl Node {
             return Err(Fault::invalid("name", "the new node needs a name of its own, for both run for a while"));
         }
         let (changing, progress) = self.begin_change(&names, &request.etag, request.validate_only).await?;
-        if let Some((old, _)) = changing.member(&request.old_name) {
+        if let Some((old, _)) = changing.member(&request.old_name)
+            && changing.may_replace(old, &newcomer).await
+        {
             changing.step_aside_if(old).await?;
         }
         tokio::spawn(async move {
-            let result = changing.replace(&request.old_name, &newcomer).await;
+            let result = changing.replace(&request.old_name, newcomer).await;
             changing.finish(result).await;
         });
         Ok(progress)
@@ -57,22 +59,17 @@ impl Node {
 }
 
 impl Changing {
-    async fn add(&self, newcomer: &Newcomer, learner_only: bool) -> Result<ChangeProgress, Fault> {
-        if let Some((id, member)) = self.member(newcomer.name.as_str())
-            && member.address == newcomer.address.as_str()
-        {
-            return self.go_on(id, newcomer, learner_only).await;
+    async fn add(&self, mut newcomer: Newcomer, learner_only: bool) -> Result<ChangeProgress, Fault> {
+        if let Some((id, member)) = self.known(&newcomer) {
+            return self.go_on(id, &member, &newcomer, learner_only).await;
         }
-        let change = match learner_only {
-            true => Change::AddLearner(newcomer.in_layout()),
-            false => Change::Add(newcomer.in_layout()),
-        };
-        let findings = self.preflight(newcomer, &change, None).await;
+        let change = if learner_only { Change::AddLearner } else { Change::Add };
+        let findings = self.preflight(&mut newcomer, change, None).await;
         self.checked(findings.checks.clone())?;
         if self.validate_only {
-            return Ok(self.done("every check passed; nothing was changed"));
+            return Ok(self.would_be(&findings.layout, &findings.change));
         }
-        let id = self.let_in(newcomer, &findings).await?;
+        let id = self.let_in(&newcomer, &findings).await?;
         if learner_only {
             return Ok(self.done(format!("{} is a learner", newcomer.name)));
         }
@@ -81,20 +78,40 @@ impl Changing {
         Ok(self.done(format!("{} is a voter", newcomer.name)))
     }
 
+    /// The member that bears the newcomer's name and address: an earlier run of the command has let it in.
+    fn known(&self, newcomer: &Newcomer) -> Option<(NodeId, Member)> {
+        self.member(newcomer.name.as_str()).filter(|(_, member)| member.address == newcomer.address.as_str())
+    }
+
     /// The node is a member already: an earlier run of the command got so far, or all the way.
-    async fn go_on(&self, id: NodeId, newcomer: &Newcomer, learner_only: bool) -> Result<ChangeProgress, Fault> {
+    async fn go_on(
+        &self,
+        id: NodeId,
+        member: &Member,
+        newcomer: &Newcomer,
+        learner_only: bool,
+    ) -> Result<ChangeProgress, Fault> {
         let name = &newcomer.name;
         let answers = self.is_still_itself(id, newcomer).await?;
-        if self.is_voter(id) {
-            let silent = if answers { "" } else { ", though it does not answer now" };
-            return Ok(self.done(format!("{name} is a voter already{silent}: nothing was left to do")));
+        same_zone(member, newcomer)?;
+        let silent = if answers { "" } else { ", though it does not answer now" };
+        match (self.is_voter(id), learner_only) {
+            (true, false) => {
+                return Ok(self.done(format!("{name} is a voter already{silent}: nothing was left to do")));
+            }
+            (false, true) => {
+                return Ok(self.done(format!("{name} is a learner already{silent}: nothing was left to do")));
+            }
+            (true, true) => {
+                let fault = Fault::new(Reason::NameTaken, format!("{name} is a voter of this cluster, no learner"));
+                return Err(fault.next(format!("`chat-admin demote {name}` makes it one")));
+            }
+            (false, false) => {}
         }
-        if learner_only {
-            return Ok(self.done(format!("{name} is a learner already: nothing was left to do")));
-        }
-        self.checked(vec![verdict_check(judge(&self.listen_for_learners().await, &Change::Promote(id)), false)])?;
+        let (layout, change) = (self.listen_for_learners().await, Change::Promote(id));
+        self.checked(vec![verdict_check(judge(&layout, &change), false)])?;
         if self.validate_only {
-            return Ok(self.done(format!("{name} is a learner; it would be promoted")));
+            return Ok(self.would_be(&layout, &change));
         }
         self.catch_up(id).await?;
         self.promote_when_judged(id).await?;
@@ -122,10 +139,9 @@ impl Changing {
         )))
     }
 
-    async fn replace(&self, old_name: &str, newcomer: &Newcomer) -> Result<ChangeProgress, Fault> {
-        let before = self.member(newcomer.name.as_str());
-        let before = before.filter(|(_, member)| member.address == newcomer.address.as_str());
-        let old = match (self.member(old_name), &before) {
+    async fn replace(&self, old_name: &str, mut newcomer: Newcomer) -> Result<ChangeProgress, Fault> {
+        let known = self.known(&newcomer);
+        let old = match (self.member(old_name), &known) {
             (Some((old, _)), _) => old,
             (None, Some((new, _))) if self.is_voter(*new) => {
                 let note = format!("{} has replaced {old_name} already: nothing was left to do", newcomer.name);
@@ -133,32 +149,66 @@ impl Changing {
             }
             (None, _) => self.require_member(old_name)?.0,
         };
-        let new = match before {
-            Some((new, _)) => {
-                self.is_still_itself(new, newcomer).await?;
+        let new = match known {
+            Some((new, member)) => {
+                self.is_still_itself(new, &newcomer).await?;
+                same_zone(&member, &newcomer)?;
+                let (layout, change) = (self.listen().await, self.swapping(old, new));
+                self.checked(vec![verdict_check(judge(&layout, &change), false)])?;
+                if self.validate_only {
+                    return Ok(self.would_be(&layout, &change));
+                }
                 new
             }
             None => {
-                let change = Change::Replace { old, new: newcomer.in_layout() };
-                let findings = self.preflight(newcomer, &change, Some(old)).await;
+                let change = |new| Change::Replace { old, new };
+                let findings = self.preflight(&mut newcomer, change, Some(old)).await;
                 self.checked(findings.checks.clone())?;
                 if self.validate_only {
-                    return Ok(self.done("every check passed; nothing was changed"));
+                    return Ok(self.would_be(&findings.layout, &findings.change));
                 }
-                self.let_in(newcomer, &findings).await?
+                self.let_in(&newcomer, &findings).await?
             }
         };
-        if self.validate_only {
-            return Ok(self.done(format!("{} is a member; it would take {old_name}'s place", newcomer.name)));
+        if !self.is_voter(new) {
+            self.catch_up(new).await?;
         }
-        self.catch_up(new).await?;
         self.swap(old, new).await?;
         Ok(self.done(format!("{} has replaced {old_name}", newcomer.name)))
     }
 
-    /// One joint change, so that the tolerance never dips between going and coming.
+    /// Whether nothing speaks against it, told to nobody: a leader does not step aside for what is refused afterwards.
+    async fn may_replace(&self, old: NodeId, newcomer: &Newcomer) -> bool {
+        if old != self.replica.identity.node_id || self.validate_only {
+            return false;
+        }
+        match self.known(newcomer) {
+            Some((new, _)) => verdict_check(judge(&self.listen().await, &self.swapping(old, new)), false).ok,
+            None => {
+                let change = |new| Change::Replace { old, new };
+                self.preflight(&mut newcomer.clone(), change, Some(old)).await.are_good()
+            }
+        }
+    }
+
+    /// What is left to do when `new` is a member. One that votes while `old` does not any more has come in its place
+    /// already, by a run that was broken off.
+    fn swapping(&self, old: NodeId, new: NodeId) -> Change {
+        match self.is_voter(new) && !self.is_voter(old) {
+            true => Change::Remove(old),
+            false => Change::Swap { old, new },
+        }
+    }
+
+    /// One joint change, so that the tolerance never dips between going and coming. Judged once more, for catching up
+    /// may have taken long.
     async fn swap(&self, old: NodeId, new: NodeId) -> Result<(), Fault> {
         let based_on = *self.metrics().membership_config.log_id();
+        let verdict = verdict_check(judge(&self.listen().await, &self.swapping(old, new)), false);
+        if !verdict.ok {
+            let message = format!("the node was not replaced: {}", verdict.detail);
+            return Err(Fault::new(Reason::Unsafe, message).next(verdict.hint));
+        }
         self.tell(self.message(Phase::Joint));
         if !self.is_voter(old) {
             return self.change_if(based_on, ChangeMembers::RemoveNodes([old].into()), true).await;
@@ -238,4 +288,14 @@ impl Changing {
             }
         }
     }
+}
+
+/// A member stays in the zone in which it was added.
+fn same_zone(member: &Member, newcomer: &Newcomer) -> Result<(), Fault> {
+    if newcomer.zone.is_empty() || newcomer.zone.eq_ignore_ascii_case(&member.zone) {
+        return Ok(());
+    }
+    let of = if member.zone.is_empty() { "in no zone".to_owned() } else { format!("in zone {}", member.zone) };
+    let message = format!("{} is a member {of}, not in zone {}", member.name, newcomer.zone);
+    Err(Fault::new(Reason::NameTaken, message).next("a node's zone changes only by removing it and adding it anew"))
 }

@@ -29,7 +29,7 @@ use tokio::sync::mpsc;
 use super::{Node, replica::Replica, status};
 use crate::{
     client::fault_tolerance,
-    membership::{Layout, Verdict},
+    membership::{Change, Layout, Verdict},
     raft::types::{LogId, Member, Metrics},
     types::NodeId,
     wire::{
@@ -223,6 +223,12 @@ impl Changing {
 
     fn done(&self, note: impl Into<String>) -> ChangeProgress {
         ChangeProgress { note: note.into(), ..self.message(Phase::Done) }
+    }
+
+    /// The last message of a change that is only to be judged: what the cluster would survive after it.
+    fn would_be(&self, before: &Layout, change: &Change) -> ChangeProgress {
+        let after = before.after(change).ok().map(|after| fault_tolerance(&after.tolerance()));
+        ChangeProgress { tolerance: after, ..self.done("every check passed; nothing was changed") }
     }
 
     /// Tells of the checks; an error if one of them failed.

@@ -24,7 +24,7 @@ pub struct Newcomer {
     pub name: NodeName,
     /// Where it listens.
     pub address: Address,
-    /// Its failure domain; may be empty.
+    /// Its failure domain; if the operator named none, the one that it was started with.
     pub zone: String,
 }
 
@@ -55,11 +55,28 @@ pub struct Findings {
     pub checks: Vec<Check>,
     /// The id that an earlier, broken-off run of the same command gave the node.
     pub adopted: Option<NodeId>,
+    /// Who answers now.
+    pub layout: Layout,
+    /// What is to be done with the newcomer.
+    pub change: Change,
+}
+
+impl Findings {
+    /// Whether nothing speaks against it.
+    pub fn are_good(&self) -> bool {
+        self.checks.iter().all(|check| check.ok)
+    }
 }
 
 impl Changing {
-    /// Runs every check on `newcomer`. `change` is what is to be done with it, `leaving` a member on its way out.
-    pub async fn preflight(&self, newcomer: &Newcomer, change: &Change, leaving: Option<NodeId>) -> Findings {
+    /// Runs every check on `newcomer`, which learns its zone by them. `change` is what is to be done with it, `leaving` a
+    /// member on its way out.
+    pub async fn preflight(
+        &self,
+        newcomer: &mut Newcomer,
+        change: impl FnOnce(LayoutNode) -> Change,
+        leaving: Option<NodeId>,
+    ) -> Findings {
         let mut checks = vec![self.unique(newcomer, leaving)];
         let dial: Vec<String> = self.other_voters().into_iter().map(|(_, address)| address).collect();
         let asked_at = self.node.clock().now_ms();
@@ -72,13 +89,20 @@ impl Changing {
         if let Ok(found) = answer {
             adopted = self.adopted_before(newcomer, &found);
             checks.push(self.empty(newcomer, &found, adopted));
+            checks.push(as_started(newcomer, &found));
             checks.push(version(&found));
-            checks.push(self.reaches_voters(&found, &layout));
+            checks.push(self.reaches_voters(&found, &layout, leaving));
+            checks.push(self.reached_by_voters(newcomer, &layout, leaving).await);
             checks.push(clock(&found, asked_at, answered_at));
             checks.push(self.disk(&found));
+            if newcomer.zone.is_empty() {
+                newcomer.zone = found.started_zone;
+            }
         }
-        checks.push(verdict_check(judge(&layout, change), false));
-        Findings { checks, adopted }
+        let change = change(newcomer.in_layout());
+        let verdict = judge(&layout, &change);
+        checks.push(verdict_check(verdict, false));
+        Findings { checks, adopted, layout, change }
     }
 
     fn other_voters(&self) -> Vec<(NodeId, String)> {
@@ -143,15 +167,15 @@ impl Changing {
         check("empty node", result)
     }
 
-    fn reaches_voters(&self, found: &InspectResponse, layout: &Layout) -> Check {
+    fn reaches_voters(&self, found: &InspectResponse, layout: &Layout, leaving: Option<NodeId>) -> Check {
         let own = &self.replica.identity;
         for (id, address) in self.other_voters() {
             let Some(dialled) = found.dialled.iter().find(|dialled| dialled.address == address) else { continue };
+            // Whoever this leader does not reach either, or is to go, may be anything there: an empty node, even.
+            if Some(id) == leaving || layout.node(id).is_some_and(|node| !node.healthy) {
+                continue;
+            }
             if !dialled.reachable {
-                // Nor does this leader.
-                if layout.node(id).is_some_and(|node| !node.healthy) {
-                    continue;
-                }
                 let detail = format!("it does not reach {address}: {}", dialled.detail);
                 return check("reaches the voters", Err((detail, "open the way between the machines, both ways")));
             }
@@ -161,6 +185,27 @@ impl Changing {
             }
         }
         check("reaches the voters", Ok("every one that is up".into()))
+    }
+
+    /// An address may mean one thing on the leader's machine and another, or nothing, on the others.
+    async fn reached_by_voters(&self, newcomer: &Newcomer, layout: &Layout, leaving: Option<NodeId>) -> Check {
+        let own = self.replica.identity.node_id;
+        let answering = |id: NodeId| layout.node(id).is_some_and(|node| node.healthy);
+        let asked =
+            self.other_voters().into_iter().filter(|(id, _)| *id != own && Some(*id) != leaving && answering(*id));
+        let asking = asked.map(|(_, address)| async move {
+            let voter = address.parse::<Address>().ok()?;
+            let answer = join::inspect(&self.node, &voter, vec![newcomer.address.to_string()]).await.ok()?;
+            let dialled = answer.dialled.into_iter().next().filter(|dialled| !dialled.reachable)?;
+            Some(format!("{} does not reach it: {}", answer.name, dialled.detail))
+        });
+        match futures::future::join_all(asking).await.into_iter().flatten().next() {
+            None => check("reached by the voters", Ok(format!("at {}", newcomer.address))),
+            Some(detail) => {
+                let hint = "give the address that all others dial, and open the way between the machines, both ways";
+                check("reached by the voters", Err((detail, hint)))
+            }
+        }
     }
 
     fn disk(&self, found: &InspectResponse) -> Check {
@@ -189,6 +234,26 @@ fn answers(newcomer: &Newcomer, answer: &Result<InspectResponse, Fault>) -> Chec
         Ok(_) => check("answers", Ok(format!("at {}", newcomer.address))),
         Err(fault) => check("answers", Err((format!("nothing usable at {}: {fault}", newcomer.address), hint))),
     }
+}
+
+/// What the operator says of the newcomer against what it was started with: it starts again with its own settings.
+fn as_started(newcomer: &Newcomer, found: &InspectResponse) -> Check {
+    let Newcomer { name, address, zone } = newcomer;
+    let differs = |given: &str, own: &str| !own.is_empty() && !given.eq_ignore_ascii_case(own);
+    let result = if differs(name.as_str(), &found.started_as) {
+        let own = &found.started_as;
+        Err((format!("it was started with --name {own}, not {name}"), format!("add it as {own}, or start it anew")))
+    } else if !zone.is_empty() && differs(zone, &found.started_zone) {
+        let own = &found.started_zone;
+        Err((format!("it was started with --zone {own}, not {zone}"), format!("give --zone {own}, or start it anew")))
+    } else if differs(address.as_str(), &found.advertises) {
+        let own = &found.advertises;
+        let hint = format!("give {own}, or start it with --advertise {address}");
+        Err((format!("it advertises {own}, not {address}"), hint))
+    } else {
+        Ok("name, zone and address as it was started with".to_owned())
+    };
+    check("settings", result.as_ref().map(String::clone).map_err(|(detail, hint)| (detail.clone(), hint.as_str())))
 }
 
 fn version(found: &InspectResponse) -> Check {
@@ -228,6 +293,27 @@ fn clock(found: &InspectResponse, asked_at: u64, answered_at: u64) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_newcomer_is_taken_as_it_was_started() {
+        let started = InspectResponse {
+            started_as: "n4".into(),
+            started_zone: "b".into(),
+            advertises: "h4:7400".into(),
+            ..Default::default()
+        };
+        let verdict = |name: &str, address: &str, zone: &str| {
+            let check = as_started(&Newcomer::parse(name, address, zone).unwrap(), &started);
+            (check.ok, check.detail)
+        };
+        assert!(verdict("n4", "h4:7400", "b").0);
+        assert!(verdict("N4", "h4:7400", "").0, "the zone is then its own");
+        assert_eq!(verdict("n9", "h4:7400", "b"), (false, "it was started with --name n4, not n9".into()));
+        assert_eq!(verdict("n4", "h4:7400", "c"), (false, "it was started with --zone b, not c".into()));
+        assert_eq!(verdict("n4", "localhost:7400", "b").1, "it advertises h4:7400, not localhost:7400");
+        let untold = InspectResponse::default();
+        assert!(as_started(&Newcomer::parse("n9", "h4:7400", "c").unwrap(), &untold).ok);
+    }
 
     #[test]
     fn a_clock_is_judged_against_the_middle_of_the_call() {

@@ -59,10 +59,10 @@ impl Node {
 impl Changing {
     async fn remove(&self, id: NodeId, request: &RemoveNodeRequest) -> Result<ChangeProgress, Fault> {
         let based_on = self.guard();
-        let verdict = judge(&self.listen().await, &Change::Remove(id));
-        self.checked(vec![verdict_check(verdict, request.accept_lower_tolerance)])?;
+        let (layout, change) = (self.listen().await, Change::Remove(id));
+        self.checked(vec![verdict_check(judge(&layout, &change), request.accept_lower_tolerance)])?;
         if self.validate_only {
-            return Ok(self.done("the check passed; nothing was changed"));
+            return Ok(self.would_be(&layout, &change));
         }
         self.tell(self.message(Phase::Joint));
         if self.is_voter(id) {
@@ -77,9 +77,10 @@ impl Changing {
         if self.is_voter(id) {
             return Ok(self.done(format!("{} is a voter already: nothing was left to do", request.name)));
         }
-        self.checked(vec![verdict_check(judge(&self.listen_for_learners().await, &Change::Promote(id)), false)])?;
+        let (layout, change) = (self.listen_for_learners().await, Change::Promote(id));
+        self.checked(vec![verdict_check(judge(&layout, &change), false)])?;
         if self.validate_only {
-            return Ok(self.done("the check passed; nothing was changed"));
+            return Ok(self.would_be(&layout, &change));
         }
         self.catch_up(id).await?;
         self.promote_when_judged(id).await?;
@@ -91,10 +92,10 @@ impl Changing {
             return Ok(self.done(format!("{} is a learner already: nothing was left to do", request.name)));
         }
         let based_on = self.guard();
-        let verdict = judge(&self.listen().await, &Change::Demote(id));
-        self.checked(vec![verdict_check(verdict, request.accept_lower_tolerance)])?;
+        let (layout, change) = (self.listen().await, Change::Demote(id));
+        self.checked(vec![verdict_check(judge(&layout, &change), request.accept_lower_tolerance)])?;
         if self.validate_only {
-            return Ok(self.done("the check passed; nothing was changed"));
+            return Ok(self.would_be(&layout, &change));
         }
         self.tell(self.message(Phase::Joint));
         self.change_if(based_on, ChangeMembers::RemoveVoters([id].into()), true).await?;
