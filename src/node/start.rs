@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, OnceLock, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock, atomic::Ordering},
     time::Duration,
 };
 
@@ -224,6 +224,8 @@ impl Node {
             peers: PeerService::default(),
             replica: RwLock::new(None),
             identity_file: Mutex::new(()),
+            adopting: Default::default(),
+            stopping: Default::default(),
             moved_to: OnceLock::new(),
             busy: Default::default(),
             ready_learners: Default::default(),
@@ -296,6 +298,9 @@ impl Node {
     /// Stops: hands leadership over, stops consensus, makes everything durable. Bounded by a few seconds.
     pub async fn stop(&self) {
         self.close_subscriptions();
+        self.inner.stopping.store(true, Ordering::SeqCst);
+        // An adoption that is under way ends first, so that what it starts is stopped with the rest.
+        drop(self.inner.identity_file.lock().await);
         let replica = self.inner.replica.read().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(replica) = replica {
             replica.stop(self.settings(), HAND_OVER).await;
