@@ -11,6 +11,7 @@ use quorate::{
         Reason,
         admin::{AddNodeRequest, RemoveNodeRequest, admin_service_client::AdminServiceClient, change_progress::Phase},
         cluster::Role,
+        raft::{AdoptRequest, join_service_client::JoinServiceClient},
     },
 };
 use tokio::sync::mpsc;
@@ -97,6 +98,36 @@ async fn the_same_node_added_twice_at_once_is_one_member() {
     }
     cluster.add_node(2).await.unwrap();
     cluster.wait_for_voters(2).await;
+}
+
+/// Scenario 3 (P6): the leader dies while the node takes its identity. The connection breaks and the call is dropped, so
+/// the node must finish by itself.
+#[tokio::test]
+async fn an_addition_goes_on_after_the_caller_died_during_the_adoption() {
+    let cluster = Cluster::of(1).spare(1).start().await;
+    let adoption = AdoptRequest {
+        cluster_id: cluster.membership(1).cluster_id,
+        epoch: 1,
+        node_id: 7,
+        name: "n2".into(),
+        address: cluster.address(2).to_string(),
+        zone: String::new(),
+    };
+    let identity = cluster.data_dir(2).join("identity");
+    let written = async {
+        while !identity.exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let mut caller = JoinServiceClient::new(cluster.channel(2));
+    tokio::select! {
+        // The break comes as early as it can: between the identity and the beginning of consensus.
+        () = written => {}
+        answer = caller.adopt(adoption) => drop(answer),
+    }
+    cluster.add_node(2).await.expect("the same command goes on");
+    cluster.wait_for_voters(2).await;
+    assert_eq!(node_id(&cluster, 1, "n2"), Some(7), "under the identity that it has taken");
 }
 
 /// Scenario 3 (P6): the same command again finishes what a dead leader began, wherever that was.

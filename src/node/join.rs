@@ -1,4 +1,4 @@
-//! Before, and outside of, membership: what a node tells strangers, how it is adopted, how it learns of its removal.
+//! Before, and outside of, membership: what a node tells strangers, and how another learns of its removal.
 
 use std::time::Duration;
 
@@ -7,15 +7,14 @@ use tokio::time::Instant;
 use super::{
     Node,
     identity::{self, Identity},
-    replica::{Elections, Replica, Stores},
     status::VERSION,
 };
 use crate::{
-    types::{NodeName, Zone, limits},
+    types::limits,
     wire::{
         Address, Fault, Profile, Reason,
         raft::{
-            AdoptRequest, CheckMemberRequest, CheckMemberResponse, DialResult, InspectRequest, InspectResponse,
+            CheckMemberRequest, CheckMemberResponse, DialResult, InspectRequest, InspectResponse,
             join_service_client::JoinServiceClient,
         },
     },
@@ -37,7 +36,7 @@ impl Node {
         let dir = self.inner.dir.clone();
         let (free, identity) = self.settings().blocking.run(move || (dir.free_bytes(), identity::read(&dir))).await;
         let storage = |error| Fault::new(Reason::Internal, format!("the data directory cannot be read: {error}"));
-        let identity = identity.map_err(storage)?.unwrap_or_default();
+        let (identity, pristine) = self.known_as(identity.map_err(storage)?);
         let config = &self.settings().config;
         let told = |setting: Option<String>| setting.unwrap_or_default();
         Ok(InspectResponse {
@@ -54,8 +53,24 @@ impl Node {
             disk_free_bytes: free.map_err(storage)?,
             dialled,
             removed: identity.removed,
-            pristine: self.replica().is_ok_and(|replica| replica.is_pristine()),
+            pristine,
         })
+    }
+
+    /// Who this node is, or is about to be, and whether it has nothing but that. `on_disk` was read before the rest is
+    /// looked at: an adoption that ends meanwhile has left a replica.
+    fn known_as(&self, on_disk: Option<Identity>) -> (Identity, bool) {
+        if let Some(identity) = self.inner.adopting.identity() {
+            return (identity, true);
+        }
+        match self.replica() {
+            Ok(replica) => (on_disk.unwrap_or_else(|| replica.identity.clone()), replica.is_pristine()),
+            // An identity that nobody has begun to live under: the adoption failed half way, and can be repeated.
+            Err(fault) => {
+                let unfinished = on_disk.is_some() && fault.reason == Reason::NotMember && !self.is_stopping();
+                (on_disk.unwrap_or_default(), unfinished)
+            }
+        }
     }
 
     async fn dial(&self, address: &str) -> DialResult {
@@ -73,60 +88,6 @@ impl Node {
             Ok(answer) => result(true, String::new(), answer.node_id, answer.cluster_id),
             Err(fault) => result(false, fault.message, 0, String::new()),
         }
-    }
-
-    /// Gives this empty node its identity and starts consensus. Repeating the same adoption is harmless.
-    pub async fn adopt(&self, request: AdoptRequest) -> Result<(), Fault> {
-        let identity = self.checked_identity(request)?;
-        let _one_at_a_time = self.inner.identity_file.lock().await;
-        if let Ok(replica) = self.replica() {
-            let same = replica.identity.cluster_id == identity.cluster_id
-                && replica.identity.node_id == identity.node_id
-                && replica.identity.epoch == identity.epoch;
-            return if same { Ok(()) } else { Err(taken(&replica)) };
-        }
-        if self.settings().config.name.as_ref().is_some_and(|own| own.folded() != identity.name.to_ascii_lowercase()) {
-            let own = self.settings().config.name.as_ref().map(ToString::to_string).unwrap_or_default();
-            let message = format!("this node was started with --name {own}, not {}", identity.name);
-            return Err(Fault::new(Reason::Unsafe, message).next(format!("add it as {own}, or start it anew")));
-        }
-        let internal = |error: &dyn std::fmt::Display| {
-            Fault::new(Reason::Internal, format!("this node could not be adopted: {error}"))
-        };
-        let (dir, settings) = (self.inner.dir.clone(), self.settings().clone());
-        let record = identity.clone();
-        let stores = self.settings().blocking.run(move || {
-            // The stores first: an identity promises that they are there.
-            let stores = Stores::open(&dir, &settings, true)?;
-            identity::write(&dir, &record)?;
-            Ok::<_, crate::storage::StorageError>(stores)
-        });
-        let stores = stores.await.map_err(|error| internal(&error))?;
-        tracing::info!(cluster = identity.cluster_id, node = identity.node_id, name = identity.name, "adopted");
-        self.begin(identity, stores, Elections::AtOnce).await.map_err(|error| internal(&error))
-    }
-
-    fn checked_identity(&self, request: AdoptRequest) -> Result<Identity, Fault> {
-        let invalid = |field: &str, error: &dyn std::fmt::Display| Fault::invalid(field, error.to_string());
-        NodeName::new(&request.name).map_err(|e| invalid("name", &e))?;
-        request.address.parse::<Address>().map_err(|e| invalid("address", &e))?;
-        if !request.zone.is_empty() {
-            Zone::new(&request.zone).map_err(|e| invalid("zone", &e))?;
-        }
-        if request.node_id == 0 || request.cluster_id.is_empty() {
-            return Err(Fault::invalid("node_id", "an adoption names the cluster and a node id"));
-        }
-        Ok(Identity {
-            cluster_id: request.cluster_id,
-            epoch: request.epoch,
-            node_id: request.node_id,
-            name: request.name,
-            address: request.address,
-            zone: request.zone,
-            removed: false,
-            create_time_ms: self.clock().now_ms(),
-            listen: self.settings().config.listen.as_ref().map(ToString::to_string).unwrap_or_default(),
-        })
     }
 
     /// Whether a node id is still a member. Answered by the leader alone, after a quorum round: a proof, not a rumour.
@@ -147,15 +108,6 @@ impl Node {
             leader_address: own.address.clone(),
         })
     }
-}
-
-fn taken(replica: &Replica) -> Fault {
-    let own = &replica.identity;
-    Fault::new(
-        Reason::Unsafe,
-        format!("this node is {} (id {}) of cluster {} already", own.name, own.node_id, own.cluster_id),
-    )
-    .next("start a node with an empty data directory and add that one")
 }
 
 /// Asks the node at `address` what it is, and to dial `dial`.

@@ -13,7 +13,7 @@ use openraft::{ServerState, async_runtime::WatchReceiver};
 use tokio::time::Instant;
 
 use super::{
-    Exit, Identity, Node, identity,
+    Exit, Node, identity,
     replica::Replica,
     standing::{Standing, standing},
 };
@@ -239,14 +239,16 @@ async fn removed(node: &Node, replica: &Replica) {
     node.give_up(Exit::Removed);
 }
 
-/// The identity's address is the membership's: `chat-node run` knows by it whether it was started elsewhere.
-async fn follow_address(node: &Node, metrics: &Metrics) -> crate::storage::Result<()> {
+/// The identity's address is the membership's: `chat-node run` knows by it whether it was started elsewhere, and by where
+/// the node listens what to listen on next time.
+pub async fn follow_address(node: &Node, metrics: &Metrics) -> crate::storage::Result<()> {
     let Some(member) = metrics.membership_config.get_node(&metrics.id) else { return Ok(()) };
-    let (dir, address) = (node.inner.dir.clone(), member.address.clone());
+    let (dir, address, config) = (node.inner.dir.clone(), member.address.clone(), node.settings().config.clone());
     let _changing = node.inner.identity_file.lock().await;
-    let follow = move || match identity::read(&dir)? {
-        Some(identity) if identity.address != address => identity::write(&dir, &Identity { address, ..identity }),
-        _ => Ok(()),
+    let follow = move || {
+        let Some(known) = identity::read(&dir)? else { return Ok(()) };
+        let followed = identity::following(known.clone(), &address, &config);
+        if followed == known { Ok(()) } else { identity::write(&dir, &followed) }
     };
     node.settings().blocking.run(follow).await
 }

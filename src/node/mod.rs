@@ -8,6 +8,7 @@
 //! holds a [`Replica`], all of whose parts start together and stop together. Whatever makes a member
 //! unfit to go on, a broken disk or its removal from the cluster, ends in an [`Exit`], never in a wrong answer.
 
+mod adopt;
 mod archive;
 mod change;
 mod chores;
@@ -27,12 +28,16 @@ mod start;
 mod status;
 
 use std::{
-    sync::{Arc, OnceLock, PoisonError, RwLock},
+    sync::{
+        Arc, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use tokio::sync::{Mutex, watch};
 
+use self::{adopt::Adopting, hub::Hub, replica::Replica};
 pub use self::{
     change::Progress,
     hub::{Doorbell, Ring},
@@ -44,7 +49,6 @@ pub use self::{
     start::{Exit, Settings, StartError},
     status::VERSION,
 };
-use self::{hub::Hub, replica::Replica};
 use crate::{
     raft::PeerService,
     storage::{self, DataDir, kv::Read},
@@ -66,6 +70,9 @@ struct Inner {
     replica: RwLock<Option<Arc<Replica>>>,
     /// Held by whoever changes the identity on disk.
     identity_file: Mutex<()>,
+    adopting: Adopting,
+    /// Whether `stop` was called: what is not begun by then does not begin.
+    stopping: AtomicBool,
     /// Where this node was started, if its cluster knew it elsewhere.
     moved_to: OnceLock<Address>,
     busy: change::Busy,
@@ -164,6 +171,10 @@ impl Node {
         }
         let message = format!("the node {} belongs to cluster {}, not {cluster_id}", own.name, own.cluster_id);
         Err(Fault::new(Reason::WrongCluster, message).next("check the addresses that were given"))
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.inner.stopping.load(Ordering::SeqCst)
     }
 
     fn replica(&self) -> Result<Arc<Replica>, Fault> {

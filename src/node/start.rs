@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, OnceLock, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock, atomic::Ordering},
     time::Duration,
 };
 
@@ -204,6 +204,14 @@ impl Node {
     /// A member may be started on another address than its cluster knows: it can reach the others, and the operator
     /// completes the move.
     fn note_move(&self, identity: &Identity) {
+        if let Some(listen) = identity::listens_elsewhere(identity, &self.settings().config) {
+            tracing::warn!(
+                known = identity.address,
+                listen = %listen,
+                "the cluster dials another port than this node listens on: unless something forwards the one to the \
+                 other, start it with --listen HOST:PORT, where it is dialled"
+            );
+        }
         let advertise = self.settings().config.advertise.clone();
         let Some(advertise) = advertise.filter(|advertise| advertise.as_str() != identity.address) else { return };
         tracing::warn!(
@@ -224,6 +232,8 @@ impl Node {
             peers: PeerService::default(),
             replica: RwLock::new(None),
             identity_file: Mutex::new(()),
+            adopting: Default::default(),
+            stopping: Default::default(),
             moved_to: OnceLock::new(),
             busy: Default::default(),
             ready_learners: Default::default(),
@@ -296,8 +306,15 @@ impl Node {
     /// Stops: hands leadership over, stops consensus, makes everything durable. Bounded by a few seconds.
     pub async fn stop(&self) {
         self.close_subscriptions();
+        self.inner.stopping.store(true, Ordering::SeqCst);
+        // An adoption that is under way ends first, so that what it starts is stopped with the rest.
+        drop(self.inner.identity_file.lock().await);
         let replica = self.inner.replica.read().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(replica) = replica {
+            // A move that was completed a moment ago may not be written down yet.
+            if let Err(error) = keeper::follow_address(self, &replica.leadership.metrics()).await {
+                tracing::warn!(%error, "this node's address could not be written down; it is tried at the next start");
+            }
             replica.stop(self.settings(), HAND_OVER).await;
             self.inner.peers.stop();
             *self.inner.replica.write().unwrap_or_else(PoisonError::into_inner) = None;

@@ -25,6 +25,11 @@ impl Address {
         host.trim_start_matches('[').trim_end_matches(']')
     }
 
+    /// The port, as written.
+    pub fn port(&self) -> &str {
+        self.0.rsplit_once(':').map_or("", |(_, port)| port)
+    }
+
     /// Whether it names every interface (0.0.0.0 or ::), where others cannot dial.
     pub fn is_unspecified(&self) -> bool {
         self.host().parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified())

@@ -66,6 +66,43 @@ async fn the_only_voter_moves_and_is_found_there() {
 }
 
 #[test]
+fn a_node_that_has_moved_listens_at_its_new_address_without_being_told_again() {
+    let mut world = World::of_one();
+    let old = world.address("n1");
+    world.kill("n1");
+    world.nodes.get_mut("n1").unwrap().address = free_address();
+    let new = world.address("n1");
+    world.run("n1");
+    eventually("n1 is moved", || world.admin(&["set-address", "n1", &new]).status.success().then_some(()));
+    // In order: what was agreed on a moment ago is written down.
+    world.signal("n1", rustix::process::Signal::TERM);
+    assert_eq!(world.exit_code("n1"), 0);
+    world.run_as_known("n1");
+    world.wait_for_leader();
+    assert!(!world.log("n1").contains("another port"), "{}", world.log("n1"));
+    world.kill("n1");
+    assert_eq!(world.inspect("n1")["identity"]["listen"], new.as_str());
+    assert_ne!(old, new);
+}
+
+#[test]
+fn a_move_that_nobody_completes_leaves_the_node_where_the_cluster_dials_it() {
+    let mut world = World::of_one();
+    let old = world.address("n1");
+    world.kill("n1");
+    world.nodes.get_mut("n1").unwrap().address = free_address();
+    world.run("n1");
+    world.wait_for_leader();
+    world.signal("n1", rustix::process::Signal::TERM);
+    assert_eq!(world.exit_code("n1"), 0);
+    world.nodes.get_mut("n1").unwrap().address = old.clone();
+    world.run_as_known("n1");
+    world.wait_for_leader();
+    world.kill("n1");
+    assert_eq!(world.inspect("n1")["identity"]["listen"], old.as_str());
+}
+
+#[test]
 fn name_and_zone_are_not_a_flags_to_change() {
     let mut world = World::of_one();
     world.kill("n1");

@@ -115,11 +115,21 @@ impl World {
     }
 
     pub fn run_with(&mut self, name: &str, more: &[&str]) {
+        let address = self.address(name);
+        self.spawn(name, &[&["--name", name, "--listen", &address], more].concat());
+    }
+
+    /// Starts it as its own record says, wherever that is: `chat-node run --data-dir DIR` and no more.
+    pub fn run_as_known(&mut self, name: &str) {
+        self.spawn(name, &[]);
+    }
+
+    fn spawn(&mut self, name: &str, args: &[&str]) {
         let (dir, address) = (self.dir(name), self.address(name));
         let log = File::options().create(true).append(true).open(self.folder.path().join(format!("{name}.log")));
         let log = log.expect("a log file");
         let mut command = program("chat-node");
-        command.args(["run", "--data-dir", &dir, "--name", name, "--listen", &address]).args(more);
+        command.args(["run", "--data-dir", &dir]).args(args);
         let child = command.stderr(log).stdout(Stdio::null()).spawn().expect("chat-node starts");
         self.nodes.get_mut(name).expect("a node").child = Some(child);
         eventually(&format!("{name} listens at {address}"), || std::net::TcpStream::connect(&address).ok().map(drop));

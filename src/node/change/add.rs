@@ -228,12 +228,10 @@ impl Changing {
         let based_on = self.guard();
         let id = match findings.adopted {
             Some(id) => id,
-            None => {
-                let id = self.allocate(newcomer).await?;
-                self.adopt(newcomer, id).await?;
-                id
-            }
+            None => self.allocate(newcomer).await?,
         };
+        // Also where an earlier run has begun it: this waits until it is done, or does what is left of it.
+        self.adopt(newcomer, id).await?;
         let member = Member {
             name: newcomer.name.to_string(),
             address: newcomer.address.to_string(),
