@@ -113,16 +113,19 @@ async fn an_addition_goes_on_after_the_caller_died_during_the_adoption() {
         address: cluster.address(2).to_string(),
         zone: String::new(),
     };
-    let identity = cluster.data_dir(2).join("identity");
-    let written = async {
-        while !identity.exists() {
+    let begun = || {
+        let mut files = std::fs::read_dir(cluster.data_dir(2)).unwrap();
+        files.any(|file| file.unwrap().file_name().to_string_lossy().starts_with("log.redb"))
+    };
+    let opening = async {
+        while !begun() {
             tokio::task::yield_now().await;
         }
     };
     let mut caller = JoinServiceClient::new(cluster.channel(2));
     tokio::select! {
-        // The break comes as early as it can: between the identity and the beginning of consensus.
-        () = written => {}
+        // The stores are being made, the identity is about to be written, and the caller is gone before consensus begins.
+        () = opening => {}
         answer = caller.adopt(adoption) => drop(answer),
     }
     cluster.add_node(2).await.expect("the same command goes on");
