@@ -218,7 +218,9 @@ impl Promised {
         if vote.term < self.term {
             wrong.push(format!("its vote is of term {}, it had promised term {}", vote.term, self.term));
         }
-        if let Some(candidate) = self.votes.get(&vote.term).filter(|candidate| **candidate != vote.node_id) {
+        // Whoever follows the leader of a term notes that one, whomever it had voted for.
+        let voted = self.votes.get(&vote.term).filter(|candidate| !vote.committed && **candidate != vote.node_id);
+        if let Some(candidate) = voted {
             wrong.push(format!("its vote in term {} is for {}, it was for {candidate}", vote.term, vote.node_id));
         }
         // What is in the state is not needed in the log.
@@ -338,7 +340,9 @@ mod tests {
         assert!(missing(found(LEADER, vec![entry(3, 1)])).contains("entry 2 of term 3"));
         assert!(missing(found(LEADER, vec![entry(3, 1), entry(2, 2)])).contains("entry 2 of term 3"));
         assert!(missing(found(Vote { term: 2, ..LEADER }, whole())).contains("its vote is of term 2"));
-        assert!(missing(found(Vote { node_id: 4, ..LEADER }, whole())).contains("it was for 1"));
+        let other = Vote { node_id: 4, ..LEADER };
+        assert!(missing(found(Vote { committed: false, ..other }, whole())).contains("it was for 1"));
+        assert_eq!(missing(found(other, whole())), "", "it follows whoever won");
         assert_eq!(missing(Found { applied: 2, ..found(LEADER, vec![]) }), "", "the state holds it");
     }
 
