@@ -204,7 +204,7 @@ fn a_pause_is_not_laid_to_an_incident_long_before_or_to_one_that_another_followe
     assert_eq!(killed(&[1_000], &[900, 1_050, 6_000, 6_100, 12_000])[0], Some(ms(4_950)));
     assert_eq!(killed(&[1_000], &[900, 1_050, 3_000, 6_010, 12_000])[0], Some(ms(3_010)));
     let twice = killed(&[1_000, 1_200], &[990, 1_050, 1_150, 2_600]);
-    assert_eq!(twice, [Some(ms(60)), Some(ms(1_450))]);
+    assert_eq!(twice, [Some(ms(100)), Some(ms(1_450))]);
 }
 
 #[test]
