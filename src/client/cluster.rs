@@ -33,6 +33,7 @@ const REDIRECTS: u32 = 3;
 pub struct Cluster {
     shared: Arc<Shared>,
     attempt: Duration,
+    timeout: Duration,
 }
 
 struct Shared {
@@ -60,15 +61,23 @@ impl Cluster {
         let view = View::new(seeds);
         let known =
             Known { view, channels: BTreeMap::new(), favourite: None, discoveries: 0, discovered: None, refusal: None };
+        let timeout = settings.timeout;
         let shared = Shared { dialer, settings, known: Mutex::new(known), discovering: tokio::sync::Mutex::default() };
-        Self { shared: Arc::new(shared), attempt: ATTEMPT }
+        Self { shared: Arc::new(shared), attempt: ATTEMPT, timeout }
     }
 
     /// The same cluster, with attempts that may take as long as the whole operation: for calls that are slow by
     /// nature, such as an operator's, where a frozen node is better waited for than left.
     #[must_use]
     pub fn patient(&self) -> Self {
-        Self { shared: self.shared.clone(), attempt: self.shared.settings.timeout }
+        Self { shared: self.shared.clone(), attempt: self.timeout, timeout: self.timeout }
+    }
+
+    /// The same cluster, with `timeout` as the deadline of each operation, and attempts as short as a user's: for one
+    /// of several operations that share a deadline.
+    #[must_use]
+    pub fn within(&self, timeout: Duration) -> Self {
+        Self { shared: self.shared.clone(), attempt: ATTEMPT, timeout }
     }
 
     /// The membership, from whichever node answers: all are asked at once, and an answer that knows a leader in the
@@ -87,12 +96,13 @@ impl Cluster {
 
     /// What the node at `address` alone says, asked once.
     pub async fn membership_of(&self, address: &Address) -> Result<GetMembershipResponse, Fault> {
-        let patience = self.attempt.min(self.shared.settings.timeout);
+        let patience = self.attempt.min(self.timeout);
         discovery::ask(address, self.channel(address), patience).await
     }
 
-    /// Calls the leader: finds it, follows redirects, finds the next one when it is gone or silent, until the
-    /// deadline. `call` is run once for each attempt and must bear the same request_id in all of them.
+    /// Gives the leader an operator's command: finds it, follows redirects, finds the next one when it is gone or
+    /// silent, until the deadline. `call` is run once for each attempt and must be one that looks first at what is there
+    /// already.
     ///
     /// Answers with the refusal if there is one; at the deadline with the last fault, or with TIMEOUT if the call may
     /// have taken effect.
@@ -101,17 +111,27 @@ impl Cluster {
         F: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<T, Status>>,
     {
-        self.leading(|channel, _| call(channel)).await
+        self.leading(Kind::Command, |channel, _| call(channel)).await
     }
 
-    /// As [`Cluster::on_leader`]; `call` is told how long the attempt may take.
-    pub(super) async fn leading<T, F, Fut>(&self, call: F) -> Result<T, Fault>
+    /// As [`Cluster::on_leader`], for a call that changes nothing.
+    pub async fn read_leader<T, F, Fut>(&self, call: F) -> Result<T, Fault>
+    where
+        F: Fn(Channel) -> Fut,
+        Fut: Future<Output = Result<T, Status>>,
+    {
+        self.leading(Kind::Read, |channel, _| call(channel)).await
+    }
+
+    /// As [`Cluster::on_leader`], for a call of any kind, which is told how long the attempt may take. A write must bear
+    /// the same request_id in all attempts.
+    pub(super) async fn leading<T, F, Fut>(&self, kind: Kind, call: F) -> Result<T, Fault>
     where
         F: Fn(Channel, Duration) -> Fut,
         Fut: Future<Output = Result<T, Status>>,
     {
         self.freshen();
-        let mut effort = self.effort(Kind::Write);
+        let mut effort = self.effort(kind);
         let mut hops = 0;
         loop {
             let Some(address) = self.leader(&mut effort).await else {
@@ -327,7 +347,7 @@ impl Cluster {
     }
 
     fn effort(&self, kind: Kind) -> Effort {
-        Effort::new(kind, &self.shared.settings, self.attempt)
+        Effort::new(kind, self.timeout, self.attempt, &self.shared.settings.entropy)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

@@ -5,9 +5,10 @@ use std::{error::Error, future::Future, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, ConnectError, Status};
 
-use super::{Settings, backoff::Backoff};
+use super::backoff::Backoff;
 use crate::{
     seeded::{self, Bug},
+    types::Entropy,
     wire::{Address, Fault, Reason},
 };
 
@@ -29,7 +30,10 @@ pub fn outcome_is_unknown(fault: &Fault) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Read,
+    /// Bears a request_id, so that a repetition takes effect at most once.
     Write,
+    /// An operator's: bears no request_id, but looks first at what is there already.
+    Command,
 }
 
 /// One operation on its way to its deadline.
@@ -45,13 +49,13 @@ pub(super) struct Effort {
 }
 
 impl Effort {
-    pub(super) fn new(kind: Kind, settings: &Settings, attempt: Duration) -> Self {
+    pub(super) fn new(kind: Kind, whole: Duration, attempt: Duration, entropy: &Entropy) -> Self {
         Self {
             kind,
-            whole: settings.timeout,
-            deadline: Instant::now() + settings.timeout,
+            whole,
+            deadline: Instant::now() + whole,
             attempt,
-            backoff: Backoff::new(settings.entropy.clone()),
+            backoff: Backoff::new(entropy.clone()),
             last: None,
             unanswered: false,
         }
@@ -76,7 +80,7 @@ impl Effort {
         let fault = match timeout(patience, running).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(status)) => {
-                self.unanswered |= may_have_arrived(&status);
+                self.unanswered |= may_have_taken_effect(self.kind, &status);
                 fault_of(address, &status)
             }
             Err(_) => {
@@ -113,13 +117,19 @@ impl Effort {
         let last = self.last.take().unwrap_or_else(|| Fault::new(Reason::Timeout, "no node was asked in time"));
         if self.kind == Kind::Read || !self.unanswered || seeded::is(Bug::TimeoutIsRefusal) {
             let message = format!("gave up after {whole}: {}", last.message);
-            return Fault { message, ..last };
+            // What nodes advise on a lost quorum is about writes and their request_id.
+            let next = last.next.filter(|_| (self.kind, last.reason) != (Kind::Command, Reason::NoQuorum));
+            return Fault { message, next, ..last };
         }
+        let next = match self.kind {
+            Kind::Command => "`chat-admin status` shows whether it took effect; repeating the command is safe",
+            _ => "safe to repeat: with the same request_id it takes effect at most once",
+        };
         let mut fault = Fault::new(
             Reason::Timeout,
             format!("no acknowledgement within {whole}: the outcome is unknown ({})", last.message),
         )
-        .next("safe to repeat: with the same request_id it takes effect at most once");
+        .next(next);
         fault.metadata.insert(OUTCOME.into(), UNKNOWN.into());
         fault
     }
@@ -151,13 +161,17 @@ fn is_local(status: &Status) -> bool {
     status.details().is_empty() && (status.source().is_some() || status.code() == Code::Unknown)
 }
 
-/// Whether a write that met this status may have been agreed on.
-fn may_have_arrived(status: &Status) -> bool {
+/// Whether a write or a command that met this status may have taken effect.
+fn may_have_taken_effect(kind: Kind, status: &Status) -> bool {
     if is_local(status) {
         return !causes(status).any(|cause| cause.is::<ConnectError>());
     }
     // These may be met half way. The others are met before anything is proposed, or after the outcome is certain.
     let reason = Fault::from_status(status).reason;
+    // The quorum is asked after before a command is begun.
+    if (kind, reason) == (Kind::Command, Reason::NoQuorum) {
+        return false;
+    }
     matches!(reason, Reason::Timeout | Reason::NoQuorum | Reason::ShuttingDown | Reason::Quarantined | Reason::Internal)
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use tonic::{Request, Response, Status, metadata::AsciiMetadataValue, transport::Channel};
 
-use super::{Cluster, Start, Subscription};
+use super::{Cluster, Start, Subscription, effort::Kind};
 use crate::{
     types::{Consistency, ConversationId, RequestId},
     wire::{
@@ -337,7 +337,7 @@ impl Caller<'_> {
             }
             call(channel, request)
         };
-        let response = self.cluster.leading(attempt).await.map_err(|mut fault| {
+        let response = self.cluster.leading(Kind::Write, attempt).await.map_err(|mut fault| {
             fault.metadata.insert(REQUEST_ID.into(), id.to_string());
             fault
         })?;

@@ -8,6 +8,7 @@ use std::{
 use tokio::{
     fs::{self, File, OpenOptions},
     io::AsyncWriteExt,
+    time::Instant,
 };
 use tonic::Streaming;
 
@@ -34,19 +35,21 @@ pub(super) async fn run(context: &Context<'_>, file: &Path, output: &mut Output)
     output.line(format!("backup written: {}, {bytes} bytes", text::line(&file.to_string_lossy())))
 }
 
-/// Asks the leader, which holds every acknowledged write; with no leader to be found, whichever node answers, since
-/// that is when a backup may be wanted most.
+/// Asks the leader, which holds every acknowledged write; with no leader to be found in half of the time, whichever node
+/// answers, since that is when a backup may be wanted most.
 async fn start(context: &Context<'_>, output: &mut Output) -> Result<Streaming<BackupChunk>> {
     let call = |channel| async move {
         let client = AdminServiceClient::new(channel);
         client.max_decoding_message_size(limits::RPC_BYTES).create_backup(CreateBackupRequest {}).await
     };
-    let leaderless = match context.cluster.on_leader(call).await {
+    let deadline = Instant::now() + context.args.timeout;
+    let leaderless = match context.cluster.within(context.args.timeout / 2).read_leader(call).await {
         Ok(stream) => return Ok(stream.into_inner()),
         Err(fault) if fault.reason.is_transient() => fault,
         Err(fault) => return Err(fault.into()),
     };
-    let stream = context.cluster.on_any(call).await.map_err(|_| Failure::from(leaderless))?;
+    let rest = deadline.saturating_duration_since(Instant::now());
+    let stream = context.cluster.within(rest).on_any(call).await.map_err(|_| Failure::from(leaderless))?;
     output.talk("warning: no leader was found; this is the state of one node, and may lack the latest writes");
     Ok(stream.into_inner())
 }
@@ -68,7 +71,7 @@ async fn to_stdout(context: &Context<'_>, output: &mut Output) -> Result<()> {
 }
 
 async fn to_file(context: &Context<'_>, file: &Path, output: &mut Output) -> Result<u64> {
-    if fs::try_exists(file).await? {
+    if fs::try_exists(file).await.map_err(on_disk)? {
         let failure = Failure::new(Exit::Conflict, "the file exists already");
         return Err(failure.next("choose another name, or move it away"));
     }
@@ -79,7 +82,7 @@ async fn to_file(context: &Context<'_>, file: &Path, output: &mut Output) -> Res
             let failure = Failure::new(Exit::Conflict, format!("another backup left or is writing {}", part.display()));
             return failure.next("delete it if no backup is running");
         }
-        Failure::from(error)
+        on_disk(error)
     })?;
     let written = write(&mut stream, &mut writer).await;
     match written {
@@ -98,20 +101,26 @@ async fn to_file(context: &Context<'_>, file: &Path, output: &mut Output) -> Res
 async fn write(stream: &mut Streaming<BackupChunk>, writer: &mut File) -> Result<u64> {
     let mut bytes = 0;
     while let Some(chunk) = next(stream).await? {
-        writer.write_all(&chunk.data).await?;
+        writer.write_all(&chunk.data).await.map_err(on_disk)?;
         bytes += chunk.data.len() as u64;
     }
-    writer.flush().await?;
-    writer.sync_all().await?;
+    writer.flush().await.map_err(on_disk)?;
+    writer.sync_all().await.map_err(on_disk)?;
     Ok(bytes)
 }
 
 /// Gives the complete file its name, and makes the name durable. A file that came into being meanwhile stays.
 async fn publish(part: &Path, file: &Path) -> Result<()> {
-    fs::hard_link(part, file).await?;
-    fs::remove_file(part).await?;
+    fs::hard_link(part, file).await.map_err(on_disk)?;
+    fs::remove_file(part).await.map_err(on_disk)?;
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder).await?.sync_all().await.map_err(Failure::from)
+    let folder = File::open(folder).await.map_err(on_disk)?;
+    folder.sync_all().await.map_err(on_disk)
+}
+
+/// A failure of the disk that the backup was meant for.
+fn on_disk(error: io::Error) -> Failure {
+    Failure::from(error).next("name a file in a folder that exists, may be written to and has room")
 }
 
 fn part_of(file: &Path) -> PathBuf {

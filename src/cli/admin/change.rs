@@ -107,6 +107,15 @@ impl Change {
         }
     }
 
+    /// What has happened, in the leader's words where it gave some: it knows whether anything was left to do.
+    fn conclusion(&self, note: Option<&str>) -> String {
+        match note {
+            Some(note) if self.is_dry_run() => format!("dry run ({}): {note}", self.attempt()),
+            Some(note) => note.to_owned(),
+            None => self.done(),
+        }
+    }
+
     /// What has been done, or would be, in the end.
     fn done(&self) -> String {
         let would = if self.is_dry_run() { "would be " } else { "" };
@@ -133,6 +142,14 @@ impl Change {
         }
     }
 
+    /// The node that is known to answer once every check of the change has passed and it is done.
+    fn answers(&self) -> Option<&str> {
+        match self {
+            Self::SetAddress(request) if !request.validate_only => Some(&request.name),
+            _ => None,
+        }
+    }
+
     /// The same change, to be gone on with: our own first steps have moved the etag on.
     fn resumed(mut self) -> Self {
         match &mut self {
@@ -145,7 +162,8 @@ impl Change {
         self
     }
 
-    /// Whether `fault`, met on resuming, says that the change has been completed meanwhile.
+    /// Whether `fault`, met on resuming, says that the change has been completed meanwhile. Met at once, it may be a
+    /// misspelt name as well.
     fn is_completed_by(&self, fault: &Fault) -> bool {
         matches!(self, Self::Remove(_)) && fault.reason == Reason::NodeNotFound
     }
@@ -182,14 +200,22 @@ pub(super) async fn run(context: &Context<'_>, change: Change, output: &mut Outp
         let failure = Failure::new(Exit::Refused, why);
         return Err(if failed.hint.is_empty() { failure } else { failure.next(failed.hint.clone()) });
     }
-    progress.conclude(&change.done())
+    let conclusion = change.conclusion(progress.note());
+    let answers = change.answers().filter(|_| progress.passed_checks());
+    progress.conclude(&conclusion, answers)
 }
 
 fn failure(change: &Change, fault: Fault) -> Failure {
     let lost_sight = fault.reason.is_transient();
+    let may_be_done = change.is_completed_by(&fault);
     let failure = Failure::from(fault).context(format!("cannot {}", change.attempt()));
     if lost_sight && !change.is_dry_run() {
         return failure.next("`chat-admin status` shows how things stand; the same command goes on where it stopped");
+    }
+    if may_be_done {
+        let done_before = "if it was removed before, nothing is left to do";
+        let others = failure.next.as_ref().map(|others| format!("; {others}")).unwrap_or_default();
+        return failure.next(format!("{done_before}{others}"));
     }
     failure
 }

@@ -66,6 +66,10 @@ impl Context<'_> {
             Command::AddNode { node, learner, guard } => {
                 change::run(self, change::Change::add(node, *learner, guard), output).await
             }
+            Command::ReplaceNode { old, node, .. } if *old == node.name => {
+                let failure = Failure::new(Exit::Usage, format!("node {old} cannot take its own place"));
+                Err(failure.next("give the newcomer another name; a node that has moved is told by set-address"))
+            }
             Command::ReplaceNode { old, node, guard } => {
                 change::run(self, change::Change::replace(old, node, guard), output).await
             }

@@ -20,6 +20,8 @@ pub(super) struct Progress<'a> {
     /// The phase last spoken of.
     phase: Phase,
     done: bool,
+    /// What the leader said of the end.
+    note: String,
     checks: Vec<Check>,
     before: Option<FaultTolerance>,
     after: Option<FaultTolerance>,
@@ -33,11 +35,23 @@ impl<'a> Progress<'a> {
             bar.set_message("looking for the leader");
             bar
         });
-        Self { output, bar, phase: Phase::Unspecified, done: false, checks: Vec::new(), before: None, after: None }
+        Self {
+            output,
+            bar,
+            phase: Phase::Unspecified,
+            done: false,
+            note: String::new(),
+            checks: Vec::new(),
+            before: None,
+            after: None,
+        }
     }
 
     pub(super) fn show(&mut self, message: &ChangeProgress) -> Result<()> {
-        self.done |= message.phase() == Phase::Done;
+        if message.phase() == Phase::Done {
+            self.done = true;
+            self.note.clone_from(&message.note);
+        }
         if let Some(tolerance) = &message.tolerance {
             let slot = if message.phase() == Phase::Done { &mut self.after } else { &mut self.before };
             *slot = Some(tolerance.clone());
@@ -77,22 +91,35 @@ impl<'a> Progress<'a> {
         self.done
     }
 
+    /// What the leader said that has happened, if it said so.
+    pub(super) fn note(&self) -> Option<&str> {
+        Some(self.note.as_str()).filter(|note| !note.is_empty())
+    }
+
+    /// Whether checks were made, and all passed.
+    pub(super) fn passed_checks(&self) -> bool {
+        !self.checks.is_empty() && self.failed_check().is_none()
+    }
+
     /// The first check that failed.
     pub(super) fn failed_check(&self) -> Option<&Check> {
         self.checks.iter().find(|check| !check.ok)
     }
 
-    /// The end: what was done, and what the cluster survived before and survives now.
-    pub(super) fn conclude(self, done: &str) -> Result<()> {
+    /// The end: what was done, and what the cluster survived before and survives now. Of the node that `answers` the
+    /// leader may not have heard since; that it is silent is not said of it.
+    pub(super) fn conclude(self, done: &str, answers: Option<&str>) -> Result<()> {
         if self.output.is_json() {
             return Ok(());
         }
-        self.output.line(done)?;
+        self.output.line(text::line(done))?;
         let lines = [("before", &self.before), ("now", &self.after)];
         for (when, tolerance) in lines.into_iter().filter_map(|(when, it)| it.as_ref().map(|it| (when, it))) {
             self.output.line(format!("  {:<8}{}", format!("{when}:"), summary(tolerance)))?;
         }
-        for advice in self.after.iter().flat_map(|tolerance| &tolerance.advice) {
+        let silent = answers.map(|name| format!("{name} does not answer: "));
+        let stale = |advice: &&String| silent.as_ref().is_some_and(|silent| advice.starts_with(silent));
+        for advice in self.after.iter().flat_map(|tolerance| &tolerance.advice).filter(|advice| !stale(advice)) {
             self.output.line(format!("  {}", text::line(advice)))?;
         }
         Ok(())

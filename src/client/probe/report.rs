@@ -35,7 +35,9 @@ pub struct Incident {
     pub at: Duration,
     /// How soon writes shall have recovered.
     pub bound: Duration,
-    /// How long it took until a write begun afterwards was acknowledged; `None`: that never happened.
+    /// How long writes took to recover: until one begun afterwards was acknowledged, or the longest time between two
+    /// acknowledgements that the damage may answer for, whichever is longer. What is killed may acknowledge for some
+    /// moments yet, so the first alone could be over before the pause has begun. `None`: no such write was acknowledged.
     pub recovered: Option<Duration>,
 }
 
@@ -153,7 +155,7 @@ impl Report {
             },
             outage: watched.outages().iter().map(|(from, to)| to.saturating_sub(*from)).sum(),
             changes: watched.changes().iter().map(|change| (change.clone(), around(change, &gaps))).collect(),
-            incidents: incidents.into_iter().map(|incident| recovered(incident, attempts)).collect(),
+            incidents: recovered(incidents, attempts, &gaps),
             replicas,
             findings,
         }
@@ -316,10 +318,23 @@ fn around(change: &Change, gaps: &[(Duration, Duration)]) -> Duration {
     touched.map(|(_, length)| *length).max().unwrap_or_default()
 }
 
-fn recovered(incident: Incident, attempts: &[Attempt]) -> Incident {
-    let later = attempts.iter().filter(|attempt| attempt.invoked > incident.at);
-    let first = later.filter_map(in_time).min();
-    Incident { recovered: first.map(|at| at.saturating_sub(incident.at)), ..incident }
+fn recovered(mut incidents: Vec<Incident>, attempts: &[Attempt], gaps: &[(Duration, Duration)]) -> Vec<Incident> {
+    for number in 0..incidents.len() {
+        let next = incidents.get(number + 1).map_or(Duration::MAX, |next| next.at);
+        let incident = &mut incidents[number];
+        let later = attempts.iter().filter(|attempt| attempt.invoked > incident.at);
+        let first = later.filter_map(in_time).min().map(|at| at.saturating_sub(incident.at));
+        incident.recovered = first.map(|first| first.max(pause_after(incident, next, gaps)));
+    }
+    incidents
+}
+
+/// The longest gap that an incident may answer for: one that goes on after it and began no later than its bound. What
+/// comes after the `next` incident is not laid to this one.
+fn pause_after(incident: &Incident, next: Duration, gaps: &[(Duration, Duration)]) -> Duration {
+    let until = next.min(incident.at.saturating_add(incident.bound));
+    let touched = gaps.iter().filter(|(from, length)| *from < until && *from + *length > incident.at);
+    touched.map(|(from, length)| (*from + *length).min(next).saturating_sub(*from)).max().unwrap_or_default()
 }
 
 /// The median and the 99th percentile of the acknowledgements in time.

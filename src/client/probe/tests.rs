@@ -174,8 +174,37 @@ fn the_longest_pause_is_laid_to_the_change_of_leader_in_it() {
     let change = report.gap.change.clone().expect("a change");
     assert_eq!((report.gap.at, report.gap.length), (ms(510), ms(990)));
     assert_eq!((change.deposed.as_str(), change.leader.as_str(), change.term), ("n1", "n2", 2));
-    assert_eq!(report.incidents[0].recovered, Some(ms(950)));
+    assert_eq!(report.incidents[0].recovered, Some(ms(990)), "no less than the pause it fell into");
     assert!(report.passed(), "{:#?}", report.metrics());
+}
+
+/// Writes at these times, each acknowledged after 10 ms, and a kill at each of `killed`.
+fn killed(killed: &[u64], writes: &[u64]) -> Vec<Option<Duration>> {
+    let mut ledger = Ledger::default();
+    ledger.open(ROOM, 0);
+    for (seq, at) in (1..).zip(writes) {
+        let attempt = ledger.invoke(ms(*at), RequestId::new(seq, [0; 10]), ROOM, format!("{seq}"));
+        ledger.acknowledge(ms(at + 10), attempt, seq, seq);
+    }
+    let incident = |at: &u64| Incident { what: "killed".into(), at: ms(*at), bound: RECOVERY, recovered: None };
+    let incidents = killed.iter().map(incident).collect();
+    let end = writes.last().map_or(0, |last| last + 10);
+    let watched = Watched::new(view(1, 1, 1));
+    let report = Report::new(ms(end), &ledger, &watched, incidents, replicas(), Findings::default());
+    report.incidents.iter().map(|incident| incident.recovered).collect()
+}
+
+#[test]
+fn what_is_killed_may_acknowledge_yet_before_the_pause_that_is_laid_to_it() {
+    assert_eq!(killed(&[1_000], &[900, 1_050, 1_100, 2_600, 2_700]), [Some(ms(1_500))]);
+}
+
+#[test]
+fn a_pause_is_not_laid_to_an_incident_long_before_or_to_one_that_another_followed() {
+    assert_eq!(killed(&[1_000], &[900, 1_050, 6_000, 6_100, 12_000])[0], Some(ms(4_950)));
+    assert_eq!(killed(&[1_000], &[900, 1_050, 3_000, 6_010, 12_000])[0], Some(ms(3_010)));
+    let twice = killed(&[1_000, 1_200], &[990, 1_050, 1_150, 2_600]);
+    assert_eq!(twice, [Some(ms(100)), Some(ms(1_450))]);
 }
 
 #[test]
