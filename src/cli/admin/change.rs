@@ -202,7 +202,7 @@ pub(super) async fn run(context: &Context<'_>, change: Change, output: &mut Outp
     }
     let conclusion = change.conclusion(progress.note());
     let answers = change.answers().filter(|_| progress.passed_checks());
-    progress.conclude(&conclusion, answers)
+    progress.conclude(&conclusion, answers, change.is_dry_run())
 }
 
 fn failure(change: &Change, fault: Fault) -> Failure {

@@ -106,14 +106,14 @@ impl<'a> Progress<'a> {
         self.checks.iter().find(|check| !check.ok)
     }
 
-    /// The end: what was done, and what the cluster survived before and survives now. Of the node that `answers` the
-    /// leader may not have heard since; that it is silent is not said of it.
-    pub(super) fn conclude(self, done: &str, answers: Option<&str>) -> Result<()> {
+    /// The end: what was done, and what the cluster survived before and survives now, or `then`, in a dry run. Of the
+    /// node that `answers` the leader may not have heard since; that it is silent is not said of it.
+    pub(super) fn conclude(self, done: &str, answers: Option<&str>, dry_run: bool) -> Result<()> {
         if self.output.is_json() {
             return Ok(());
         }
         self.output.line(text::line(done))?;
-        let lines = [("before", &self.before), ("now", &self.after)];
+        let lines = [("before", &self.before), (if dry_run { "then" } else { "now" }, &self.after)];
         for (when, tolerance) in lines.into_iter().filter_map(|(when, it)| it.as_ref().map(|it| (when, it))) {
             self.output.line(format!("  {:<8}{}", format!("{when}:"), summary(tolerance)))?;
         }

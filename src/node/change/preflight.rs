@@ -253,7 +253,10 @@ fn as_started(newcomer: &Newcomer, found: &InspectResponse) -> Check {
     } else {
         Ok("name, zone and address as it was started with".to_owned())
     };
-    check("settings", result.as_ref().map(String::clone).map_err(|(detail, hint)| (detail.clone(), hint.as_str())))
+    match &result {
+        Ok(detail) => check("settings", Ok(detail.clone())),
+        Err((detail, hint)) => check("settings", Err((detail.clone(), hint.as_str()))),
+    }
 }
 
 fn version(found: &InspectResponse) -> Check {
