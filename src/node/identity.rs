@@ -47,8 +47,8 @@ pub fn following(known: Identity, address: &str, config: &NodeConfig) -> Identit
 fn arrived(known: &Identity, address: &str, listen: &Address, config: &NodeConfig) -> bool {
     let advertised = config.advertise.as_ref().is_some_and(|advertise| advertise.as_str() == address);
     // Whoever calls it by another name than the node does itself still dials this port.
-    let newly_dialled = address != known.address && address.parse().is_ok_and(|at: Address| at.port() == listen.port());
-    advertised || newly_dialled
+    let same_port = || address.parse().is_ok_and(|at: Address| at.port() == listen.port());
+    address != known.address && (advertised || same_port())
 }
 
 /// Where the record has the node listen, if that is another port than the cluster dials and nothing that the operator
@@ -92,9 +92,9 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_listens_anew_behind_the_same_address_remembers_it() {
+    fn without_a_move_a_flag_is_for_this_start_alone() {
         let forwarded = started(Some("0.0.0.0:9000"), Some("10.0.0.4:7404"));
-        assert_eq!(listen_after("10.0.0.4:7404", &forwarded), "0.0.0.0:9000");
+        assert_eq!(listen_after("10.0.0.4:7404", &forwarded), "0.0.0.0:7404");
     }
 
     #[test]
