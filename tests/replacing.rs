@@ -69,6 +69,8 @@ async fn a_wiped_voter_is_replaced_by_a_fresh_node() {
 #[tokio::test]
 async fn a_newcomer_is_let_in_as_it_was_started_and_not_otherwise() {
     let cluster = Cluster::of(1).spare(1).zones(&["a", "b"]).start().await;
+    // So that nothing else is on its way to the log.
+    cluster.accounts(["alice"]).await;
     let before = cluster.membership(1).commit_index;
     let right = cluster.adding(2);
     for (wrong, complaint) in [
