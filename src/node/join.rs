@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use openraft::ReadPolicy;
 
 use super::{
     Node,
@@ -98,7 +98,16 @@ impl Node {
             return Err(Fault::new(Reason::WrongCluster, format!("this node belongs to cluster {}", own.cluster_id)));
         }
         replica.leadership.ensure_leader()?;
-        replica.reader.read_index(Instant::now() + DIAL).await?;
+        // By consensus itself, and not by the reader, which asks another if this node is deposed meanwhile: that other's
+        // word would be no proof of what this node knows.
+        let confirmed = replica.raft.get_read_log_id(ReadPolicy::ReadIndex);
+        match tokio::time::timeout(DIAL, confirmed).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) | Err(_) => {
+                replica.leadership.ensure_leader()?;
+                return Err(replica.leadership.no_quorum());
+            }
+        }
         let metrics = replica.leadership.metrics();
         // The effective membership counts as well: a node that is being added is a member before it is committed.
         let known = [&metrics.membership_config, &metrics.committed_membership_config];
