@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, pin::pin, time::Duration};
 
 use common::{Cluster, PATIENCE, eventually};
 use quorate::{
@@ -11,7 +11,7 @@ use quorate::{
         Reason,
         admin::{AddNodeRequest, RemoveNodeRequest, admin_service_client::AdminServiceClient, change_progress::Phase},
         cluster::Role,
-        raft::{AdoptRequest, join_service_client::JoinServiceClient},
+        raft::{AdoptRequest, CheckMemberRequest, join_service_client::JoinServiceClient},
     },
 };
 use tokio::sync::mpsc;
@@ -309,6 +309,35 @@ async fn a_joint_entry_of_a_leader_that_was_cut_off_is_taken_back() {
     cluster.add_node(4).await.unwrap();
     cluster.wait_for_voters(4).await;
     cluster.assert_replicas_agree().await;
+}
+
+/// A leader that is deposed while it makes sure that it leads knows nothing of what its successor has done: it must not
+/// tell a member that it was removed.
+#[tokio::test]
+async fn a_leader_that_is_deposed_while_it_is_asked_does_not_say_who_is_a_member() {
+    let cluster = Cluster::of(3).spare(1).start().await;
+    let (old, followers) = cluster.roles().await;
+    cluster.isolate(old);
+    let new = cluster.wait_for_leader_among(&followers).await;
+    // The old one may be asked first: it refuses, for nobody answers it.
+    eventually("n4 is added", async || cluster.add_learner(4).await).await;
+    let question = CheckMemberRequest {
+        cluster_id: cluster.membership(new).cluster_id,
+        epoch: 1,
+        node_id: node_id(&cluster, new, "n4").unwrap(),
+    };
+    let deposed = cluster.node(old).unwrap();
+    assert_eq!(deposed.membership().leader_id, deposed.membership().answered_by_id, "it has not heard of another");
+    let mut asked = pin!(deposed.check_member(question.clone()));
+    assert!(futures::poll!(asked.as_mut()).is_pending(), "it asks the others first");
+    cluster.heal();
+    let answer = asked.await;
+    let doubt = [Reason::NotLeader, Reason::NoLeader, Reason::NoQuorum];
+    assert!(answer.as_ref().is_err_and(|fault| doubt.contains(&fault.reason)), "{answer:?}");
+    let known = eventually("the leader answers", async || {
+        cluster.node(cluster.wait_for_leader().await).unwrap().check_member(question.clone()).await
+    });
+    assert!(known.await.member);
 }
 
 /// Scenarios 6 and 7 (P6): the leader, a follower that is down, one that is cut off and returns.

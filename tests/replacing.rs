@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::Cluster;
+use common::{Cluster, Place};
 use quorate::wire::{
     Reason,
     admin::{AddNodeRequest, RemoveNodeRequest},
@@ -88,6 +88,21 @@ async fn a_newcomer_is_let_in_as_it_was_started_and_not_otherwise() {
     assert_eq!(again.unwrap_err().reason, Reason::NameTaken);
     let learner = cluster.try_add_node(AddNodeRequest { learner_only: true, ..right }, |_| {}).await;
     assert_eq!(learner.unwrap_err().reason, Reason::NameTaken);
+}
+
+/// The leader reaches it and it reaches every voter, but one voter does not: it could never replicate to it as leader.
+#[tokio::test]
+async fn a_newcomer_that_one_voter_does_not_reach_is_refused() {
+    let cluster = Cluster::of(3).spare(1).start().await;
+    let (leader, followers) = cluster.roles().await;
+    let before = cluster.membership(leader).etag;
+    cluster.network.refuse(Place::Node(followers[1]), Place::Node(4));
+    let fault = cluster.try_add_node(cluster.adding(4), |_| {}).await.unwrap_err();
+    let complaint = format!("n{} does not reach it", followers[1]);
+    assert!(fault.reason == Reason::Unsafe && fault.message.contains(&complaint), "{fault:?}");
+    assert_eq!(cluster.membership(leader).etag, before, "nothing was changed");
+    cluster.heal();
+    cluster.add_node(4).await.unwrap();
 }
 
 /// What a change would come to is told before it is made.

@@ -131,3 +131,26 @@ pub async fn inspect(from: &Node, address: &Address, dial: Vec<String>) -> Resul
         Err(_) => Err(Fault::new(Reason::Unreachable, format!("no answer from {address}"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::NodeConfig, node::Settings, types::NodeName};
+
+    /// Whoever looks may have read the disk of a node that was still empty then.
+    #[tokio::test]
+    async fn a_node_that_was_adopted_after_its_disk_was_read_says_who_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = NodeConfig {
+            name: NodeName::new("n1").ok(),
+            listen: Some("127.0.0.1:1".parse().unwrap()),
+            ..NodeConfig::defaults(folder.path().join("data"))
+        };
+        Node::init(Settings::production(config.clone())).await.unwrap();
+        let node = Node::start(Settings::production(config)).await.unwrap();
+        let (identity, pristine) = node.known_as(None);
+        assert_eq!(identity, node.replica().unwrap().identity);
+        assert!(identity.node_id != 0 && !pristine, "{identity:?}: an adoption now would be the second");
+        node.stop().await;
+    }
+}

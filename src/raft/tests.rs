@@ -1,4 +1,4 @@
-//! openraft's own storage suite on our log and state machine; how peers are dialled.
+//! openraft's own storage suite on our log and state machine; how peers are dialled, and what is sent to them.
 
 use std::{
     io,
@@ -9,20 +9,32 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, stream};
+use futures::{Stream, StreamExt, stream};
 use openraft::{
     RaftNetworkFactory,
     network::{NetStreamAppend, RPCOption},
     testing::log::{StoreBuilder, Suite},
 };
+use tokio::sync::mpsc;
+use tonic::{Request, Response, Status, Streaming, transport::Server};
 
 use super::{
     Identity, LogStore, PeerNetworkFactory, StateMachine,
-    types::{AppendEntriesRequest, Member, TypeConfig, Vote},
+    network::PeerNetwork,
+    types::{
+        AppendEntriesRequest, CommittedLeaderId, Entry, EntryPayload, LogId, Member, StreamAppendResult, TypeConfig,
+        Vote,
+    },
 };
 use crate::{
     storage::{Blocking, DataDir, LogFile, Open, StateSlot},
-    wire::{BoxedIo, Dialer},
+    wire::{
+        BoxedIo, Dialer,
+        raft::{
+            self as pb,
+            raft_service_server::{RaftService, RaftServiceServer},
+        },
+    },
 };
 
 struct Builder(Blocking);
@@ -57,6 +69,28 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
+async fn peer_by(dialer: Dialer) -> PeerNetwork {
+    let identity = Identity { cluster_id: "c".into(), epoch: 1, node_id: 1 };
+    let member = Member { name: "n2".into(), address: "n2:7400".into(), zone: String::new() };
+    PeerNetworkFactory::new(identity, dialer, Blocking::Inline).new_client(2, &member).await
+}
+
+fn option() -> RPCOption {
+    RPCOption::new(Duration::from_millis(100))
+}
+
+/// Blank entries at these places, after `before`.
+fn append(before: Option<u64>, places: &[u64]) -> AppendEntriesRequest {
+    let id = |index| LogId::new(CommittedLeaderId::new(1), index);
+    let entry = |place: &u64| Entry { log_id: id(*place), payload: EntryPayload::Blank };
+    AppendEntriesRequest {
+        vote: Vote::new_committed(1, 1),
+        prev_log_id: before.map(id),
+        leader_commit: None,
+        entries: places.iter().map(entry).collect(),
+    }
+}
+
 /// openraft waits out its backoff inside the stream of requests. A leader that dialled before it drew from that stream
 /// would dial a peer that refuses connections without any pause, as fast as the machine can.
 #[tokio::test(start_paused = true)]
@@ -67,17 +101,99 @@ async fn a_peer_is_dialled_only_once_there_is_something_to_send() {
         counted.fetch_add(1, Relaxed);
         async { Err::<BoxedIo, _>(io::ErrorKind::ConnectionRefused.into()) }
     });
-    let identity = Identity { cluster_id: "c".into(), epoch: 1, node_id: 1 };
-    let member = Member { name: "n2".into(), address: "n2:7400".into(), zone: String::new() };
-    let mut peer = PeerNetworkFactory::new(identity, dialer, Blocking::Inline).new_client(2, &member).await;
-    let option = || RPCOption::new(Duration::from_millis(100));
+    let mut peer = peer_by(dialer).await;
     let idle = peer.stream_append(stream::pending(), option());
     assert!(tokio::time::timeout(Duration::from_secs(60), idle).await.is_err(), "it waits for a request");
     assert_eq!(dials.load(Relaxed), 0);
-    let request =
-        AppendEntriesRequest { vote: Vote::new(1, 1), prev_log_id: None, leader_commit: None, entries: Vec::new() };
-    assert!(peer.stream_append(stream::iter([request]), option()).await.is_err());
+    assert!(peer.stream_append(stream::iter([append(None, &[])]), option()).await.is_err());
     assert_eq!(dials.load(Relaxed), 1);
     let ended = peer.stream_append(stream::empty(), option()).await;
     assert_eq!(ended.unwrap_or_else(|error| panic!("{error}")).count().await, 0, "no request, no answer");
+}
+
+/// A peer that tells what arrives, and agrees to all of it.
+struct Agreeing(mpsc::UnboundedSender<Vec<u64>>);
+
+#[tonic::async_trait]
+impl RaftService for Agreeing {
+    type AppendStream = stream::BoxStream<'static, Result<pb::AppendResponse, Status>>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<pb::AppendRequest>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        let arrived = self.0.clone();
+        let answers = request.into_inner().map(move |request| {
+            let places = request?.entries.iter().filter_map(|entry| Some(entry.log_id?.index)).collect();
+            let _ = arrived.send(places);
+            Ok(pb::AppendResponse { matched: None, refusal: None })
+        });
+        Ok(Response::new(answers.boxed()))
+    }
+
+    async fn vote(&self, _: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
+        Err(Status::unimplemented("it only follows"))
+    }
+
+    async fn install_snapshot(
+        &self,
+        _: Request<Streaming<pb::SnapshotChunk>>,
+    ) -> Result<Response<pb::SnapshotResponse>, Status> {
+        Err(Status::unimplemented("it only follows"))
+    }
+
+    async fn transfer_leader(
+        &self,
+        _: Request<pb::TransferLeaderRequest>,
+    ) -> Result<Response<pb::TransferLeaderResponse>, Status> {
+        Err(Status::unimplemented("it only follows"))
+    }
+
+    async fn read_index(&self, _: Request<pb::ReadIndexRequest>) -> Result<Response<pb::ReadIndexResponse>, Status> {
+        Err(Status::unimplemented("it only follows"))
+    }
+}
+
+/// A peer behind a connection in this process, and the places of the entries that have arrived there.
+async fn agreeing_peer() -> (PeerNetwork, mpsc::UnboundedReceiver<Vec<u64>>) {
+    let (arrived, arrivals) = mpsc::unbounded_channel();
+    let dialer = Dialer::new(move |_| {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let service = RaftServiceServer::new(Agreeing(arrived.clone()));
+        let incoming = stream::iter([Ok::<_, io::Error>(far)]).chain(stream::pending());
+        tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
+        async { Ok(Box::new(near) as BoxedIo) }
+    });
+    (peer_by(dialer).await, arrivals)
+}
+
+/// The answers to a stream of requests that would go on for ever, up to its end.
+async fn answers_to(
+    peer: &mut PeerNetwork,
+    requests: impl Stream<Item = AppendEntriesRequest> + Send + Unpin + 'static,
+) -> Vec<StreamAppendResult> {
+    let answers = async {
+        let answers = peer.stream_append(requests, option()).await.unwrap_or_else(|error| panic!("{error}"));
+        answers.map(|answer| answer.unwrap_or_else(|error| panic!("{error}"))).collect().await
+    };
+    tokio::time::timeout(Duration::from_secs(20), answers).await.expect("the stream ends by itself")
+}
+
+/// A payload that openraft takes up again from before a purge: entries 4 to 8 are gone, and 9 would leave a hole.
+#[tokio::test]
+async fn a_stream_ends_before_a_request_that_would_leave_a_hole_in_the_peers_log() {
+    let (mut peer, mut arrivals) = agreeing_peer().await;
+    let requests =
+        [append(None, &[0, 1]), append(Some(1), &[2, 3]), append(Some(3), &[9, 10]), append(Some(10), &[11])];
+    let answers = answers_to(&mut peer, stream::iter(requests).chain(stream::pending())).await;
+    assert_eq!(answers, [Ok(None), Ok(None)]);
+    let torn = stream::iter([append(Some(3), &[4, 9])]).chain(stream::pending());
+    assert_eq!(answers_to(&mut peer, torn).await, []);
+    drop(peer);
+    arrivals.close();
+    let mut arrived = Vec::new();
+    while let Some(places) = arrivals.recv().await {
+        arrived.push(places);
+    }
+    assert_eq!(arrived, [[0, 1], [2, 3]], "nothing of what is not whole");
 }

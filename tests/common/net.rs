@@ -42,6 +42,8 @@ struct Table {
     cut: BTreeSet<(Place, Place)>,
     /// Links that are cut when so many more bytes have gone over them.
     budgets: BTreeMap<(Place, Place), usize>,
+    /// Ways on which no connection is let through, as a firewall does it.
+    refused: BTreeSet<(Place, Place)>,
     held: Vec<Waker>,
 }
 
@@ -76,6 +78,11 @@ impl Network {
         self.table().budgets.insert((from, to), bytes);
     }
 
+    /// Refuses whatever connection `from` begins to `to` from now on; those that `to` begins are let through.
+    pub fn refuse(&self, from: Place, to: Place) {
+        self.table().refused.insert((from, to));
+    }
+
     /// Whether nothing goes from `from` to `to`.
     pub fn is_cut(&self, from: Place, to: Place) -> bool {
         !self.passes(from, to)
@@ -106,6 +113,7 @@ impl Network {
         let mut table = self.table();
         table.cut.clear();
         table.budgets.clear();
+        table.refused.clear();
         drop(table);
         self.changed();
     }
@@ -140,6 +148,9 @@ impl Network {
                 let to = network.table().places.get(&address).copied();
                 // Somebody who is no part of the cluster is reached as the machine reaches it.
                 let Some(to) = to else { return Ok(Box::new(TcpStream::connect(address).await?) as BoxedIo) };
+                if network.table().refused.contains(&(from, to)) {
+                    return Err(io::ErrorKind::ConnectionRefused.into());
+                }
                 let mut changes = network.0.changes.subscribe();
                 // The packets that open a connection are repeated until they get through.
                 while !(network.passes(from, to) && network.passes(to, from)) {
