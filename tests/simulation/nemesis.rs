@@ -68,7 +68,9 @@ impl Nemesis {
     }
 
     fn restart_later(&mut self, name: &str, now: u64) {
-        let due = now + self.rng.within(50..6_000);
+        // Some are back before the others miss them.
+        let away = if self.rng.chance(15) { self.rng.within(0..150) } else { self.rng.within(50..6_000) };
+        let due = now + away;
         self.debts.push((due, Debt::Restart(name.to_owned())));
     }
 

@@ -114,7 +114,7 @@ async fn observe(world: &World, name: &str, node: &Node) {
     loop {
         let said = node.membership();
         if said.leader_id != 0 && said.leader_id == said.answered_by_id {
-            world.note_leader(said.term, said.leader_id);
+            world.note_leader(name, said.term, said.leader_id);
         }
         if said.answered_by_id == 0 {
             // Not a member yet, or no longer: it has nothing to say.

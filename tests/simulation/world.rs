@@ -27,8 +27,8 @@ pub struct World {
     pub snapshots: SnapshotPolicy,
     elapsed_ms: Arc<AtomicU64>,
     machines: BTreeMap<String, Machine>,
-    /// Whoever led in a term, as itself said.
-    leaders: RefCell<BTreeMap<u64, u64>>,
+    /// Whoever led in a term, as itself said, and which start of its machine that was.
+    leaders: RefCell<BTreeMap<u64, (u64, u64)>>,
     /// The disk on which each node id was first seen.
     ids: RefCell<BTreeMap<u64, (String, u64)>>,
     pub promises: Arc<Promises>,
@@ -152,11 +152,15 @@ impl World {
         Entropy::new(move |bytes| rng.lock().unwrap_or_else(PoisonError::into_inner).fill(bytes))
     }
 
-    /// A term has one leader, for ever.
-    pub fn note_leader(&self, term: u64, id: u64) {
-        let first = *self.leaders.borrow_mut().entry(term).or_insert(id);
+    /// A term has one leader, for ever. And that it leads dies with its process (figure 2 of the Raft paper has no
+    /// leadership among what is persistent): what it comes back without may have been promised by it in that term.
+    pub fn note_leader(&self, name: &str, term: u64, id: u64) {
+        let start = self.machine(name).starts.get();
+        let (first, began) = *self.leaders.borrow_mut().entry(term).or_insert((id, start));
         if first != id {
             self.violation(format!("nodes {first} and {id} both led in term {term}"));
+        } else if began != start {
+            self.violation(format!("{name} came back and led on in term {term} without an election"));
         }
     }
 

@@ -97,6 +97,30 @@ fn a_minority_with_the_old_leader_acknowledges_nothing_and_loses_nothing() {
     });
 }
 
+/// Scenario 3 and 18: its power goes at one step of its disk after another, and it is back before anybody stands for
+/// election. What it had not synced, others may have; so it leads again only if they elect it.
+#[test]
+fn a_leader_that_is_back_before_it_is_missed_leads_by_an_election_or_not_at_all() {
+    scenario(Plan::of(3, 0), |cluster| {
+        for step in 1..=12 {
+            let (leader, _) = cluster.roles();
+            let term = cluster.said(&leader).map_or(0, |said| said.term);
+            let disks = cluster.world.machine(&leader).disks();
+            disks.power_off_after(step);
+            cluster.expect("the power goes", Duration::from_secs(20), |_| !disks.is_powered());
+            cluster.bounce(&leader, true);
+            cluster.goes_on(5);
+            let (leader, _) = cluster.roles();
+            if cluster.is_broken() {
+                return;
+            }
+            if cluster.said(&leader).is_some_and(|said| said.term <= term) {
+                cluster.world.violation(format!("{leader} leads in term {term} after its leader lost its power"));
+            }
+        }
+    });
+}
+
 /// Scenario 16: everything that it had sent, and all that was sent to it, arrives ten seconds late. (A process that gets
 /// no time at all is stopped with SIGSTOP in `tests/processes`.)
 #[test]
