@@ -142,8 +142,13 @@ impl Layer {
     /// Reads a TOML file's `text`; `place` is its name in errors.
     pub fn from_toml(place: &str, text: &str) -> Result<Self, ConfigError> {
         toml::from_str(text).map_err(|error| {
+            let line =
+                error.span().map_or(1, |span| 1 + text.bytes().take(span.start).filter(|byte| *byte == b'\n').count());
+            // Which keys there are comes with what to do next.
+            let (problem, _) = error.message().split_once(", expected one of").unwrap_or((error.message(), ""));
             let keys: Vec<_> = KEYS.iter().map(|(key, _)| *key).collect();
-            ConfigError::new(place, error.to_string().trim_end(), format!("the keys are: {}", keys.join(", ")))
+            let next = format!("the keys are: {}", keys.join(", "));
+            ConfigError::new(format!("{place}, line {line}"), problem, next)
         })
     }
 }
@@ -162,9 +167,8 @@ mod tests {
 
     #[test]
     fn an_unknown_key_in_the_file_is_refused_by_name() {
-        let error = Layer::from_toml("node.toml", "hartbeat = '1s'").unwrap_err();
-        assert_eq!(error.place, "node.toml");
-        assert!(error.problem.contains("hartbeat"), "{error}");
+        let error = Layer::from_toml("node.toml", "name = 'a'\nhartbeat = '1s'").unwrap_err();
+        assert_eq!((error.place.as_str(), error.problem.as_str()), ("node.toml, line 2", "unknown field `hartbeat`"));
         assert!(error.next.contains("heartbeat"), "{}", error.next);
     }
 

@@ -1,6 +1,7 @@
 //! What could be better about a layout, a sentence each.
 
 use super::{Layout, Tolerance};
+use crate::types::counted;
 
 /// The advice for `layout`, whose figures are `tolerance`: the most pressing first.
 pub(super) fn advice(layout: &Layout, tolerance: &Tolerance) -> Vec<String> {
@@ -96,9 +97,4 @@ fn without_zone(layout: &Layout) -> Option<String> {
     }
     let (names, have) = (unnamed.join(" "), if unnamed.len() == 1 { "has" } else { "have" });
     Some(format!("{names} {have} no zone: what is said of losing a zone leaves that out"))
-}
-
-/// `1 node`, `2 nodes`.
-pub(super) fn counted(number: usize, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Layout, Node, Tolerance, advice::counted};
-use crate::types::{NodeId, limits};
+use super::{Layout, Node, Tolerance};
+use crate::types::{NodeId, counted, limits};
 
 /// The flag that a person gives to accept what [`Verdict::NeedsFlag`] warns of.
 pub const ACCEPT_LOWER_TOLERANCE: &str = "--accept-lower-tolerance";

@@ -1,6 +1,7 @@
 //! A tolerance in words, as `chat-admin status` and `plan` end with it.
 
-use super::{Majority, Tolerance, ZoneLoss, advice::counted};
+use super::{Majority, Tolerance, ZoneLoss};
+use crate::types::counted;
 
 impl Tolerance {
     /// The verdict in words: a heading, then what is survived, what each zone's loss means, and advice.

@@ -130,7 +130,7 @@ impl Leadership {
     /// This leader has lost its majority.
     pub fn no_quorum(&self) -> Fault {
         Fault::new(Reason::NoQuorum, format!("node {} leads, but a majority of the voters does not answer", self.name))
-            .next("bring voters back; the call is safe to repeat with the same request_id")
+            .next("bring voters back, then repeat the call")
             .leader(self.hint())
             .retry_after(Duration::from_millis(200))
     }
@@ -138,7 +138,7 @@ impl Leadership {
     /// A write that was proposed and not agreed on in time.
     pub fn write_timed_out(&self, patience: Duration) -> Fault {
         if self.is_leader() && !self.has_quorum() {
-            return self.no_quorum();
+            return self.no_quorum().next("bring voters back; the write is safe to repeat with the same request_id");
         }
         let waited = humantime::format_duration(patience);
         Fault::new(Reason::Timeout, format!("the write was not agreed on within {waited}"))

@@ -14,6 +14,7 @@ use crate::{
     config::NodeConfig,
     machine::query::Lacking,
     node::{Compared, Recovery, Settings, Survivor},
+    types::counted,
 };
 
 /// Makes a one-voter cluster from the survivor in `dir`, after showing what it holds and what `compare` hold beside it.
@@ -107,8 +108,10 @@ fn describe(what: &str, survivor: &Survivor) -> Vec<String> {
         format!("  log         up to index {index} (term {term}){unsure}"),
         format!("  last write  {}", moment(holdings.time_ms)),
         format!(
-            "  holds       {} accounts, {} conversations, {} messages",
-            holdings.accounts, holdings.conversations, holdings.messages
+            "  holds       {}, {}, {}",
+            counted(holdings.accounts, "account"),
+            counted(holdings.conversations, "conversation"),
+            counted(holdings.messages, "message")
         ),
     ];
     if identity.removed {
@@ -122,7 +125,12 @@ fn difference(what: &str, lacking: &Lacking) -> Vec<String> {
         return vec![format!("  {what}: nothing")];
     }
     let Lacking { accounts, conversations, events, named } = lacking;
-    let mut lines = vec![format!("  {what}: {accounts} accounts, {events} events in {conversations} conversations")];
+    let mut lines = vec![format!(
+        "  {what}: {}, {} in {}",
+        counted(*accounts, "account"),
+        counted(*events, "event"),
+        counted(*conversations, "conversation")
+    )];
     lines.extend(named.iter().map(|(name, events)| format!("    {events:>6}  {name}")));
     if (named.len() as u64) < *conversations {
         lines.push(format!("            and {} more", conversations - named.len() as u64));

@@ -6,6 +6,7 @@
 mod address;
 mod clock;
 mod consistency;
+mod counted;
 mod entropy;
 mod id;
 pub mod limits;
@@ -15,6 +16,7 @@ mod printable;
 pub use address::{Address, InvalidAddress};
 pub use clock::Clock;
 pub use consistency::Consistency;
+pub use counted::counted;
 pub use entropy::Entropy;
 pub use id::{AccountId, ConversationId, Cursor, InvalidId, NodeId, RequestId, SessionKey};
 pub use name::{InvalidName, NodeName, RoomTitle, Username, Zone};

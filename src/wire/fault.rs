@@ -77,7 +77,7 @@ impl Fault {
     /// made says that the other could not be spoken with, which is never INTERNAL.
     pub fn from_status(status: &Status) -> Self {
         if is_local(status) {
-            return Self::new(Reason::Unreachable, format!("the connection broke: {}", status.message()));
+            return Self::broken(status.message());
         }
         let mut fault = Self::new(reason_of(status.code()), status.message());
         let Ok(details) = pb::Status::decode(status.details()) else { return fault };
@@ -85,6 +85,12 @@ impl Fault {
             fault.read_detail(&any);
         }
         fault
+    }
+
+    fn broken(why: &str) -> Self {
+        // What answers may be anything that listens there: a web server, an SSH daemon.
+        let doubt = if why.contains("h2 protocol error") { "; is it a Quorate node that answers there?" } else { "" };
+        Self::new(Reason::Unreachable, format!("the connection broke: {why}{doubt}"))
     }
 
     fn read_detail(&mut self, any: &Any) {

@@ -71,7 +71,7 @@ async fn a_survivor_goes_on_with_all_it_holds_and_the_old_members_are_fenced() {
     let said = text(&wrong.stderr);
     assert_eq!(wrong.status.code(), Some(7), "{said}");
     assert!(said.contains("recommended: NO. n2 has a newer log"), "{said}");
-    assert!(said.contains("lost by this recovery: 0 accounts, 5 events in 1 conversations"), "{said}");
+    assert!(said.contains("lost by this recovery: 0 accounts, 5 events in 1 conversation"), "{said}");
     assert!(said.contains("5  alice"), "{said}");
     assert_eq!(world.inspect("n3")["identity"]["epoch"], "1", "nothing was changed");
 

@@ -90,7 +90,7 @@ impl Clusters {
     fn load(&self) -> Result<Saved> {
         let Some(path) = &self.path else { return Ok(Saved::default()) };
         match fs::read_to_string(path) {
-            Ok(text) => toml::from_str(&text).map_err(|error| self.failure("read", &error)),
+            Ok(text) => toml::from_str(&text).map_err(|error| self.failure("read", &error.message())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Saved::default()),
             Err(error) => Err(self.failure("read", &error)),
         }
