@@ -68,9 +68,7 @@ impl Leadership {
     }
 
     fn leader_in(&self, metrics: &Metrics) -> Option<NodeId> {
-        let leader = metrics.current_leader?;
-        let present = leader == metrics.id || self.heard.elapsed().is_some_and(|ago| ago <= self.patience);
-        present.then_some(leader)
+        leader_in(metrics, self.heard.elapsed().is_some_and(|ago| ago <= self.patience))
     }
 
     /// Whether a majority is behind the leader, as far as this node can tell.
@@ -143,5 +141,32 @@ impl Leadership {
         let waited = humantime::format_duration(patience);
         Fault::new(Reason::Timeout, format!("the write was not agreed on within {waited}"))
             .next("its outcome is unknown; it is safe to repeat with the same request_id")
+    }
+}
+
+/// The leader of these metrics, if it is present. `heard`: whether one was heard lately.
+///
+/// openraft names whoever the vote is for, and the vote of a leader that was removed is for itself as long as it hears of
+/// no other, even when it is started again: that it leads is told by its role alone.
+fn leader_in(metrics: &Metrics, heard: bool) -> Option<NodeId> {
+    let leader = metrics.current_leader?;
+    let present = if leader == metrics.id { metrics.state == ServerState::Leader } else { heard };
+    present.then_some(leader)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_leads_in_its_role_or_is_heard() {
+        let named = |leader: NodeId, state: ServerState, heard: bool| {
+            let metrics = Metrics { current_leader: Some(leader), state, ..Metrics::new_initial(5) };
+            leader_in(&metrics, heard)
+        };
+        assert_eq!(named(5, ServerState::Leader, false), Some(5));
+        assert_eq!(named(5, ServerState::Learner, true), None, "it was removed");
+        assert_eq!(named(3, ServerState::Follower, true), Some(3));
+        assert_eq!(named(3, ServerState::Follower, false), None, "it may be dead");
     }
 }
