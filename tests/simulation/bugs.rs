@@ -29,10 +29,10 @@ struct Search {
     found: Option<String>,
 }
 
-/// Runs one seed with `bug` armed. Answers with the first promise that was found broken.
-fn finds(bug: Bug, seed: u64) -> Option<String> {
-    let settings =
-        [("SIM_SEED", seed.to_string()), ("SIM_SECONDS", SECONDS.to_string()), (ARMED, bug.name().to_owned())];
+/// Runs one seed, with `bug` armed if there is one. Answers with the first promise that was found broken.
+fn finds(bug: Option<Bug>, seed: u64) -> Option<String> {
+    let mut settings = vec![("SIM_SEED", seed.to_string()), ("SIM_SECONDS", SECONDS.to_string())];
+    settings.extend(bug.map(|bug| (ARMED, bug.name().to_owned())));
     let output = apart("one_seed", &settings);
     if output.status.success() {
         return None;
@@ -45,7 +45,9 @@ fn finds(bug: Bug, seed: u64) -> Option<String> {
 
 fn search(bug: Bug, seeds: u64) -> Search {
     for seed in 1..=seeds {
-        if let Some(what) = finds(bug, seed) {
+        if let Some(what) = finds(Some(bug), seed) {
+            // The bug is found, and not something that is there without it.
+            assert_eq!(finds(None, seed), None, "seed {seed} without any bug");
             return Search { bug, tried: seed, found: Some(what) };
         }
     }

@@ -24,6 +24,13 @@ pub enum Errand {
     SnapshotOn(String),
 }
 
+impl Errand {
+    /// Whether a node is to go by it.
+    pub fn lets_go(&self) -> bool {
+        matches!(self, Self::Remove(_) | Self::Replace(..))
+    }
+}
+
 /// Stands for one errand that was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(usize);

@@ -26,6 +26,9 @@ mod world;
 use cluster::Plan;
 use runner::{Range, apart, cores, figure, number, text};
 
+/// Seeds among which every kind of fault must come.
+const MANY: u64 = 50;
+
 /// One seed, with the faults of all kinds: `SIM_SEED`, for `SIM_SECONDS` of simulated time.
 #[test]
 #[ignore = "run by the others, in a process of its own"]
@@ -48,6 +51,10 @@ fn every_promise_holds_under_every_mix_of_faults() {
     println!("\nfrom seed {} on: {}", range.first, tally.report());
     println!("violations: {}", tally.failures.len());
     assert!(tally.seeds > 0, "no seed was run");
+    if tally.seeds >= MANY {
+        let missed = tally.never(&nemesis::FAULTS);
+        assert!(missed.is_empty(), "in {} seeds none of: {missed:?}", tally.seeds);
+    }
     assert!(
         tally.failures.is_empty(),
         "{} of {} failed:\n{}",

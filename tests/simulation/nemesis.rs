@@ -6,6 +6,25 @@ use quorate::{storage::testing::Fault, wire::cluster::Role};
 
 use crate::{cluster::Cluster, rng::Rng, world::State};
 
+/// Every kind of harm, as it is counted.
+pub const FAULTS: [&str; 15] = [
+    "kills",
+    "power cuts",
+    "power cuts at a step",
+    "power cuts at a step of a newcomer",
+    "all killed at once",
+    "partitions",
+    "isolations",
+    "one-way cuts",
+    "slow links",
+    "freezes",
+    "lost connections",
+    "disk errors",
+    "full disks",
+    "clock jumps",
+    "graceful stops",
+];
+
 /// Does harm to a cluster, and ends it again after a while.
 pub struct Nemesis {
     rng: Rng,
@@ -109,18 +128,27 @@ impl Nemesis {
             72..79 => self.slow_down(cluster, &victim, end),
             79..84 => self.freeze(cluster, &victim, end),
             84..90 => self.hurt_the_disks(cluster, victim, end),
-            90..95 => {
+            90..94 => {
                 cluster.world.count("fault:clock jumps");
                 let size = *self.rng.pick(&[50, 3_000, 60_000, 3_500_000]).unwrap_or(&50);
                 let skew = if self.rng.chance(50) { size } else { -size };
                 cluster.world.machine(&victim).set_skew_ms(skew);
                 self.debts.push((end, Debt::Clock(victim)));
             }
+            94..97 => self.lose_connections(cluster),
             _ => {
                 cluster.world.count("fault:graceful stops");
                 cluster.world.machine(&victim).stop.notify_one();
             }
         }
+    }
+
+    /// Connections end in the middle of whatever they carry; every one of them can be dialled again at once.
+    fn lose_connections(&mut self, cluster: &Cluster) {
+        cluster.world.count("fault:lost connections");
+        let share = *self.rng.pick(&[5, 30, 100]).unwrap_or(&100);
+        tracing::info!(target: "simulation", share, "connections are lost");
+        cluster.world.wires.lose(|| self.rng.chance(share));
     }
 
     /// A learner, or a machine that is to become one, is cut off, dies or loses its power at one of its next steps.

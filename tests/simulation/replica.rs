@@ -13,7 +13,7 @@ use tokio::{sync::oneshot, time::sleep};
 use turmoil::net::TcpListener;
 
 use crate::{
-    net::{PORT, dialer, incoming},
+    net::{PORT, incoming},
     tap::Tap,
     world::{State, World, address},
 };
@@ -39,6 +39,7 @@ pub async fn run(world: Rc<World>, name: String) {
     if let State::Failed(why) = &ended
         && machine.disks().is_powered()
         && machine.ailment().is_none()
+        && !machine.is_rotten()
     {
         world.violation(format!("{name} failed although its disk did not: {why}"));
     }
@@ -51,10 +52,13 @@ async fn live(world: &Rc<World>, name: &str) -> State {
         config: config.clone(),
         clock: world.clock(name),
         entropy: world.entropy(name),
-        dialer: dialer(),
+        dialer: world.wires.dialer(),
         blocking: Blocking::Inline,
     };
-    world.promises.check_disk(name, &world.machine(name).disks());
+    // What rot has taken is for the node itself to notice.
+    if !world.machine(name).is_rotten() {
+        world.promises.check_disk(name, &world.machine(name).disks());
+    }
     let listener = match TcpListener::bind(("0.0.0.0", PORT)).await {
         Ok(listener) => listener,
         Err(error) => return State::Failed(format!("no port: {error}")),

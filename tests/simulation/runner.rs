@@ -128,6 +128,12 @@ impl Tally {
         self.sums.get(name).copied().unwrap_or(0)
     }
 
+    /// Which of these faults were never made.
+    pub fn never(&self, faults: &[&'static str]) -> Vec<&'static str> {
+        let count = |fault: &str| self.sum(&format!("fault:{}", fault.replace(' ', "_")));
+        faults.iter().copied().filter(|fault| count(fault) == 0).collect()
+    }
+
     fn hours(&self) -> f64 {
         self.sum("simulated_ms") as f64 / 3_600_000.0
     }

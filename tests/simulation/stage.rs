@@ -105,7 +105,7 @@ impl Cluster {
             match self.errand(errand.clone()) {
                 Ok(()) => return,
                 // What is to go is gone.
-                Err(fault) if fault.reason == Reason::NodeNotFound && !matches!(errand, Errand::Add(_)) => return,
+                Err(fault) if fault.reason == Reason::NodeNotFound && errand.lets_go() => return,
                 Err(fault) => told = format!("{:?}: {}", fault.reason, fault.message),
             }
             if self.is_broken() {

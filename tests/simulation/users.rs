@@ -9,7 +9,7 @@ use std::{
 
 use quorate::{
     client::{
-        Cluster, Recipient, Session, Settings, Start, Update,
+        Cluster, Recipient, Session, Settings, Start, Subscription, Update,
         ledger::{Attempt, Entry, Outcome},
         outcome_is_unknown,
     },
@@ -23,7 +23,6 @@ use tokio::time::sleep;
 
 use crate::{
     guests::Guests,
-    net::dialer,
     notes::{Notes, messages},
     rng::Rng,
     world::World,
@@ -58,7 +57,7 @@ pub struct User {
 
 pub fn cluster(world: &World, name: &str, timeout: Duration) -> Cluster {
     let settings = Settings { timeout, clock: world.clock(name), entropy: world.entropy(name) };
-    Cluster::new(world.addresses(), dialer(), settings)
+    Cluster::new(world.addresses(), world.wires.dialer(), settings)
 }
 
 impl User {
@@ -328,12 +327,26 @@ impl User {
         }
     }
 
-    /// Collects the stream from its beginning, for ever.
+    /// Collects the stream from its beginning, for ever: now and then by another subscription, which goes on from the
+    /// cursor of the last event, as a client does that was started again.
     async fn listen(&self, session: &Session) {
-        let mut subscription = session.subscribe(Start::After(0));
-        while let Some(update) = subscription.next().await {
+        let mut cursor = 0;
+        loop {
+            let events = self.draw(|rng| rng.within(20..400));
+            cursor = self.follow(session.subscribe(Start::After(cursor)), events).await;
+            self.world.count("streams resumed by a cursor");
+        }
+    }
+
+    /// So many events of one subscription. Answers with the cursor of the last.
+    async fn follow(&self, mut subscription: Subscription, mut events: u64) -> u64 {
+        while events > 0 {
+            let Some(update) = subscription.next().await else { std::future::pending().await };
             match update {
-                Ok(Update::Event(event)) => self.told(event.event),
+                Ok(Update::Event(event)) => {
+                    self.told(event.event);
+                    events -= 1;
+                }
                 Ok(Update::Broken(fault)) => {
                     self.world.violation(format!("{}'s stream: {}", self.name, fault.message));
                 }
@@ -344,6 +357,7 @@ impl User {
                 }
             }
         }
+        subscription.cursor()
     }
 
     fn told(&self, event: Option<Event>) {

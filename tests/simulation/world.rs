@@ -18,7 +18,12 @@ use quorate::{
 };
 use tokio::sync::Notify;
 
-use crate::{net::PORT, promises::Promises, rng::Rng, tame};
+use crate::{
+    net::{PORT, Wires},
+    promises::Promises,
+    rng::Rng,
+    tame,
+};
 
 /// Shared between the hosts, the nemesis and the judge. All on one thread.
 pub struct World {
@@ -32,6 +37,7 @@ pub struct World {
     /// The disk on which each node id was first seen.
     ids: RefCell<BTreeMap<u64, (String, u64)>>,
     pub promises: Arc<Promises>,
+    pub wires: Arc<Wires>,
     /// The digest at an index, as the first who was looked at there had it.
     digests: RefCell<BTreeMap<u64, (String, [u8; 32])>>,
     violations: RefCell<Vec<String>>,
@@ -56,6 +62,8 @@ pub struct Machine {
     skew_ms: Arc<AtomicI64>,
     starts: Cell<u64>,
     ailment: Cell<Option<Ailment>>,
+    /// Whether bits of its disk have flipped: whatever runs on it may end by that, until it has a new one.
+    rotten: Cell<bool>,
     pub stop: Rc<Notify>,
     pub state: RefCell<State>,
     /// What the node said of itself lately.
@@ -89,6 +97,7 @@ impl World {
                 skew_ms: Arc::default(),
                 starts: Cell::new(0),
                 ailment: Cell::default(),
+                rotten: Cell::default(),
                 stop: Rc::default(),
                 state: RefCell::new(State::Down),
                 said: RefCell::default(),
@@ -103,6 +112,7 @@ impl World {
             leaders: RefCell::default(),
             ids: RefCell::default(),
             promises: Arc::default(),
+            wires: Arc::default(),
             digests: RefCell::default(),
             violations: RefCell::default(),
             counts: RefCell::default(),
@@ -229,6 +239,22 @@ impl Machine {
     pub fn new_disks(&self, seed: u64) {
         *self.disks.borrow_mut() = SimDisks::new(seed);
         self.generation.set(self.generation.get() + 1);
+        self.rotten.set(false);
+    }
+
+    /// Flips `bits` bits of a file, while nobody runs who would notice it.
+    pub fn rot(&self, file: &str, bits: u64, rng: &mut Rng) {
+        self.rotten.set(true);
+        self.disks().corrupt(file, |bytes| {
+            for _ in 0..bits {
+                let at = rng.within(0..bytes.len() as u64) as usize;
+                bytes[at] ^= 1 << rng.within(0..8);
+            }
+        });
+    }
+
+    pub fn is_rotten(&self) -> bool {
+        self.rotten.get()
     }
 
     /// Lets operations on its disks fail until they are healed.

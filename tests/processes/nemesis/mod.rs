@@ -90,6 +90,7 @@ impl Nemesis {
 
     fn judge(self, title: &str, seed: u64) {
         let report = self.load.check();
+        assert!(report.acknowledged > 0 && !self.counts.is_empty(), "nothing happened: {:?}", self.counts);
         self.cluster.replicas_agree();
         let status = self.cluster.status().expect("a status");
         assert_eq!(status["joint"], false, "a change was left half done: {status}");

@@ -2,13 +2,13 @@
 //!
 //! | | scenario | here | and |
 //! |---|---|---|---|
-//! | 1 | an unreachable node is refused before any log entry | | `tests/membership.rs` |
+//! | 1 | an unreachable node is refused before any log entry | [`strangers`] | `tests/membership.rs` |
 //! | 2 | foreign, known and doubled nodes | [`changes`] (doubled) | `tests/membership.rs` |
 //! | 3 | the leader dies at any step of a change | [`crashes`] | `tests/membership.rs` |
 //! | 4 | two changes at once | [`changes`] | `tests/membership.rs` |
 //! | 5 | a joint entry on a minority leader is taken back | [`changes`] | `tests/membership.rs` |
 //! | 6 | the leader, a dead node, a lost node are removed | [`changes`] | `tests/membership.rs` |
-//! | 7 | old disks and old ids do not come back | | `tests/membership.rs`, `tests/recovery` |
+//! | 7 | old disks and old ids do not come back | [`strangers`] | `tests/membership.rs`, `tests/recovery` |
 //! | 8 | grow, shrink, replace every node | [`growth`] | `tests/reconfiguration.rs` |
 //! | 9 | sender or receiver of a snapshot dies, its disk is full | [`snapshots`] | `tests/reconfiguration.rs` |
 //! | 10 | a learner that lags is not promoted | [`growth`] | `tests/reconfiguration.rs` |
@@ -20,10 +20,13 @@
 //! | 18 | all killed at once, again and again | [`outages`] | `tests/promises.rs` |
 //! | 19 | links that carry one way only | [`leaders`] | `tests/promises.rs` |
 //! | 20 | a majority is down | [`outages`] | `tests/promises.rs` |
+//! | | a disk rots | [`rot`] | `src/storage/tests` |
 
 mod changes;
 mod crashes;
 mod growth;
 mod leaders;
 mod outages;
+mod rot;
 mod snapshots;
+mod strangers;

@@ -33,6 +33,7 @@ fn joined_by_snapshot(cluster: &mut Cluster, harm: impl Fn(&mut Cluster)) {
     cluster.insist(join.clone());
     leave(cluster);
     let stride = steps.div_ceil(MOMENTS).max(1);
+    let mut harmed = 0;
     for step in (1 + cluster.world.seed % stride..=steps).step_by(stride as usize) {
         if cluster.is_broken() {
             return;
@@ -41,12 +42,16 @@ fn joined_by_snapshot(cluster: &mut Cluster, harm: impl Fn(&mut Cluster)) {
         let ticket = cluster.ask(join.clone());
         if cluster.until_step("n4", step, ticket) {
             harm(cluster);
+            harmed += 1;
         }
         let _ = cluster.end_of(ticket);
         cluster.settled();
         cluster.insist(join.clone());
         cluster.expect_voters(&["n1", "n2", "n3", "n4"]);
         leave(cluster);
+    }
+    if harmed * 2 < MOMENTS.min(steps) {
+        cluster.world.violation(format!("harm was done at {harmed} moments only of {steps} steps"));
     }
 }
 
@@ -169,6 +174,7 @@ fn a_membership_in_the_snapshot_alone_is_remembered() {
             remembers(cluster, "n4", member);
         }
         cluster.insist(Errand::Promote("n4".into()));
+        cluster.expect_voters(&["n1", "n2", "n3", "n4"]);
         cluster.goes_on(5);
     });
 }
