@@ -58,6 +58,36 @@ pub enum Fault {
     Write,
     /// Syncs answer EIO, and what they should have synced is lost, as Linux does.
     Sync,
+    /// Reads bring the first half of what was asked for, then answer EIO.
+    ShortRead,
+    /// Writes write the first half of their bytes, then answer EIO.
+    ShortWrite,
+    /// Syncs answer ENOSPC, as where space is allotted late, and what they should have synced is lost.
+    FullSync,
+}
+
+impl Fault {
+    /// Every fault there is.
+    pub const ALL: [Self; 6] = [Self::Read, Self::Write, Self::Sync, Self::ShortRead, Self::ShortWrite, Self::FullSync];
+
+    /// What a read answers.
+    fn of_read(self) -> Option<io::Error> {
+        matches!(self, Self::Read | Self::ShortRead).then(eio)
+    }
+
+    /// What a write answers.
+    fn of_write(self) -> Option<io::Error> {
+        matches!(self, Self::Write | Self::ShortWrite).then(eio)
+    }
+
+    /// What a sync answers.
+    fn of_sync(self) -> Option<io::Error> {
+        match self {
+            Self::Sync => Some(eio()),
+            Self::FullSync => Some(io::ErrorKind::StorageFull.into()),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -241,15 +271,17 @@ impl Sim {
     }
 
     fn change(&mut self, inode: Inode, change: Change) -> io::Result<()> {
-        if self.failing == Some(Fault::Write) {
-            return Err(eio());
+        if let Some(error) = self.failing.and_then(Fault::of_write) {
+            if let (Some(Fault::ShortWrite), Change::Write(offset, data)) = (self.failing, change) {
+                let half = data[..data.len() / 2].to_vec();
+                self.contents[inode].change(Change::Write(offset, half));
+            }
+            return Err(error);
         }
         let length = self.contents[inode].live.len();
         self.fits(change.end().saturating_sub(length))?;
         let happens = self.step()?;
-        let content = &mut self.contents[inode];
-        change.apply(&mut content.live);
-        content.unsynced.push(change);
+        self.contents[inode].change(change);
         if happens {
             return Ok(());
         }
@@ -258,11 +290,10 @@ impl Sim {
     }
 
     fn sync(&mut self, inode: Inode) -> io::Result<()> {
-        if self.failing == Some(Fault::Sync) {
+        if let Some(error) = self.failing.and_then(Fault::of_sync) {
             // The cache forgets the dirty pages; a later sync would succeed without them.
-            let content = &mut self.contents[inode];
-            content.unsynced.clear();
-            return Err(eio());
+            self.contents[inode].unsynced.clear();
+            return Err(error);
         }
         self.counts.syncs += 1;
         if !self.step()? {
@@ -296,6 +327,11 @@ impl Sim {
 }
 
 impl Content {
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.live);
+        self.unsynced.push(change);
+    }
+
     fn harden(&mut self, change: &Change) {
         change.apply(&mut self.durable);
     }
@@ -350,13 +386,14 @@ impl Disks for SimDisks {
 
     fn read_small(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let sim = self.lock();
-        sim.alive(sim.boot).map_err(|e| StorageError::io(name, e))?;
+        let failing = sim.failing.and_then(Fault::of_read).map_or(Ok(()), Err);
+        failing.and_then(|()| sim.alive(sim.boot)).map_err(|e| StorageError::io(name, e))?;
         Ok(sim.files.get(name).map(|inode| sim.contents[*inode].live.clone()))
     }
 
     fn write_small(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let mut sim = self.lock();
-        let failing = matches!(sim.failing, Some(Fault::Write | Fault::Sync)).then(eio).map_or(Ok(()), Err);
+        let failing = sim.failing.and_then(|fault| fault.of_write().or(fault.of_sync())).map_or(Ok(()), Err);
         failing
             .and_then(|()| sim.fits(bytes.len()))
             .and_then(|()| sim.rename_step(|sim| sim.create(name, bytes)))
@@ -418,12 +455,17 @@ impl StorageBackend for SimFile {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let sim = self.alive()?;
-        if sim.failing == Some(Fault::Read) {
-            return Err(eio());
-        }
         let start = position(offset)?;
         let bytes = sim.contents[self.inode].live.get(start..start + out.len());
-        out.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        let bytes = bytes.ok_or(io::ErrorKind::UnexpectedEof);
+        if let Some(error) = sim.failing.and_then(Fault::of_read) {
+            if let (Some(Fault::ShortRead), Ok(bytes)) = (sim.failing, bytes) {
+                let half = bytes.len() / 2;
+                out[..half].copy_from_slice(&bytes[..half]);
+            }
+            return Err(error);
+        }
+        out.copy_from_slice(bytes?);
         Ok(())
     }
 
