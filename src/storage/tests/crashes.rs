@@ -185,12 +185,13 @@ fn power_loss_under_group_commit_keeps_a_run_of_operations_that_holds_all_acknow
         }
         let _ = log.close();
         drop((log, sender));
-        let mut acknowledged = 0;
-        for (expected, (number, ok)) in (1..).zip(results) {
-            assert_eq!(number, expected, "callbacks come in order, each once");
-            assert!(!ok || acknowledged == number - 1, "nothing succeeds after a failure");
-            acknowledged = if ok { number } else { acknowledged };
-        }
+        // A refusal at the door may overtake the answers to what fails at that moment; what succeeds comes in order.
+        let mut results: Vec<_> = results.iter().collect();
+        let acknowledged = results.iter().take_while(|(_, ok)| *ok).count() as u64;
+        let successes = results.iter().filter(|(_, ok)| *ok).map(|(number, _)| *number);
+        assert!(successes.eq(1..=acknowledged), "nothing succeeds after a failure: {results:?}");
+        results.sort();
+        assert!(results.iter().map(|(number, _)| *number).eq(1..=600), "every callback comes, once");
         disks.power_on();
         let log = open(&disks, Open::Existing).unwrap();
         let last = log.bounds().map_or(0, |(_, last)| last);
