@@ -7,7 +7,7 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    io, mem,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -70,17 +70,15 @@ impl Fault {
     /// Every fault there is.
     pub const ALL: [Self; 6] = [Self::Read, Self::Write, Self::Sync, Self::ShortRead, Self::ShortWrite, Self::FullSync];
 
-    /// What a read answers.
+    /// What a read answers; the same below for a write and a sync.
     fn of_read(self) -> Option<io::Error> {
         matches!(self, Self::Read | Self::ShortRead).then(eio)
     }
 
-    /// What a write answers.
     fn of_write(self) -> Option<io::Error> {
         matches!(self, Self::Write | Self::ShortWrite).then(eio)
     }
 
-    /// What a sync answers.
     fn of_sync(self) -> Option<io::Error> {
         match self {
             Self::Sync => Some(eio()),
@@ -96,6 +94,8 @@ struct Content {
     durable: Vec<u8>,
     /// In order, since the last sync.
     unsynced: Vec<Change>,
+    /// A sync failed: what is read is not what a later sync would write.
+    stale: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -292,7 +292,9 @@ impl Sim {
     fn sync(&mut self, inode: Inode) -> io::Result<()> {
         if let Some(error) = self.failing.and_then(Fault::of_sync) {
             // The cache forgets the dirty pages; a later sync would succeed without them.
-            self.contents[inode].unsynced.clear();
+            let content = &mut self.contents[inode];
+            content.unsynced.clear();
+            content.stale = true;
             return Err(error);
         }
         self.counts.syncs += 1;
@@ -321,7 +323,7 @@ impl Sim {
     }
 
     fn create(&mut self, name: &str, bytes: &[u8]) {
-        self.contents.push(Content { live: bytes.to_vec(), durable: bytes.to_vec(), unsynced: Vec::new() });
+        self.contents.push(Content { live: bytes.to_vec(), durable: bytes.to_vec(), ..Content::default() });
         self.files.insert(name.to_owned(), self.contents.len() - 1);
     }
 }
@@ -334,6 +336,14 @@ impl Content {
 
     fn harden(&mut self, change: &Change) {
         change.apply(&mut self.durable);
+    }
+
+    /// The cache lets go of what is not to be written any more.
+    fn read_anew(&mut self) {
+        if mem::take(&mut self.stale) {
+            self.live = self.durable.clone();
+            self.unsynced.iter().for_each(|change| change.apply(&mut self.live));
+        }
     }
 
     fn sync(&mut self) {
@@ -377,6 +387,7 @@ impl Disks for SimDisks {
         }
         sim.alive(sim.boot).map_err(|e| StorageError::io(name, e))?;
         let inode = *sim.files.get(name).ok_or_else(|| StorageError::damaged(name, "it is missing"))?;
+        sim.contents[inode].read_anew();
         if how == Open::Existing && sim.contents[inode].live.is_empty() {
             return Err(StorageError::damaged(name, "it is empty"));
         }

@@ -98,6 +98,9 @@ fn after_a_failed_write_or_sync_the_log_acknowledges_nothing_until_it_is_opened_
             let disks = SimDisks::new(2);
             let live = log(&disks, Open::Fresh, blocking).unwrap();
             append(&live, 1..4).unwrap();
+            // Makes room in the file, so that the sync which fails is the commit's own and no growth comes before it.
+            append(&live, 4..204).unwrap();
+            wait(|done| live.truncate_from(4, done)).unwrap();
             wait(|done| live.set("vote", "v".into(), done)).unwrap();
             disks.fail(Some(fault));
             let error = append(&live, 4..44).unwrap_err();
@@ -172,7 +175,8 @@ fn after_a_failed_write_or_sync_the_state_makes_nothing_durable_until_it_is_open
                 let what = (fault, end, by_flush);
                 let disks = SimDisks::new(4);
                 let live = state(&disks, Open::Fresh).unwrap();
-                put(&live, 0..KEYS, 1, Durable::Yes).unwrap();
+                // Four times: there is room in the file, and the sync which fails is the commit's own.
+                (0..4).for_each(|_| put(&live, 0..KEYS, 1, Durable::Yes).unwrap());
                 disks.fail(Some(fault));
                 let failed = match by_flush {
                     true => put(&live, 0..KEYS, 2, Durable::No).and_then(|()| live.current().flush()),
