@@ -24,6 +24,8 @@
 //! [`storage::LogFile`]: crate::storage::LogFile
 
 pub mod convert;
+#[cfg(test)]
+mod crashes;
 mod cuts;
 mod log_store;
 pub mod network;

@@ -27,7 +27,7 @@ use super::{
     },
 };
 use crate::{
-    storage::{Blocking, DataDir, LogFile, Open, StateSlot},
+    storage::{Blocking, DataDir, LogFile, Open, StateSlot, testing::SimDisks},
     wire::{
         BoxedIo, Dialer,
         raft::{
@@ -39,8 +39,17 @@ use crate::{
 
 struct Builder(Blocking);
 
+/// The same on simulated disks, so that what simulations and fault tests stand on is held to the same suite.
+struct SimulatedBuilder;
+
 /// Keeps the directory until the test is over.
 struct Guard(#[allow(dead_code)] tempfile::TempDir);
+
+fn stores(dir: &DataDir, blocking: Blocking) -> (LogStore, StateMachine) {
+    let log = LogFile::open(dir, "log.redb", Open::Fresh, blocking).unwrap();
+    let slot = StateSlot::open(dir, "state.redb", Open::Fresh).unwrap();
+    (LogStore::new(log), StateMachine::new(slot, blocking, |_| ()).unwrap())
+}
 
 type StorageError = openraft::StorageError<TypeConfig>;
 
@@ -48,10 +57,16 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, Guard> for Builder {
     async fn build(&self) -> Result<(Guard, LogStore, StateMachine), StorageError> {
         let folder = tempfile::tempdir().unwrap();
         let dir = DataDir::create_or_open(folder.path().join("data")).unwrap();
-        let log = LogFile::open(&dir, "log.redb", Open::Fresh, self.0).unwrap();
-        let slot = StateSlot::open(&dir, "state.redb", Open::Fresh).unwrap();
-        let machine = StateMachine::new(slot, self.0, |_| ()).unwrap();
-        Ok((Guard(folder), LogStore::new(log), machine))
+        let (log, machine) = stores(&dir, self.0);
+        Ok((Guard(folder), log, machine))
+    }
+}
+
+impl StoreBuilder<TypeConfig, LogStore, StateMachine, SimDisks> for SimulatedBuilder {
+    async fn build(&self) -> Result<(SimDisks, LogStore, StateMachine), StorageError> {
+        let disks = SimDisks::new(1);
+        let (log, machine) = stores(&DataDir::on(Arc::new(disks.clone())), Blocking::Inline);
+        Ok((disks, log, machine))
     }
 }
 
@@ -63,6 +78,11 @@ fn openrafts_storage_suite_passes_with_the_writer_thread() {
 #[test]
 fn openrafts_storage_suite_passes_inline() {
     runtime().block_on(Suite::test_all(Builder(Blocking::Inline))).unwrap();
+}
+
+#[test]
+fn openrafts_storage_suite_passes_on_simulated_disks() {
+    runtime().block_on(Suite::test_all(SimulatedBuilder)).unwrap();
 }
 
 fn runtime() -> tokio::runtime::Runtime {

@@ -23,7 +23,8 @@ pub enum Open {
 
 /// A flat folder of files. The contract of every method: when it returns without error, its effect survives a crash.
 pub trait Disks: Debug + Send + Sync + 'static {
-    /// Opens a file for a store.
+    /// Opens a file for a store. What is read from it is what the disk holds, or what is still to be written to it; not
+    /// what a sync that failed has left in a cache, for no later sync would write that.
     fn open(&self, name: &str, how: Open) -> Result<Disk>;
 
     /// The whole of a small file; none if it is not there.
@@ -73,6 +74,7 @@ impl Disk {
     }
 
     pub(super) fn of_file(path: &Path, file: File) -> Result<Self> {
+        read_anew(&file).map_err(|e| StorageError::io(display(path), e))?;
         let backend = FileBackend::new(file).map_err(|e| StorageError::engine(&display(path), e.into()))?;
         Ok(Self::new(display(path), backend))
     }
@@ -86,6 +88,16 @@ impl Disk {
     pub fn size_bytes(&self) -> u64 {
         self.backend.len().unwrap_or(0)
     }
+}
+
+/// Lets what is read next come from the disk. Where a sync failed, the cache still holds what the disk does not, as if
+/// it had been written: a store would stand on that, and the next power cut would take it away (P1).
+fn read_anew(file: &File) -> std::io::Result<()> {
+    file.sync_data()?;
+    // Advice that no file system has to take; those that live in memory have no disk to disagree with.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+    Ok(())
 }
 
 fn display(path: &Path) -> String {

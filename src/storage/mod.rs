@@ -23,7 +23,7 @@
 //!   [`DataDir::write_record`] and [`StateSlot::install`] have reached the disk when they say so, and nothing that
 //!   they cover is lost or half there after a crash.
 //! - **Fail-stop**: after the first error of the disk a store refuses everything until it is opened again. A sync that
-//!   failed is never tried again.
+//!   failed is never tried again, and an open reads the disk rather than what such a sync has left in the cache.
 //! - **Honest (P7)**: opening verifies every page of a redb file, and every row read is checked against a CRC-32 of
 //!   its own over key and value, so that a flip while the process runs shows too. A file that is missing or empty
 //!   although it should exist is damage, not a new store ([`Open`]). A full disk is [`StorageError::DiskFull`], and

@@ -7,7 +7,7 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    io, mem,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -58,6 +58,34 @@ pub enum Fault {
     Write,
     /// Syncs answer EIO, and what they should have synced is lost, as Linux does.
     Sync,
+    /// Reads bring the first half of what was asked for, then answer EIO.
+    ShortRead,
+    /// Writes write the first half of their bytes, then answer EIO.
+    ShortWrite,
+    /// Syncs answer ENOSPC, as where space is allotted late, and what they should have synced is lost.
+    FullSync,
+}
+
+impl Fault {
+    /// Every fault there is.
+    pub const ALL: [Self; 6] = [Self::Read, Self::Write, Self::Sync, Self::ShortRead, Self::ShortWrite, Self::FullSync];
+
+    /// What a read answers; the same below for a write and a sync.
+    fn of_read(self) -> Option<io::Error> {
+        matches!(self, Self::Read | Self::ShortRead).then(eio)
+    }
+
+    fn of_write(self) -> Option<io::Error> {
+        matches!(self, Self::Write | Self::ShortWrite).then(eio)
+    }
+
+    fn of_sync(self) -> Option<io::Error> {
+        match self {
+            Self::Sync => Some(eio()),
+            Self::FullSync => Some(io::ErrorKind::StorageFull.into()),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +94,8 @@ struct Content {
     durable: Vec<u8>,
     /// In order, since the last sync.
     unsynced: Vec<Change>,
+    /// A sync failed: what is read is not what a later sync would write.
+    stale: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -241,15 +271,17 @@ impl Sim {
     }
 
     fn change(&mut self, inode: Inode, change: Change) -> io::Result<()> {
-        if self.failing == Some(Fault::Write) {
-            return Err(eio());
+        if let Some(error) = self.failing.and_then(Fault::of_write) {
+            if let (Some(Fault::ShortWrite), Change::Write(offset, data)) = (self.failing, change) {
+                let half = data[..data.len() / 2].to_vec();
+                self.contents[inode].change(Change::Write(offset, half));
+            }
+            return Err(error);
         }
         let length = self.contents[inode].live.len();
         self.fits(change.end().saturating_sub(length))?;
         let happens = self.step()?;
-        let content = &mut self.contents[inode];
-        change.apply(&mut content.live);
-        content.unsynced.push(change);
+        self.contents[inode].change(change);
         if happens {
             return Ok(());
         }
@@ -258,11 +290,12 @@ impl Sim {
     }
 
     fn sync(&mut self, inode: Inode) -> io::Result<()> {
-        if self.failing == Some(Fault::Sync) {
+        if let Some(error) = self.failing.and_then(Fault::of_sync) {
             // The cache forgets the dirty pages; a later sync would succeed without them.
             let content = &mut self.contents[inode];
             content.unsynced.clear();
-            return Err(eio());
+            content.stale = true;
+            return Err(error);
         }
         self.counts.syncs += 1;
         if !self.step()? {
@@ -290,14 +323,27 @@ impl Sim {
     }
 
     fn create(&mut self, name: &str, bytes: &[u8]) {
-        self.contents.push(Content { live: bytes.to_vec(), durable: bytes.to_vec(), unsynced: Vec::new() });
+        self.contents.push(Content { live: bytes.to_vec(), durable: bytes.to_vec(), ..Content::default() });
         self.files.insert(name.to_owned(), self.contents.len() - 1);
     }
 }
 
 impl Content {
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.live);
+        self.unsynced.push(change);
+    }
+
     fn harden(&mut self, change: &Change) {
         change.apply(&mut self.durable);
+    }
+
+    /// The cache lets go of what is not to be written any more.
+    fn read_anew(&mut self) {
+        if mem::take(&mut self.stale) {
+            self.live = self.durable.clone();
+            self.unsynced.iter().for_each(|change| change.apply(&mut self.live));
+        }
     }
 
     fn sync(&mut self) {
@@ -341,6 +387,7 @@ impl Disks for SimDisks {
         }
         sim.alive(sim.boot).map_err(|e| StorageError::io(name, e))?;
         let inode = *sim.files.get(name).ok_or_else(|| StorageError::damaged(name, "it is missing"))?;
+        sim.contents[inode].read_anew();
         if how == Open::Existing && sim.contents[inode].live.is_empty() {
             return Err(StorageError::damaged(name, "it is empty"));
         }
@@ -350,13 +397,14 @@ impl Disks for SimDisks {
 
     fn read_small(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let sim = self.lock();
-        sim.alive(sim.boot).map_err(|e| StorageError::io(name, e))?;
+        let failing = sim.failing.and_then(Fault::of_read).map_or(Ok(()), Err);
+        failing.and_then(|()| sim.alive(sim.boot)).map_err(|e| StorageError::io(name, e))?;
         Ok(sim.files.get(name).map(|inode| sim.contents[*inode].live.clone()))
     }
 
     fn write_small(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let mut sim = self.lock();
-        let failing = matches!(sim.failing, Some(Fault::Write | Fault::Sync)).then(eio).map_or(Ok(()), Err);
+        let failing = sim.failing.and_then(|fault| fault.of_write().or(fault.of_sync())).map_or(Ok(()), Err);
         failing
             .and_then(|()| sim.fits(bytes.len()))
             .and_then(|()| sim.rename_step(|sim| sim.create(name, bytes)))
@@ -418,12 +466,17 @@ impl StorageBackend for SimFile {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let sim = self.alive()?;
-        if sim.failing == Some(Fault::Read) {
-            return Err(eio());
-        }
         let start = position(offset)?;
         let bytes = sim.contents[self.inode].live.get(start..start + out.len());
-        out.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        let bytes = bytes.ok_or(io::ErrorKind::UnexpectedEof);
+        if let Some(error) = sim.failing.and_then(Fault::of_read) {
+            if let (Some(Fault::ShortRead), Ok(bytes)) = (sim.failing, bytes) {
+                let half = bytes.len() / 2;
+                out[..half].copy_from_slice(&bytes[..half]);
+            }
+            return Err(error);
+        }
+        out.copy_from_slice(bytes?);
         Ok(())
     }
 

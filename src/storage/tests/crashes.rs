@@ -9,10 +9,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::{append, record, wait};
-use crate::storage::{
-    Blocking, DataDir, LogFile, Open, Result, StorageError,
-    testing::{Fault, SimDisks},
-};
+use crate::storage::{Blocking, DataDir, LogFile, Open, Result, StorageError, testing::SimDisks};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -41,6 +38,8 @@ struct Model {
     vote: Option<Bytes>,
     committed: Option<Bytes>,
     purged: Option<Bytes>,
+    /// Set lazily: the next operation takes it along.
+    lazy: Option<Bytes>,
 }
 
 impl Model {
@@ -48,21 +47,32 @@ impl Model {
         let records: BTreeMap<_, _> = log.read(0..u64::MAX)?.into_iter().collect();
         assert_eq!(log.bounds(), records.keys().next().copied().zip(records.keys().last().copied()));
         let (vote, committed, purged) = (log.get("vote")?, log.get("committed")?, log.get("purged")?);
-        Ok(Self { last: 0, records, vote, committed, purged })
+        Ok(Self { last: 0, records, vote, committed, purged, lazy: None })
     }
 
-    /// The same with respect to what must be durable; a lazy value may be older.
+    /// The same with respect to what is on disk.
     fn agrees(&self, found: &Self) -> bool {
-        (&self.records, &self.vote, &self.purged) == (&found.records, &found.vote, &found.purged)
+        (&self.records, &self.vote, &self.purged, &self.committed)
+            == (&found.records, &found.vote, &found.purged, &found.committed)
+    }
+
+    /// An operation, or the close, writes the lazy value with its own.
+    fn take_lazy_along(&mut self) {
+        self.committed = self.lazy.take().or(self.committed.take());
     }
 }
 
-/// Runs a history until the end or the first error; answers with the states that may be found afterwards: the last
-/// one that was acknowledged, and the one that was being written.
-fn run(log: &LogFile, steps: &[Step], mut model: Model) -> (Model, Model) {
+/// Runs a history, unlike all of another name, until the end or the first error; answers with the states that may be
+/// found afterwards: the last one that was acknowledged, and the one that was being written.
+fn run(log: &LogFile, name: &str, steps: &[Step], mut model: Model) -> (Model, Model) {
+    // What was only set lazily went with the power.
+    model.lazy = None;
     for (number, step) in steps.iter().enumerate() {
         let before = model.clone();
-        let unique = Bytes::from(format!("step {number}"));
+        let unique = Bytes::from(format!("step {number} of the {name} run"));
+        if !matches!(step, Step::Committed) {
+            model.take_lazy_along();
+        }
         let result = match step {
             Step::Append(count) => {
                 let records: Vec<_> = (1..=u64::from(*count))
@@ -77,6 +87,7 @@ fn run(log: &LogFile, steps: &[Step], mut model: Model) -> (Model, Model) {
                 wait(|done| log.set("vote", unique, done))
             }
             Step::Committed => {
+                model.lazy = Some(unique.clone());
                 log.set_lazily("committed", unique);
                 Ok(())
             }
@@ -101,30 +112,38 @@ fn run(log: &LogFile, steps: &[Step], mut model: Model) -> (Model, Model) {
             return (before, model);
         }
     }
-    (model.clone(), model)
+    let before = model.clone();
+    model.take_lazy_along();
+    (before, model)
 }
 
 fn open(disks: &SimDisks, how: Open) -> Result<LogFile> {
     LogFile::open(&DataDir::on(Arc::new(disks.clone())), "log.redb", how, Blocking::Inline)
 }
 
+/// Points at which the power goes in one history, spread over all of its steps; the others are left to other histories.
+const POINTS: u64 = 12;
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 500, ..ProptestConfig::default() })]
     #[test]
     fn what_was_acknowledged_survives_power_loss_at_any_step(
-        steps in prop::collection::vec(step(), 1..12),
+        steps in prop::collection::vec(step(), 60..120),
         seed: u64,
     ) {
         let disks = SimDisks::new(seed);
         let log = open(&disks, Open::Fresh).unwrap();
         let opened = disks.counts().steps;
-        run(&log, &steps, Model::default());
+        run(&log, "first", &steps, Model::default());
         let end = disks.counts().steps - opened;
-        for at in 1..=end {
+        prop_assert!(end > steps.len() as u64, "most operations write and sync");
+        let apart = end / POINTS;
+        for at in (1 + seed % apart..=end).step_by(apart as usize) {
             let disks = SimDisks::new(seed ^ at);
             let log = open(&disks, Open::Fresh).unwrap();
             disks.power_off_after(at);
-            let (acknowledged, written) = run(&log, &steps, Model::default());
+            let (acknowledged, written) = run(&log, "first", &steps, Model::default());
+            prop_assert!(!disks.is_powered(), "the same history takes the same steps");
             drop(log);
             disks.power_on();
             let log = open(&disks, Open::Existing).unwrap();
@@ -136,7 +155,7 @@ proptest! {
             // And it goes on from there, through another loss.
             let kept = if acknowledged.agrees(&found) { acknowledged } else { written };
             disks.power_off_after(at / 2 + 3);
-            let (acknowledged, written) = run(&log, &steps, kept);
+            let (acknowledged, written) = run(&log, "second", &steps, kept);
             drop(log);
             disks.power_on();
             let found = Model::of(&open(&disks, Open::Existing).unwrap()).unwrap();
@@ -166,12 +185,13 @@ fn power_loss_under_group_commit_keeps_a_run_of_operations_that_holds_all_acknow
         }
         let _ = log.close();
         drop((log, sender));
-        let mut acknowledged = 0;
-        for (expected, (number, ok)) in (1..).zip(results) {
-            assert_eq!(number, expected, "callbacks come in order, each once");
-            assert!(!ok || acknowledged == number - 1, "nothing succeeds after a failure");
-            acknowledged = if ok { number } else { acknowledged };
-        }
+        // A refusal at the door may overtake the answers to what fails at that moment; what succeeds comes in order.
+        let mut results: Vec<_> = results.iter().collect();
+        let acknowledged = results.iter().take_while(|(_, ok)| *ok).count() as u64;
+        let successes = results.iter().filter(|(_, ok)| *ok).map(|(number, _)| *number);
+        assert!(successes.eq(1..=acknowledged), "nothing succeeds after a failure: {results:?}");
+        results.sort();
+        assert!(results.iter().map(|(number, _)| *number).eq(1..=600), "every callback comes, once");
         disks.power_on();
         let log = open(&disks, Open::Existing).unwrap();
         let last = log.bounds().map_or(0, |(_, last)| last);
@@ -194,27 +214,6 @@ fn a_killed_process_loses_nothing_that_was_acknowledged() {
     disks.kill();
     assert!(append(&log, 100..101).is_err());
     assert_eq!(open(&disks, Open::Existing).unwrap().bounds(), Some((1, 99)));
-}
-
-#[test]
-fn after_a_failed_sync_nothing_succeeds_until_the_log_is_opened_again() {
-    for fault in [Fault::Sync, Fault::Write] {
-        let disks = SimDisks::new(2);
-        let log = open(&disks, Open::Fresh).unwrap();
-        append(&log, 1..4).unwrap();
-        disks.fail(Some(fault));
-        assert!(matches!(append(&log, 4..5), Err(StorageError::Io { .. })));
-        disks.fail(None);
-        assert!(append(&log, 5..6).is_err(), "the disk is well again, the log is not");
-        assert!(wait(|done| log.set("vote", "v".into(), done)).is_err());
-        assert!(log.read(1..2).is_err());
-        assert!(log.close().is_err());
-        drop(log);
-        disks.power_off();
-        disks.power_on();
-        let log = open(&disks, Open::Existing).unwrap();
-        assert_eq!(log.read(0..4).unwrap(), [record(1), record(2), record(3)]);
-    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod archives;
 mod crashes;
 mod directories;
+mod faults;
 mod grouping;
 mod logs;
 mod measures;

@@ -1,8 +1,9 @@
 //! The state: power loss at every step of commits and installations, and disks that fail (P1, P7).
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, mem, sync::Arc};
 
 use bytes::Bytes;
+use proptest::prelude::*;
 
 use super::states::all;
 use crate::storage::{
@@ -33,36 +34,123 @@ fn value(slot: &StateSlot) -> u64 {
     values.first().copied().unwrap_or(0)
 }
 
-#[test]
-fn the_state_after_power_loss_is_a_commit_not_older_than_the_last_flush() {
-    let history = |disks: &SimDisks, slot: &StateSlot| -> (u64, u64) {
-        let mut flushed = 0;
-        for n in 1..=12 {
-            let durable = if n % 4 == 0 { Durable::Yes } else { Durable::No };
-            if put(slot, n, durable).is_err() {
-                return (flushed, n);
+#[derive(Debug, Clone)]
+enum Step {
+    Put(u8, usize),
+    Delete(u8),
+    Commit(Durable),
+    Flush,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (0u8..0xff, prop_oneof![4 => 0usize..300, 1 => 2_000usize..20_000]).prop_map(|(k, n)| Step::Put(k, n)),
+        3 => (0u8..0xff).prop_map(Step::Delete),
+        4 => Just(Step::Commit(Durable::No)),
+        2 => Just(Step::Commit(Durable::Yes)),
+        1 => Just(Step::Flush),
+    ]
+}
+
+type Pairs = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Every state that was committed, the last one perhaps only begun, and which of them was made durable last.
+struct History {
+    commits: Vec<Pairs>,
+    durable: usize,
+}
+
+impl History {
+    fn from(start: Pairs) -> Self {
+        Self { commits: vec![start], durable: 0 }
+    }
+
+    /// Goes on until the end or the first error.
+    fn run(&mut self, disks: &SimDisks, slot: &StateSlot, steps: &[Step]) -> Result<()> {
+        let mut changes = BTreeMap::new();
+        for (number, step) in steps.iter().enumerate() {
+            match step {
+                Step::Put(key, length) => {
+                    let value = [&number.to_be_bytes()[..], &vec![*key; *length]].concat();
+                    changes.insert(vec![*key], Some(value));
+                }
+                Step::Delete(key) => drop(changes.insert(vec![*key], None)),
+                Step::Commit(durable) => self.commit(slot, mem::take(&mut changes), *durable)?,
+                Step::Flush => slot.current().flush()?,
             }
-            if n % 4 == 0 || n % 7 == 0 && slot.current().flush().is_ok() {
-                flushed = n;
+            if matches!(step, Step::Commit(Durable::Yes) | Step::Flush) {
+                assert!(disks.is_powered(), "nothing is called durable that was written without power");
+                self.durable = self.commits.len() - 1;
             }
-            assert!(disks.is_powered() || n >= flushed);
         }
-        (flushed, 12)
-    };
-    let disks = SimDisks::new(6);
-    let live = slot(&disks, Open::Fresh).unwrap();
-    let before = disks.counts().steps;
-    history(&disks, &live);
-    let steps = disks.counts().steps - before;
-    for at in 1..=steps {
-        let disks = SimDisks::new(at);
+        Ok(())
+    }
+
+    fn commit(
+        &mut self,
+        slot: &StateSlot,
+        changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+        durable: Durable,
+    ) -> Result<()> {
+        let mut batch = slot.current().begin()?;
+        let mut after = self.commits.last().cloned().unwrap_or_default();
+        for (key, value) in changes {
+            match value {
+                Some(value) => {
+                    batch.put(&key, &value)?;
+                    after.insert(key, value);
+                }
+                None => {
+                    batch.delete(&key)?;
+                    after.remove(&key);
+                }
+            }
+        }
+        self.commits.push(after);
+        batch.commit(durable)
+    }
+
+    /// Whether the state found is a whole commit that is not older than the last one that was made durable.
+    fn allows(&self, found: &Pairs) -> bool {
+        self.commits[self.durable..].contains(found)
+    }
+}
+
+/// Points at which the power goes in one history, spread over all of its steps.
+const POINTS: u64 = 12;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 500, ..ProptestConfig::default() })]
+    #[test]
+    fn the_state_after_power_loss_is_a_commit_not_older_than_the_last_durable_one(
+        steps in prop::collection::vec(step(), 80..200),
+        seed: u64,
+    ) {
+        let disks = SimDisks::new(seed);
         let live = slot(&disks, Open::Fresh).unwrap();
-        disks.power_off_after(at);
-        let (flushed, last) = history(&disks, &live);
-        drop(live);
-        disks.power_on();
-        let found = value(&slot(&disks, Open::Existing).unwrap());
-        assert!((flushed..=last).contains(&found), "at {at}: found {found}, flushed {flushed}, last {last}");
+        let before = disks.counts().steps;
+        History::from(Pairs::new()).run(&disks, &live, &steps).unwrap();
+        let end = disks.counts().steps - before;
+        let apart = end / POINTS + 1;
+        for at in (1 + seed % apart..=end).step_by(apart as usize) {
+            let disks = SimDisks::new(seed ^ at);
+            let mut live = slot(&disks, Open::Fresh).unwrap();
+            let mut found = Pairs::new();
+            // And it goes on from what was found, through another loss.
+            for at in [at, at / 2 + 1] {
+                disks.power_off_after(at);
+                let mut history = History::from(found);
+                let ended = history.run(&disks, &live, &steps);
+                // Near the end of a history the second loss may find nothing left to do.
+                prop_assert_eq!(ended.is_ok(), disks.is_powered());
+                drop(live);
+                disks.power_on();
+                live = slot(&disks, Open::Existing).unwrap();
+                found = all(&live.current().view().unwrap());
+                let (commits, durable) = (history.commits.len(), history.durable);
+                prop_assert!(history.allows(&found), "lost at {at}: {commits} commits, {durable} durable: {found:?}");
+            }
+        }
     }
 }
 

@@ -1,0 +1,475 @@
+//! Log and state together on one disk, through long histories in which the power goes again and again (P1).
+//!
+//! A history is what openraft may ask of its stores: a log that grows, loses its undecided end and is purged up to a
+//! reported snapshot; votes that rise; decided entries that are applied; snapshots, ours and a leader's. The power goes
+//! at a step of the disk that was chosen beforehand, also while the stores are being opened again. What is found then
+//! is held against a model, and the same history goes on from there, after what openraft does when it starts.
+
+use std::{collections::BTreeMap, future::Future, io, ops::ControlFlow, sync::Arc};
+
+use futures::{FutureExt, stream};
+use openraft::{
+    RaftLogReader, RaftSnapshotBuilder,
+    storage::{RaftLogStorage, RaftLogStorageExt, RaftStateMachine},
+};
+use proptest::prelude::*;
+use prost::Message;
+
+use super::{
+    LogStore, SnapshotData, StateMachine, StateMeta, replay,
+    types::{CommittedLeaderId, Entry, EntryPayload, LogId, Member, Membership, Proposal, SnapshotMeta, Vote},
+};
+use crate::{
+    storage::{
+        Blocking, DataDir, Durable, LogFile, Open, StateSlot, StateView, StorageError, archive,
+        kv::{self, MemoryKv, Read, Write},
+        testing::SimDisks,
+    },
+    types::RequestId,
+    wire::store::{self, command::Verb},
+};
+
+#[derive(Debug, Clone)]
+enum Op {
+    /// So many entries, each with so many bytes of ballast.
+    Append(u64, usize),
+    TruncateBy(u64),
+    Vote(bool),
+    /// The cluster decides on so many more.
+    Commit(u64),
+    Apply(u64),
+    Snapshot,
+    /// Up to so many before the snapshot's end.
+    Purge(u64),
+    /// A leader's snapshot that ends so far beyond our log.
+    Install(u64),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        12 => (1u64..6, prop_oneof![4 => 0usize..100, 1 => 2_000usize..9_000]).prop_map(|(n, b)| Op::Append(n, b)),
+        3 => (1u64..6).prop_map(Op::TruncateBy),
+        3 => any::<bool>().prop_map(Op::Vote),
+        8 => (1u64..9).prop_map(Op::Commit),
+        8 => (1u64..9).prop_map(Op::Apply),
+        3 => Just(Op::Snapshot),
+        3 => (0u64..5).prop_map(Op::Purge),
+        1 => (1u64..5).prop_map(Op::Install),
+    ]
+}
+
+/// What a log holds. Numbers of entries stand for places: the entry at index `n` is the last of `n + 1`.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Log {
+    vote: Option<Vote>,
+    committed: Option<LogId>,
+    purged: Option<LogId>,
+    entries: Vec<Entry>,
+}
+
+fn count(last: Option<LogId>) -> u64 {
+    last.map_or(0, |id| id.index() + 1)
+}
+
+impl Log {
+    fn read(store: &mut LogStore) -> io::Result<Self> {
+        let state = now(store.get_log_state())?;
+        let (vote, committed) = (now(store.read_vote())?, now(store.read_committed())?);
+        let entries = now(store.try_get_log_entries(0..u64::MAX))?;
+        let found = Self { vote, committed, purged: state.last_purged_log_id, entries };
+        assert_eq!(state.last_log_id, found.last());
+        let places = found.entries.iter().map(|entry| entry.log_id.index());
+        assert!(places.eq(count(found.purged)..found.count()), "a hole: {found:?}");
+        Ok(found)
+    }
+
+    fn last(&self) -> Option<LogId> {
+        self.entries.last().map(|entry| entry.log_id).or(self.purged)
+    }
+
+    fn count(&self) -> u64 {
+        count(self.last())
+    }
+
+    fn get(&self, index: u64) -> Option<&Entry> {
+        self.entries.get(usize::try_from(index.checked_sub(count(self.purged))?).unwrap())
+    }
+
+    fn purge(&mut self, upto: LogId) {
+        self.purged = Some(upto);
+        self.entries.retain(|entry| entry.log_id.index() > upto.index());
+    }
+}
+
+/// What the cluster has decided, and what state follows from it.
+#[derive(Default)]
+struct Truth {
+    entries: Vec<Entry>,
+    kv: MemoryKv,
+    /// Of the state after the first `n` entries.
+    digests: Vec<[u8; 32]>,
+}
+
+impl Truth {
+    fn new() -> Self {
+        let kv = MemoryKv::default();
+        Self { entries: Vec::new(), digests: vec![archive::digest(&kv).unwrap()], kv }
+    }
+
+    fn count(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    fn decide(&mut self, entry: Entry) {
+        assert_eq!(entry.log_id.index(), self.count());
+        replay(&mut self.kv, &entry).unwrap();
+        self.digests.push(archive::digest(&self.kv).unwrap());
+        self.entries.push(entry);
+    }
+
+    fn some(&self, start: u64, end: u64) -> &[Entry] {
+        &self.entries[start as usize..end as usize]
+    }
+
+    /// The last of the first `count` entries.
+    fn id(&self, count: u64) -> Option<LogId> {
+        count.checked_sub(1).map(|index| self.entries[index as usize].log_id)
+    }
+
+    /// The whole state on a disk of the leader's.
+    fn view(&self) -> StateView {
+        let dir = DataDir::on(Arc::new(SimDisks::new(0)));
+        let slot = StateSlot::open(&dir, "state.redb", Open::Fresh).unwrap();
+        let mut batch = slot.current().begin().unwrap();
+        let put = &mut |key: &[u8], value: &[u8]| {
+            batch.put(key, value).unwrap();
+            ControlFlow::Continue(())
+        };
+        self.kv.scan(b"", kv::END, put).unwrap();
+        batch.commit(Durable::No).unwrap();
+        slot.current().view().unwrap()
+    }
+}
+
+struct Stores {
+    log: LogStore,
+    state: StateMachine,
+    slot: StateSlot,
+}
+
+fn open(disks: &SimDisks, how: Open) -> Result<Stores, StorageError> {
+    let dir = DataDir::on(Arc::new(disks.clone()));
+    let log = LogStore::new(LogFile::open(&dir, "log.redb", how, Blocking::Inline)?);
+    let slot = StateSlot::open(&dir, "state.redb", how)?;
+    let state = StateMachine::new(slot.clone(), Blocking::Inline, |_| ())?;
+    Ok(Stores { log, state, slot })
+}
+
+/// Inline, nothing is ever waited for.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    future.now_or_never().expect("it is done at once")
+}
+
+struct Run {
+    disks: SimDisks,
+    /// None while the power is off.
+    stores: Option<Stores>,
+    truth: Truth,
+    /// The log as it was acknowledged, and as it is once what is being written is there.
+    log: Log,
+    written: Log,
+    /// The commit mark that the next write takes along.
+    mark: Option<LogId>,
+    /// Up to where this node knows what is decided; and has applied it; and made that durable.
+    known: u64,
+    applied: u64,
+    durable: u64,
+    /// The end of the last reported snapshot.
+    reported: u64,
+    /// The end of a snapshot that is being installed.
+    installing: Option<u64>,
+    term: u64,
+    made: u64,
+    /// Steps of the disk from one loss of power to the next.
+    gaps: Vec<u64>,
+}
+
+impl Run {
+    fn new(seed: u64, gaps: Vec<u64>) -> Self {
+        let disks = SimDisks::new(seed);
+        let stores = Some(open(&disks, Open::Fresh).unwrap());
+        let (log, written) = Default::default();
+        let mut run = Self {
+            disks,
+            stores,
+            truth: Truth::new(),
+            log,
+            written,
+            mark: None,
+            known: 0,
+            applied: 0,
+            durable: 0,
+            reported: 0,
+            installing: None,
+            term: 1,
+            made: 0,
+            gaps,
+        };
+        run.arm();
+        run
+    }
+
+    fn arm(&mut self) {
+        if let Some(gap) = self.gaps.pop() {
+            self.disks.power_off_after(gap);
+        }
+    }
+
+    fn stores(&mut self) -> &mut Stores {
+        self.stores.as_mut().expect("the power is on")
+    }
+
+    /// Does the whole history; answers how often the power went.
+    fn go(&mut self, ops: &[Op]) -> usize {
+        let mut losses = 0;
+        for op in ops {
+            let done = self.step(op);
+            if self.disks.is_powered() {
+                done.unwrap_or_else(|error| panic!("{op:?}: {error}"));
+                continue;
+            }
+            let vote = Vote::new(u64::MAX, 1);
+            assert!(now(self.stores().log.save_vote(&vote)).is_err(), "nothing is acknowledged without power");
+            losses += 1 + self.start_again();
+        }
+        losses
+    }
+
+    /// What is found after a clean end is the end.
+    fn finish(&mut self) {
+        self.disks.keep_power();
+        self.writing(self.log.clone());
+        self.log = self.written.clone();
+        self.stores = None;
+        self.disks.kill();
+        self.start().unwrap();
+    }
+
+    /// Opens the stores until the power stays for long enough; answers how often it went meanwhile.
+    fn start_again(&mut self) -> usize {
+        for losses in 0.. {
+            self.stores = None;
+            self.disks.power_on();
+            self.arm();
+            match self.start() {
+                Ok(()) => return losses,
+                Err(error) => assert!(!self.disks.is_powered(), "the stores do not open: {error}"),
+            }
+        }
+        unreachable!("the gaps have an end")
+    }
+
+    /// What openraft does when it starts, and before that a look at what is there.
+    fn start(&mut self) -> io::Result<()> {
+        let mut stores = open(&self.disks, Open::Existing).map_err(io::Error::other)?;
+        let found = Log::read(&mut stores.log)?;
+        let (log, written) = (&self.log, &self.written);
+        assert!(found == *log || found == *written, "found {found:?}\nacknowledged {log:?}\nwritten {written:?}");
+        let applied = self.found_state(&mut stores)?;
+        assert!(count(found.purged) <= applied, "entries up to {:?} are purged, {applied} are applied", found.purged);
+        assert!(count(found.committed) <= self.truth.count(), "{:?} was never decided", found.committed);
+        (self.log, self.written, self.mark) = (found.clone(), found.clone(), found.committed);
+        (self.applied, self.durable, self.reported, self.installing) = (applied, applied, applied, None);
+        self.known = applied.max(count(found.committed));
+        self.stores = Some(stores);
+        self.apply_upto(self.known)?;
+        match found.last() < self.truth.id(applied) {
+            true => self.purge(applied),
+            false => Ok(()),
+        }
+    }
+
+    /// How many entries the state holds: not fewer than were made durable, not more than were applied, each whole.
+    fn found_state(&self, stores: &mut Stores) -> io::Result<u64> {
+        let (last, _) = now(stores.state.applied_state())?;
+        let found = count(last);
+        let expected = (self.durable..=self.applied).contains(&found) || self.installing == Some(found);
+        let (durable, applied, installing) = (self.durable, self.applied, self.installing);
+        assert!(expected, "found {found}, durable {durable}, applied {applied}, installing {installing:?}");
+        assert_eq!(last, self.truth.id(found));
+        let view = stores.slot.current().view().map_err(io::Error::other)?;
+        let digest = archive::digest(&view).map_err(io::Error::other)?;
+        assert_eq!(digest, self.truth.digests[found as usize], "the state after {found} entries is another");
+        Ok(found)
+    }
+
+    fn step(&mut self, op: &Op) -> io::Result<()> {
+        match *op {
+            Op::Append(more, ballast) => self.append(more, ballast),
+            Op::TruncateBy(fewer) => self.truncate(self.log.count().saturating_sub(fewer)),
+            Op::Vote(committed) => self.vote(committed),
+            Op::Commit(more) => self.commit(more),
+            Op::Apply(more) => self.apply_upto(self.known.min(self.applied + more)),
+            Op::Snapshot => self.snapshot(),
+            Op::Purge(keep) => self.purge(self.reported.saturating_sub(keep)),
+            Op::Install(beyond) => self.install(beyond),
+        }
+    }
+
+    /// Notes what the log is once the write that follows is there.
+    fn writing(&mut self, after: Log) {
+        self.written = Log { committed: self.mark, ..after };
+    }
+
+    fn wrote(&mut self, result: io::Result<()>) -> io::Result<()> {
+        result.map(|()| self.log = self.written.clone())
+    }
+
+    /// Up to where our log says what was decided: its whole length, or less if the cluster decided otherwise.
+    fn matching(&self) -> u64 {
+        let end = self.log.count();
+        let differs =
+            |index: &u64| self.log.get(*index).is_some_and(|ours| *ours != self.truth.entries[*index as usize]);
+        (0..end.min(self.truth.count())).find(differs).unwrap_or(end)
+    }
+
+    fn append(&mut self, more: u64, ballast: usize) -> io::Result<()> {
+        let matching = self.matching();
+        if matching < self.log.count() {
+            self.truncate(matching)?;
+        }
+        let (start, decided) = (self.log.count(), self.truth.count());
+        let entries: Vec<_> = match start < decided {
+            true => self.truth.some(start, decided.min(start + more)).to_vec(),
+            false => (start..start + more).map(|index| self.entry(index, ballast)).collect(),
+        };
+        let mut after = self.log.clone();
+        after.entries.extend(entries.clone());
+        self.writing(after);
+        let result = now(self.stores().log.blocking_append(entries)).map_err(io::Error::other);
+        self.wrote(result)
+    }
+
+    /// Leaves `keep` entries, and whatever is decided.
+    fn truncate(&mut self, keep: u64) -> io::Result<()> {
+        let decided = self.matching().min(self.truth.count());
+        let keep = keep.max(decided).max(count(self.log.purged));
+        if keep >= self.log.count() {
+            return Ok(());
+        }
+        let mut after = self.log.clone();
+        after.entries.retain(|entry| entry.log_id.index() < keep);
+        let last = after.last();
+        self.writing(after);
+        let result = now(self.stores().log.truncate_after(last));
+        self.wrote(result)
+    }
+
+    fn vote(&mut self, committed: bool) -> io::Result<()> {
+        self.term += 1;
+        let vote = if committed { Vote::new_committed(self.term, 1) } else { Vote::new(self.term, 1) };
+        self.writing(Log { vote: Some(vote), ..self.log.clone() });
+        let result = now(self.stores().log.save_vote(&vote));
+        self.wrote(result)
+    }
+
+    fn commit(&mut self, more: u64) -> io::Result<()> {
+        let upto = self.matching().min(self.known + more);
+        if upto <= self.known {
+            return Ok(());
+        }
+        for index in self.truth.count()..upto {
+            self.truth.decide(self.log.get(index).unwrap().clone());
+        }
+        self.known = upto;
+        self.mark = self.truth.id(upto);
+        let mark = self.mark;
+        now(self.stores().log.save_committed(mark))
+    }
+
+    fn apply_upto(&mut self, upto: u64) -> io::Result<()> {
+        let from = self.applied;
+        if upto <= from {
+            return Ok(());
+        }
+        let entries = now(self.stores().log.try_get_log_entries(from..upto))?;
+        assert_eq!(entries, self.truth.some(from, upto), "what was decided is what the log holds");
+        self.applied = upto;
+        now(self.stores().state.apply(stream::iter(entries.into_iter().map(|entry| Ok((entry, None))))))
+    }
+
+    fn snapshot(&mut self) -> io::Result<()> {
+        let snapshot = now(self.stores().state.build_snapshot())?;
+        assert_eq!(snapshot.meta.last_log_id, self.truth.id(self.applied));
+        (self.durable, self.reported) = (self.applied, self.applied);
+        Ok(())
+    }
+
+    fn purge(&mut self, upto: u64) -> io::Result<()> {
+        let Some(id) = self.truth.id(upto).filter(|id| Some(*id) > self.log.purged) else { return Ok(()) };
+        let mut after = self.log.clone();
+        after.purge(id);
+        self.writing(after);
+        let result = now(self.stores().log.purge(id));
+        self.wrote(result)
+    }
+
+    /// A leader of a later term, who has decided on more than we have.
+    fn install(&mut self, beyond: u64) -> io::Result<()> {
+        self.term += 1;
+        let end = self.log.count().max(self.truth.count()) + beyond;
+        for index in self.truth.count()..end {
+            let entry = self.entry(index, 10);
+            self.truth.decide(entry);
+        }
+        let view = self.truth.view();
+        let last_membership = StateMeta::read(&view).unwrap().membership;
+        let meta = SnapshotMeta { last_log_id: self.truth.id(end), last_membership };
+        self.installing = Some(end);
+        now(self.stores().state.install_snapshot(&meta, SnapshotData::View(view)))?;
+        (self.known, self.applied, self.durable, self.reported) = (end, end, end, end);
+        self.installing = None;
+        self.purge(end)
+    }
+
+    /// A new entry, unlike all others.
+    fn entry(&mut self, index: u64, ballast: usize) -> Entry {
+        self.made += 1;
+        let payload = match self.made % 9 {
+            0 => EntryPayload::Blank,
+            1 => EntryPayload::Membership(membership(self.made)),
+            _ => EntryPayload::Normal(Proposal(account(self.made, ballast))),
+        };
+        Entry { log_id: LogId::new(CommittedLeaderId::new(self.term), index), payload }
+    }
+}
+
+fn membership(number: u64) -> Membership {
+    let member = Member { name: format!("n{number}"), address: "n:7400".into(), zone: String::new() };
+    Membership::new(vec![[1].into()], BTreeMap::from([(1, member)])).unwrap()
+}
+
+fn account(number: u64, ballast: usize) -> bytes::Bytes {
+    let password_hash = format!("$hash {}", "x".repeat(ballast));
+    let verb = Verb::CreateAccount(store::CreateAccount { username: format!("user{number}"), password_hash });
+    let mut random = [0; 10];
+    random[..8].copy_from_slice(&number.to_be_bytes());
+    let request_id = RequestId::new(1_700_000_000_000 + number, random).as_bytes().to_vec().into();
+    let command = store::Command { request_id, verb: Some(verb), ..Default::default() };
+    store::CommandBatch { time_ms: 1_700_000_000_000 + number, commands: vec![command] }.encode_to_vec().into()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 2_000, ..ProptestConfig::default() })]
+    #[test]
+    fn through_every_loss_of_power_the_stores_keep_what_openraft_was_promised(
+        ops in prop::collection::vec(op(), 100..200),
+        gaps in prop::collection::vec(prop_oneof![1 => 1u64..20, 4 => 1u64..160], 2..16),
+        seed: u64,
+    ) {
+        let mut run = Run::new(seed, gaps);
+        let losses = run.go(&ops);
+        prop_assert!(losses > 0, "a hundred operations take more than a few hundred steps");
+        run.finish();
+    }
+}
