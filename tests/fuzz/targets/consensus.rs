@@ -100,8 +100,8 @@ fn witnessed() -> (Vec<u8>, Vec<u8>) {
     (contents("log.redb"), contents("log.redb.witness"))
 }
 
-/// What remembers the log's last commit. The first byte says whether it is as it came, or rightly sealed. A log is opened
-/// only if it has all that its witness knows of, and then goes on with it.
+/// What remembers the log's last commit. The first byte says whether it is as it came, or rightly sealed. A log is
+/// opened only if it has all that its witness knows of, and then goes on with it.
 pub fn witness(data: &[u8]) -> bool {
     thread_local! {
         static LOG: Vec<u8> = witnessed().0;

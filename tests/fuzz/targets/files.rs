@@ -56,8 +56,8 @@ fn unpacked(data: &[u8]) -> Option<(u8, Vec<u8>)> {
     Some((*how, if how % 2 == 0 { rest.to_vec() } else { sealed(rest) }))
 }
 
-/// A backup that somebody makes a new cluster from. It is refused, and nothing is left of it; or the new cluster's files
-/// are whole, say the same, and have room for what is to come.
+/// A backup that somebody makes a new cluster from. It is refused, and nothing is left of it; or the new cluster's
+/// files are whole, say the same, and have room for what is to come.
 pub fn restore(data: &[u8]) -> bool {
     let Some((_, backup)) = unpacked(data) else { return false };
     let dir = DataDir::on(Arc::new(SimDisks::new(1)));
@@ -220,8 +220,8 @@ fn variables() -> Vec<String> {
 pub fn configs() -> Vec<Vec<u8>> {
     let texts = [
         include_str!("../../../deploy/node.toml"),
-        "name = 'n1'\nlisten = '127.0.0.1:7401'\nheartbeat = '100ms'\nsnapshot_entries = 10\nkeep_entries = 5\nlog_format = 'json'\n",
-        "account_writes_per_second = 0\naddress_request_burst = 1000000\nargon2_memory_kib = 20000\n",
+        "name = 'n1'\nlisten = '127.0.0.1:7401'\nheartbeat = '100ms'\nsnapshot_entries = 10\nkeep_entries = 5\n",
+        "log_format = 'json'\naccount_writes_per_second = 0\naddress_request_burst = 1000000\n",
         "1s",
         "json",
         "18446744073709551615",
