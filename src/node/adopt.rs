@@ -90,15 +90,7 @@ impl Node {
     }
 
     fn checked_identity(&self, request: AdoptRequest) -> Result<Identity, Fault> {
-        let invalid = |field: &str, error: &dyn Display| Fault::invalid(field, error.to_string());
-        NodeName::new(&request.name).map_err(|e| invalid("name", &e))?;
-        request.address.parse::<Address>().map_err(|e| invalid("address", &e))?;
-        if !request.zone.is_empty() {
-            Zone::new(&request.zone).map_err(|e| invalid("zone", &e))?;
-        }
-        if request.node_id == 0 || request.cluster_id.is_empty() {
-            return Err(Fault::invalid("node_id", "an adoption names the cluster and a node id"));
-        }
+        let request = checked_adoption(request)?;
         Ok(Identity {
             cluster_id: request.cluster_id,
             epoch: request.epoch,
@@ -111,6 +103,20 @@ impl Node {
             listen: self.settings().config.listen.as_ref().map(ToString::to_string).unwrap_or_default(),
         })
     }
+}
+
+/// An adoption each of whose fields can be part of an identity.
+pub(crate) fn checked_adoption(request: AdoptRequest) -> Result<AdoptRequest, Fault> {
+    let invalid = |field: &str, error: &dyn Display| Fault::invalid(field, error.to_string());
+    NodeName::new(&request.name).map_err(|e| invalid("name", &e))?;
+    request.address.parse::<Address>().map_err(|e| invalid("address", &e))?;
+    if !request.zone.is_empty() {
+        Zone::new(&request.zone).map_err(|e| invalid("zone", &e))?;
+    }
+    if request.node_id == 0 || request.cluster_id.is_empty() {
+        return Err(Fault::invalid("node_id", "an adoption names the cluster and a node id"));
+    }
+    Ok(request)
 }
 
 fn same_or_taken(known: &Identity, wanted: &Identity) -> Result<(), Fault> {

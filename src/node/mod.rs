@@ -38,6 +38,7 @@ use std::{
 use tokio::sync::{Mutex, watch};
 
 use self::{adopt::Adopting, hub::Hub, replica::Replica};
+pub(crate) use self::{adopt::checked_adoption, join::checked_inspection};
 pub use self::{
     change::Progress,
     hub::{Doorbell, Ring},

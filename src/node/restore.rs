@@ -25,6 +25,11 @@ impl Node {
     /// to its last byte before anything is put in place.
     pub async fn restore(settings: Settings, from: &Path) -> Result<Identity, StartError> {
         let dir = DataDir::create_or_open(&settings.config.data_dir)?;
+        Self::restore_on(settings, dir, from).await
+    }
+
+    /// The same on a directory of the caller's own.
+    pub async fn restore_on(settings: Settings, dir: DataDir, from: &Path) -> Result<Identity, StartError> {
         if !dir.is_empty()? {
             return Err(StartError::NotEmpty);
         }
@@ -56,7 +61,7 @@ fn found(settings: &Settings, dir: &DataDir, identity: &Identity, from: &Path) -
     let stores = Stores::open(dir, settings, true)?;
     load(&stores, from)?;
     let state = stores.slot.current();
-    let old = StateMeta::read(&state.view()?)?;
+    let old = StateMeta::read(&state.view()?).map_err(|error| damaged(from, error))?;
     // The new cluster's log begins right after what the backup has applied, in a term that no old node can be in: it
     // does not need to be higher than theirs, for they belong to another cluster and are refused by its id.
     let applied = old.applied.ok_or_else(|| StartError::Backup("it holds no state".into()))?;

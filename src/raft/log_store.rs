@@ -116,7 +116,7 @@ impl LogStore {
         applied: Option<LogId>,
         mut visit: impl FnMut(Entry) -> Result<(), StorageError>,
     ) -> io::Result<()> {
-        let mut next = applied.map_or(0, |id| id.index() + 1);
+        let mut next = applied.map_or(0, |id| id.index().saturating_add(1));
         let Some((first, last)) = self.file.bounds() else { return Ok(()) };
         if last >= next && first > next {
             return Err(damaged(format!("log entry {next}"), "it is missing between the state and the log"));

@@ -34,7 +34,7 @@ use crate::{
         Blocking, Durable, StateSlot, StateView, StorageError, archive,
         kv::{Read, Write},
     },
-    types::Clock,
+    types::{Clock, Cursor},
     wire::{raft as pb, store},
 };
 
@@ -61,6 +61,9 @@ pub struct StateMeta {
     pub membership: StoredMembership,
 }
 
+/// What no log has reached: from below it one may go on for centuries. A cursor has room for as many entries again.
+const LAST: pb::LogId = pb::LogId { term: 1 << 62, index: Cursor::ENTRIES / 2 };
+
 impl StateMeta {
     /// Reads it from a view of the state.
     pub fn read(view: &dyn Read) -> Result<Self, StorageError> {
@@ -68,6 +71,9 @@ impl StateMeta {
         let applied = match view.get(APPLIED)? {
             Some(bytes) => {
                 let id = pb::LogId::decode(bytes.as_slice()).map_err(|e| damaged("the state's applied id", &e))?;
+                if id.index >= LAST.index || id.term >= LAST.term {
+                    return Err(damaged("the state's applied id", &"no log gets as far as it says"));
+                }
                 Some(convert::read_log_id(id))
             }
             None => None,

@@ -7,14 +7,26 @@ use super::{
     call::Call,
     translate::{Write, accounts, admin, conversations, events, messages},
 };
-use crate::wire::{Fault, admin as admin_pb, chat, metadata, store::command::Verb};
+use crate::{
+    node::{checked_adoption, checked_inspection},
+    wire::{Fault, admin as admin_pb, chat, metadata, raft, store::command::Verb},
+};
 
 /// The methods that [`judge`] knows.
-pub const METHODS: u8 = 22;
+pub const METHODS: u8 = 31;
 
-/// Reads `body` as a request of one of the methods and checks it as that method does. Answers with the command that a
-/// write became; none for a read, for what was refused, and for what is no such request at all.
-pub fn judge(method: u8, body: &[u8]) -> Option<Verb> {
+/// What the edge makes of a request.
+pub enum Judged {
+    /// It was refused, or is no such request at all.
+    Refused,
+    /// It was taken, and is no command.
+    Taken,
+    /// The command that a write became.
+    Write(Verb),
+}
+
+/// Reads `body` as a request of one of the methods and checks it as that method does. What is used as it is, is read.
+pub fn judge(method: u8, body: &[u8]) -> Judged {
     let write = match method % METHODS {
         0 => checked(body, messages::send_message),
         1 => checked(body, messages::mark_read),
@@ -37,28 +49,39 @@ pub fn judge(method: u8, body: &[u8]) -> Option<Verb> {
         18 => return read(body, |request: chat::SubscribeRequest| events::start(&request)),
         19 => return read(body, admin::add_node),
         20 => return read(body, admin::replace_node),
-        _ => return read(body, |request: admin_pb::SetRoleRequest| admin::set_role(request)),
+        21 => return read(body, admin::set_role),
+        22 => return read(body, admin::remove_node),
+        23 => return read(body, admin::set_address),
+        24 => return read(body, admin::transfer_leadership),
+        25 => return read(body, Ok::<admin_pb::TriggerSnapshotRequest, _>),
+        26 => return read(body, Ok::<admin_pb::GetStateDigestRequest, _>),
+        27 => return read(body, Ok::<admin_pb::CreateBackupRequest, _>),
+        28 => return read(body, checked_inspection),
+        29 => return read(body, checked_adoption),
+        _ => return read(body, Ok::<raft::CheckMemberRequest, _>),
     };
-    write.map(|Write { verb, .. }| verb)
+    write.map_or(Judged::Refused, |Write { verb, .. }| Judged::Write(verb))
 }
 
 fn checked<Q: Message + Default, T>(body: &[u8], check: impl FnOnce(Q) -> Result<T, Fault>) -> Option<T> {
     check(Q::decode(body).ok()?).ok()
 }
 
-fn read<Q: Message + Default, T>(body: &[u8], check: impl FnOnce(Q) -> Result<T, Fault>) -> Option<Verb> {
-    let _ = checked(body, check);
-    None
+fn read<Q: Message + Default, T>(body: &[u8], check: impl FnOnce(Q) -> Result<T, Fault>) -> Judged {
+    match checked(body, check) {
+        Some(_) => Judged::Taken,
+        None => Judged::Refused,
+    }
 }
 
-/// Whether a call with these values of our own metadata is taken for one.
-pub fn is_call(values: [&[u8]; 4]) -> bool {
+/// Whether a call with these values of our own metadata is taken for one that says something.
+pub fn is_call(values: [Option<&[u8]>; 4]) -> bool {
     let keys = [metadata::AUTHORIZATION, metadata::CONSISTENCY, metadata::MIN_INDEX, "grpc-timeout"];
     let mut map = MetadataMap::new();
     for (key, value) in keys.into_iter().zip(values) {
-        if let Ok(value) = AsciiMetadataValue::try_from(value) {
+        if let Some(Ok(value)) = value.map(AsciiMetadataValue::try_from) {
             map.insert(AsciiMetadataKey::from_static(key), value);
         }
     }
-    Call::of(&map).is_ok()
+    Call::of(&map).is_ok() && !map.is_empty()
 }

@@ -50,6 +50,8 @@ impl FromStr for ConversationId {
 pub struct Cursor(pub u64);
 
 impl Cursor {
+    /// How many log entries there can be.
+    pub const ENTRIES: u64 = 1 << 44;
     /// How many events one log entry can hold.
     pub const EVENTS_PER_ENTRY: u64 = 1 << 20;
 
@@ -58,7 +60,7 @@ impl Cursor {
     /// # Panics
     /// When either is out of range, which the limits on batches and rooms rule out.
     pub fn new(index: u64, place: u64) -> Self {
-        assert!(index < 1 << 44 && place < Self::EVENTS_PER_ENTRY, "cursor {index}/{place} out of range");
+        assert!(index < Self::ENTRIES && place < Self::EVENTS_PER_ENTRY, "cursor {index}/{place} out of range");
         Self(index << 20 | place)
     }
 

@@ -8,6 +8,7 @@ mod mutate;
 mod targets;
 
 use std::{
+    collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     time::{Duration, Instant},
 };
@@ -25,28 +26,29 @@ fn feed(name: &str) {
     let number = |variable: &str| std::env::var(variable).ok().map(|text| text.parse::<u64>().expect("a number"));
     let mut mutator = Mutator::new(number("FUZZ_SEED").unwrap_or(1), (target.seeds)());
     let seeds = (target.seeds)();
-    for seed in &seeds {
-        try_one(target, seed);
-    }
+    let sound = seeds.iter().filter(|seed| try_one(target, seed)).count();
     let inputs = u64::from(target.inputs) * number("FUZZ_INPUTS").unwrap_or(1);
     let begun = Instant::now();
-    for _ in 0..inputs {
-        try_one(target, &mutator.next());
-    }
-    println!("{name}: {} seeds, {inputs} inputs in {:?}", seeds.len(), begun.elapsed());
+    let taken = (0..inputs).filter(|_| try_one(target, &mutator.next())).count();
+    println!("{name}: {sound} of {} seeds and {taken} of {inputs} inputs taken, in {:?}", seeds.len(), begun.elapsed());
+    assert!(100 * sound >= target.taken * seeds.len(), "{sound} of {} seeds are taken", seeds.len());
+    // What is refused at the first look tries nothing behind it.
+    assert!(taken > 0 && (taken as u64) < inputs || name == "text", "{taken} of {inputs} inputs are taken");
 }
 
-fn try_one(target: &Target, input: &[u8]) {
+/// Whether it was taken for what it should be.
+fn try_one(target: &Target, input: &[u8]) -> bool {
     let begun = Instant::now();
     let (ended, peak) = memory::peak(|| catch_unwind(AssertUnwindSafe(|| (target.run)(input))));
     let shown = || format!("{}: {} bytes: {}", target.name, input.len(), hex(input));
-    if let Err(panic) = ended {
+    let taken = ended.unwrap_or_else(|panic| {
         eprintln!("panicked at {}", shown());
         resume_unwind(panic);
-    }
+    });
     let bound = target.bytes.0 + target.bytes.1 * input.len();
     assert!(peak <= bound, "held {peak} bytes, {bound} allowed, at {}", shown());
     assert!(begun.elapsed() < LONGEST, "took {:?} at {}", begun.elapsed(), shown());
+    taken
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -75,7 +77,7 @@ macro_rules! fed {
 
 fed! {
     commands records requests tokens replies
-    log_entry log_file peer_rpc archive identity
+    log_entry log_file peer_rpc witness archive restore identity
     config clusters sessions outbox order text
 }
 
@@ -90,6 +92,16 @@ fn what_a_target_holds_is_counted_and_what_it_returns_is_not() {
     assert!((1_000_000..1_010_000).contains(&peak), "{peak}");
 }
 
+/// Most bodies are of another method than the one that they are tried as.
+#[test]
+fn every_method_takes_one_of_the_requests_that_it_is_tried_with() {
+    let requests = TARGETS.iter().find(|target| target.name == "requests").expect("a target of this name");
+    let taken: BTreeSet<u8> =
+        (requests.seeds)().iter().filter(|seed| (requests.run)(seed)).map(|seed| seed[0]).collect();
+    let refused: Vec<u8> = (0..quorate::server::testing::METHODS).filter(|method| !taken.contains(method)).collect();
+    assert!(refused.is_empty(), "methods {refused:?} were never seen to take anything");
+}
+
 /// A request at its limit that is nothing but empty elements, two bytes each: what a decoder sets aside before anything
 /// can be checked.
 #[test]
@@ -100,7 +112,7 @@ fn the_most_wasteful_request_of_every_method_is_held_in_proportion() {
         for field in 1..=15_u8 {
             let mut input = vec![method];
             input.extend([8 * field + 2, 0].repeat(quorate::types::limits::REQUEST_BYTES / 2));
-            let ((), peak) = memory::peak(|| (requests.run)(&input));
+            let (_, peak) = memory::peak(|| (requests.run)(&input));
             worst = worst.max((peak, method, field));
         }
     }

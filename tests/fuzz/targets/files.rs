@@ -1,6 +1,11 @@
 //! Files: snapshots and backups, a node's identity, settings, what `chat` keeps for its user, lines that it is piped.
 
-use std::{fs, sync::Arc};
+use std::{
+    cell::RefCell,
+    fs,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 
 use bytes::Bytes;
 use prost::Message;
@@ -8,9 +13,17 @@ use quorate::{
     cli::chat::testing as cli,
     client::{Outbox, Recipient},
     config::{Layer, NodeConfig},
-    raft::StateMeta,
-    storage::{DataDir, Disks, Durable, Open, StateFile, StateSlot, archive, kv::Write, testing::SimDisks},
-    types::ConversationId,
+    node::{Node, Settings},
+    raft::{
+        LogStore, StateMeta,
+        types::{CommittedLeaderId, LogId},
+    },
+    storage::{
+        Blocking, DataDir, Disks, Durable, LogFile, Open, StateFile, StateSlot, archive,
+        kv::{MemoryKv, Write},
+        testing::SimDisks,
+    },
+    types::{ConversationId, NodeName},
     wire::store,
 };
 
@@ -18,24 +31,70 @@ use super::town::{self, ask};
 
 /// A snapshot or a backup. The first byte says how its frames are sealed: as they came, or rightly, so that what is
 /// inside is looked at as well. What is loaded can be asked anything.
-pub fn archive(data: &[u8]) {
-    let Some((how, rest)) = data.split_first() else { return };
-    let bytes = if how % 2 == 0 { rest.to_vec() } else { sealed(rest) };
+pub fn archive(data: &[u8]) -> bool {
+    let Some((how, bytes)) = unpacked(data) else { return false };
     let dir = DataDir::on(Arc::new(SimDisks::new(1)));
     let slot = StateSlot::open(&dir, "state.redb", Open::Fresh).expect("a disk in memory");
     let mut loader = slot.loader().expect("a disk in memory");
-    for piece in bytes.chunks(1 + usize::from(*how) * 16) {
+    for piece in bytes.chunks(1 + usize::from(how) * 16) {
         if loader.feed(piece).is_err() {
-            return;
+            return false;
         }
     }
-    let Ok(loaded) = loader.finish() else { return };
+    let Ok(loaded) = loader.finish() else { return false };
     let digest = loaded.digest;
     slot.install(loaded).expect("a disk in memory");
     let view = slot.current().view().expect("just installed");
     assert_eq!(archive::digest(&view).ok(), Some(digest));
     let _ = StateMeta::read(&view);
     ask(&view, "", 1);
+    true
+}
+
+fn unpacked(data: &[u8]) -> Option<(u8, Vec<u8>)> {
+    let (how, rest) = data.split_first()?;
+    Some((*how, if how % 2 == 0 { rest.to_vec() } else { sealed(rest) }))
+}
+
+/// A backup that somebody makes a new cluster from. It is refused, and nothing is left of it; or the new cluster's
+/// files are whole, say the same, and have room for what is to come.
+pub fn restore(data: &[u8]) -> bool {
+    let Some((_, backup)) = unpacked(data) else { return false };
+    let dir = DataDir::on(Arc::new(SimDisks::new(1)));
+    let restored = with_file("backup", &backup, |folder| {
+        at_once(Node::restore_on(founder(), dir.clone(), &folder.join("backup")))
+    });
+    let Ok(identity) = restored else {
+        assert!(dir.is_empty().expect("memory"), "something is left of it");
+        return false;
+    };
+    let log = LogFile::open(&dir, "log.redb", Open::Existing, Blocking::Inline).expect("it was restored");
+    let slot = StateSlot::open(&dir, "state.redb", Open::Existing).expect("it was restored");
+    let meta = StateMeta::read(&slot.current().view().expect("a view")).expect("it was written anew");
+    let bounds = LogStore::new(log.clone()).bounds().expect("it was written anew");
+    assert_eq!((bounds.last_purged_log_id, bounds.last_log_id), (meta.applied, meta.applied));
+    let applied = meta.applied.expect("a state");
+    assert!(applied.index() < u64::MAX && applied.committed_leader_id().term < u64::MAX, "{applied}: no room for more");
+    let members: Vec<u64> = meta.membership.membership().nodes().map(|(id, _)| *id).collect();
+    assert_eq!(members, [identity.node_id]);
+    log.close().expect("memory");
+    true
+}
+
+/// What the first node of a restored cluster is started with.
+fn founder() -> Settings {
+    let mut config = NodeConfig::defaults("data");
+    config.name = NodeName::new("n1").ok();
+    config.listen = "127.0.0.1:7401".parse().ok();
+    Settings { blocking: Blocking::Inline, ..Settings::production(config) }
+}
+
+/// The result of what waits for nothing.
+fn at_once<T>(work: impl Future<Output = T>) -> T {
+    match std::pin::pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => panic!("it waits for something"),
+    }
 }
 
 /// An archive of one data frame that holds `pairs` as they are.
@@ -67,11 +126,23 @@ fn count(mut pairs: &[u8]) -> u64 {
 }
 
 pub fn archives() -> Vec<Vec<u8>> {
+    archives_of(&town::town())
+}
+
+/// Archives that are whole, of the town and of one that has come to the end of all numbers.
+pub fn backups() -> Vec<Vec<u8>> {
+    let mut at_the_end = town::town();
+    let last = LogId::new(CommittedLeaderId::new(u64::MAX), u64::MAX);
+    StateMeta::write_applied(&mut at_the_end, &last).expect("memory");
+    [archives(), archives_of(&at_the_end)].concat()
+}
+
+fn archives_of(state: &MemoryKv) -> Vec<Vec<u8>> {
     use quorate::storage::kv::{END, Read};
     let disk = DataDir::on(Arc::new(SimDisks::new(1))).disk("state.redb", Open::Fresh).expect("a disk in memory");
     let file = StateFile::open(disk).expect("a new state");
     let (mut batch, mut pairs) = (file.begin().expect("a batch"), Vec::new());
-    let scanned = town::town().scan(b"", END, &mut |key, value| {
+    let scanned = state.scan(b"", END, &mut |key, value| {
         batch.put(key, value).expect("a pair");
         pairs.extend_from_slice(&(key.len() as u32).to_le_bytes());
         pairs.extend_from_slice(&(value.len() as u32).to_le_bytes());
@@ -91,15 +162,17 @@ pub fn archives() -> Vec<Vec<u8>> {
 }
 
 /// The record of who a node is: as it came, and sealed as a whole one is.
-pub fn identity(data: &[u8]) {
+pub fn identity(data: &[u8]) -> bool {
     let mut framed = [&b"QRTRECRD"[..], &1_u32.to_le_bytes(), &(data.len() as u32).to_le_bytes(), data].concat();
     let sum = crc32fast::hash(&framed).to_le_bytes();
     framed.extend_from_slice(&sum);
-    for bytes in [data, &framed] {
+    let read = |bytes: &[u8]| {
         let disks = Arc::new(SimDisks::new(1));
         disks.write_small("identity", bytes).expect("memory");
-        let _ = DataDir::on(disks).read_record::<store::Identity>("identity");
-    }
+        DataDir::on(disks).read_record::<store::Identity>("identity").is_ok()
+    };
+    let (as_it_came, sealed) = (read(data), read(&framed));
+    as_it_came || sealed
 }
 
 pub fn identities() -> Vec<Vec<u8>> {
@@ -117,21 +190,38 @@ pub fn identities() -> Vec<Vec<u8>> {
     vec![identity.encode_to_vec(), whole]
 }
 
-/// A node's settings, from a file and from the environment.
-pub fn config(data: &[u8]) {
+/// A node's settings, from a file and from any variable of the environment.
+pub fn config(data: &[u8]) -> bool {
     let text = String::from_utf8_lossy(data);
-    for layer in [Layer::from_toml("node.toml", &text), Layer::from_environment(|_| Some(text.to_string()))] {
+    let mut taken = false;
+    let from = |one: &str| Layer::from_environment(|variable| (variable == one).then(|| text.to_string()));
+    let names = variables();
+    for layer in names.iter().map(|name| from(name)).chain([Layer::from_toml("node.toml", &text)]) {
         let Ok(mut layer) = layer else { continue };
         layer.data_dir = Some("data".into());
-        let _ = NodeConfig::from_layer(layer);
+        // These two may be any text.
+        let says_nothing = Layer { data_dir: None, log: None, ..layer.clone() } == Layer::default();
+        taken |= NodeConfig::from_layer(layer).is_ok() && !says_nothing;
     }
+    taken
+}
+
+/// The names of all variables that are looked at.
+fn variables() -> Vec<String> {
+    let names = RefCell::new(Vec::new());
+    let asked = Layer::from_environment(|variable| {
+        names.borrow_mut().push(variable.to_owned());
+        None
+    });
+    assert!(asked.is_ok(), "nothing is wrong with nothing");
+    names.into_inner()
 }
 
 pub fn configs() -> Vec<Vec<u8>> {
     let texts = [
         include_str!("../../../deploy/node.toml"),
-        "name = 'n1'\nlisten = '127.0.0.1:7401'\nheartbeat = '100ms'\nsnapshot_entries = 10\nlog_format = 'json'\n",
-        "account_writes_per_second = 0\naddress_request_burst = 4294967295\nargon2_memory_kib = 8\n",
+        "name = 'n1'\nlisten = '127.0.0.1:7401'\nheartbeat = '100ms'\nsnapshot_entries = 10\nkeep_entries = 5\n",
+        "log_format = 'json'\naccount_writes_per_second = 0\naddress_request_burst = 1000000\n",
         "1s",
         "json",
         "18446744073709551615",
@@ -147,8 +237,8 @@ fn with_file<T>(name: &str, data: &[u8], read: impl FnOnce(&std::path::Path) -> 
 }
 
 /// The names of clusters that a person gave.
-pub fn clusters(data: &[u8]) {
-    with_file("config.toml", data, cli::reads_clusters);
+pub fn clusters(data: &[u8]) -> bool {
+    with_file("config.toml", data, cli::reads_clusters)
 }
 
 pub fn cluster_files() -> Vec<Vec<u8>> {
@@ -157,8 +247,8 @@ pub fn cluster_files() -> Vec<Vec<u8>> {
 }
 
 /// The kept sessions.
-pub fn sessions(data: &[u8]) {
-    with_file("sessions.json", data, cli::reads_sessions);
+pub fn sessions(data: &[u8]) -> bool {
+    with_file("sessions.json", data, cli::reads_sessions)
 }
 
 pub fn session_files() -> Vec<Vec<u8>> {
@@ -167,16 +257,17 @@ pub fn session_files() -> Vec<Vec<u8>> {
 }
 
 /// The outbox. What can be read can be changed, and read again.
-pub fn outbox(data: &[u8]) {
+pub fn outbox(data: &[u8]) -> bool {
     with_file("outbox", data, |dir| {
         let outbox = Outbox::at(dir.join("outbox"));
-        let Ok(kept) = outbox.entries() else { return };
+        let Ok(kept) = outbox.entries() else { return false };
         if let Some(first) = kept.first() {
             outbox.strike(first.id).expect("it is in there");
             let left = outbox.entries().expect("what we wrote ourselves");
             assert_eq!(left, kept[1..]);
         }
-    });
+        true
+    })
 }
 
 pub fn outboxes() -> Vec<Vec<u8>> {
@@ -192,8 +283,8 @@ pub fn outboxes() -> Vec<Vec<u8>> {
 }
 
 /// A line for `chat send --json -`.
-pub fn order(data: &[u8]) {
-    let _ = cli::is_order(data);
+pub fn order(data: &[u8]) -> bool {
+    cli::is_order(data)
 }
 
 pub fn orders() -> Vec<Vec<u8>> {

@@ -3,22 +3,77 @@
 use prost::{Message, Name};
 use quorate::{
     cli::text::{block, line},
-    server::testing::{METHODS, judge},
-    wire::{Fault, Reason, admin, chat, cluster, json},
+    server::testing::{Judged, METHODS, judge},
+    wire::{Fault, Reason, admin, chat, cluster, json, raft},
 };
 use tonic::{Code, Status};
 
 use super::town::{command, request_id, run, town};
 
 /// A request of a client: one byte for its method, then its body. What the edge lets through does no harm.
-pub fn requests(data: &[u8]) {
-    let Some((method, body)) = data.split_first() else { return };
-    if let Some(verb) = judge(*method, body) {
-        run(&mut town(), vec![command(1_000, "alice", verb)]).expect("a request does not damage the state");
+pub fn requests(data: &[u8]) -> bool {
+    let Some((method, body)) = data.split_first() else { return false };
+    match judge(*method, body) {
+        Judged::Refused => return false,
+        Judged::Taken => {}
+        Judged::Write(verb) => {
+            run(&mut town(), vec![command(1_000, "alice", verb)]).expect("a request does not damage the state");
+        }
     }
+    true
 }
 
 pub fn bodies() -> Vec<Vec<u8>> {
+    let bodies = [of_clients(), of_operators()].concat();
+    // Each as a request of every method: most are of the same shape.
+    let of_all = |body: &Vec<u8>| (0..METHODS).map(|method| [vec![method], body.clone()].concat()).collect::<Vec<_>>();
+    bodies.iter().flat_map(of_all).collect()
+}
+
+/// What operators ask a node, and what nodes ask one that they do not know yet.
+fn of_operators() -> Vec<Vec<u8>> {
+    let (name, address, zone) = (|| "n2".to_owned(), || "h:1".to_owned(), || "a".to_owned());
+    let etag = || "7-9".to_owned();
+    let cluster_id = "0190163d-8694-739b-aea5-966c26f8ad91".to_owned();
+    let add = admin::AddNodeRequest { name: name(), address: address(), ..Default::default() };
+    let replace = admin::ReplaceNodeRequest {
+        old_name: "n1".into(),
+        name: name(),
+        address: address(),
+        zone: zone(),
+        validate_only: true,
+        etag: etag(),
+    };
+    let remove =
+        admin::RemoveNodeRequest { name: name(), accept_lower_tolerance: true, etag: etag(), ..Default::default() };
+    let role = cluster::Role::Voter.into();
+    let set_role = admin::SetRoleRequest { name: name(), role, etag: etag(), ..Default::default() };
+    let set_address = admin::SetAddressRequest { name: name(), address: address(), etag: etag(), ..Default::default() };
+    let adopt = raft::AdoptRequest {
+        cluster_id: cluster_id.clone(),
+        epoch: 1,
+        node_id: 2,
+        name: name(),
+        address: address(),
+        zone: zone(),
+    };
+    vec![
+        add.encode_to_vec(),
+        replace.encode_to_vec(),
+        remove.encode_to_vec(),
+        set_role.encode_to_vec(),
+        set_address.encode_to_vec(),
+        admin::TransferLeadershipRequest { to_name: name() }.encode_to_vec(),
+        admin::TriggerSnapshotRequest {}.encode_to_vec(),
+        admin::GetStateDigestRequest { at_least_index: 7, exact_index: u64::MAX }.encode_to_vec(),
+        admin::CreateBackupRequest {}.encode_to_vec(),
+        raft::InspectRequest { dial: vec!["127.0.0.1:7401".into(); 3] }.encode_to_vec(),
+        adopt.encode_to_vec(),
+        raft::CheckMemberRequest { cluster_id, epoch: 1, node_id: 2 }.encode_to_vec(),
+    ]
+}
+
+fn of_clients() -> Vec<Vec<u8>> {
     use chat::send_message_request::Recipient;
     let id = request_id(1).to_string();
     let names = vec!["alice".to_owned(), "carol".to_owned()];
@@ -36,7 +91,15 @@ pub fn bodies() -> Vec<Vec<u8>> {
     };
     let account =
         chat::CreateAccountRequest { request_id: id.clone(), username: "dave".into(), password: "long enough".into() };
-    let bodies = [
+    let session =
+        chat::DeleteSessionRequest { request_id: id.clone(), session_id: "0123456789abcdef".into(), all: false };
+    let password = chat::ChangePasswordRequest {
+        request_id: id.clone(),
+        old_password: "long enough".into(),
+        new_password: "longer than that".into(),
+    };
+    let listed = chat::list_messages_request::Recipient::Username("bob".into());
+    vec![
         send(Some(Recipient::Username("bob".into()))).encode_to_vec(),
         send(Some(Recipient::ConversationId("c1".into()))).encode_to_vec(),
         mark.encode_to_vec(),
@@ -45,18 +108,19 @@ pub fn bodies() -> Vec<Vec<u8>> {
         room.encode_to_vec(),
         update.encode_to_vec(),
         account.encode_to_vec(),
+        chat::UpdateSettingsRequest { request_id: id.clone(), read_receipts: Some(true) }.encode_to_vec(),
+        session.encode_to_vec(),
+        password.encode_to_vec(),
+        chat::ListConversationsRequest { joinable: true, page_size: 5, ..Default::default() }.encode_to_vec(),
+        chat::ListMessagesRequest { before_seq: 2, recipient: Some(listed), ..Default::default() }.encode_to_vec(),
         chat::SubscribeRequest { after_cursor: 7 << 20, from_now: false }.encode_to_vec(),
         chat::ListAccountsRequest { pattern: "al*".into(), page_size: 5, ..Default::default() }.encode_to_vec(),
-        admin::AddNodeRequest { name: "n2".into(), address: "h:1".into(), ..Default::default() }.encode_to_vec(),
-    ];
-    // Each as a request of every method: most are of the same shape.
-    let of_all = |body: &Vec<u8>| (0..METHODS).map(|method| [vec![method], body.clone()].concat()).collect::<Vec<_>>();
-    bodies.iter().flat_map(of_all).collect()
+    ]
 }
 
 /// A reply of a server, and a fault: one byte for which, then the body. Whatever it says can be shown as JSON.
-pub fn replies(data: &[u8]) {
-    let Some((which, body)) = data.split_first() else { return };
+pub fn replies(data: &[u8]) -> bool {
+    let Some((which, body)) = data.split_first() else { return false };
     match which % 9 {
         0 => shown::<chat::SubscribeResponse>(body),
         1 => shown::<chat::ListMessagesResponse>(body),
@@ -70,18 +134,20 @@ pub fn replies(data: &[u8]) {
     }
 }
 
-fn shown<M: Message + Name + Default>(body: &[u8]) {
-    if let Ok(message) = M::decode(body) {
-        let text = json::to_string(&message);
-        let read: Result<serde_json::Value, _> = serde_json::from_str(&text);
-        assert!(read.is_ok(), "{text}");
-    }
+fn shown<M: Message + Name + Default>(body: &[u8]) -> bool {
+    let Ok(message) = M::decode(body) else { return false };
+    let text = json::to_string(&message);
+    let read: Result<serde_json::Value, _> = serde_json::from_str(&text);
+    assert!(read.is_ok(), "{text}");
+    true
 }
 
-fn fault(body: &[u8]) {
+/// Only a fault of ours says who leads.
+fn fault(body: &[u8]) -> bool {
     let status = Status::with_details(Code::Unavailable, "down", body.to_vec().into());
     let fault = Fault::from_status(&status);
     assert_eq!(Fault::from_status(&Status::from(fault.clone())).reason, fault.reason);
+    fault.leader.is_some()
 }
 
 pub fn answers() -> Vec<Vec<u8>> {
@@ -136,10 +202,11 @@ pub fn answers() -> Vec<Vec<u8>> {
 }
 
 /// Text of others on its way to a terminal: nothing in it that a terminal would act on.
-pub fn text(data: &[u8]) {
+pub fn text(data: &[u8]) -> bool {
     let text = String::from_utf8_lossy(data);
     assert!(!line(&text).contains(char::is_control));
     assert!(!block(&text).contains(|c: char| c.is_control() && c != '\n' && c != '\t'));
+    true
 }
 
 pub fn texts() -> Vec<Vec<u8>> {
