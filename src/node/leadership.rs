@@ -133,10 +133,15 @@ impl Leadership {
             .retry_after(Duration::from_millis(200))
     }
 
+    /// The same, told to whoever wants to write.
+    pub fn no_quorum_for_a_write(&self) -> Fault {
+        self.no_quorum().next("bring voters back; the write is safe to repeat with the same request_id")
+    }
+
     /// A write that was proposed and not agreed on in time.
     pub fn write_timed_out(&self, patience: Duration) -> Fault {
         if self.is_leader() && !self.has_quorum() {
-            return self.no_quorum().next("bring voters back; the write is safe to repeat with the same request_id");
+            return self.no_quorum_for_a_write();
         }
         let waited = humantime::format_duration(patience);
         Fault::new(Reason::Timeout, format!("the write was not agreed on within {waited}"))

@@ -150,7 +150,7 @@ fn answer(result: ClientWriteResult, replies: Vec<Reply>, leadership: &Leadershi
 fn refusal(error: &ClientWriteError, leadership: &Leadership) -> Fault {
     match error {
         ClientWriteError::ForwardToLeader(forward) if forward.reason == ForwardReason::LeaseExpired => {
-            leadership.no_quorum().next("bring voters back; the write is safe to repeat with the same request_id")
+            leadership.no_quorum_for_a_write()
         }
         // Whether a discarded entry was committed by another leader is not known here: the same request_id tells.
         ClientWriteError::ForwardToLeader(_) | ClientWriteError::LogEntryDiscarded(_) => leadership.not_leader(),
