@@ -1,11 +1,16 @@
-//! Log and state together on one disk, through long histories in which the power goes again and again (P1).
+//! Log and state together on one disk, through long histories in which the power goes again and again and the disk
+//! fails in all its ways (P1).
 //!
 //! A history is what openraft may ask of its stores: a log that grows, loses its undecided end and is purged up to a
 //! reported snapshot; votes that rise; decided entries that are applied; snapshots, ours and a leader's. The power goes
-//! at a step of the disk that was chosen beforehand, also while the stores are being opened again. What is found then
-//! is held against a model, and the same history goes on from there, after what openraft does when it starts.
+//! at a step of the disk that was chosen beforehand, also while the stores are being opened again. Whoever meets an error
+//! of the disk ends, as a node does; then the machine is booted anew, or the process alone is started again, with whatever
+//! the cache still shows. What is found is held against a model, and the same history goes on from there, after what
+//! openraft does when it starts.
 
-use std::{collections::BTreeMap, future::Future, io, ops::ControlFlow, sync::Arc};
+mod model;
+
+use std::{future::Future, io, sync::Arc};
 
 use futures::{FutureExt, stream};
 use openraft::{
@@ -13,20 +18,15 @@ use openraft::{
     storage::{RaftLogStorage, RaftLogStorageExt, RaftStateMachine},
 };
 use proptest::prelude::*;
-use prost::Message;
 
+use self::model::{Log, Truth, account, count, membership};
 use super::{
-    LogStore, SnapshotData, StateMachine, StateMeta, replay,
-    types::{CommittedLeaderId, Entry, EntryPayload, LogId, Member, Membership, Proposal, SnapshotMeta, Vote},
+    LogStore, SnapshotData, StateMachine, StateMeta,
+    types::{CommittedLeaderId, Entry, EntryPayload, LogId, Proposal, SnapshotMeta, Vote},
 };
-use crate::{
-    storage::{
-        Blocking, DataDir, Durable, LogFile, Open, StateSlot, StateView, StorageError, archive,
-        kv::{self, MemoryKv, Read, Write},
-        testing::SimDisks,
-    },
-    types::RequestId,
-    wire::store::{self, command::Verb},
+use crate::storage::{
+    Blocking, DataDir, LogFile, Open, StateSlot, StorageError, archive,
+    testing::{Fault, SimDisks},
 };
 
 #[derive(Debug, Clone)]
@@ -43,6 +43,15 @@ enum Op {
     Purge(u64),
     /// A leader's snapshot that ends so far beyond our log.
     Install(u64),
+    /// The disk fails like this until somebody notices.
+    Fail(Fault, Recovery),
+}
+
+/// What is done about an error of the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Recovery {
+    Reboot,
+    Restart,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -55,100 +64,10 @@ fn op() -> impl Strategy<Value = Op> {
         3 => Just(Op::Snapshot),
         3 => (0u64..5).prop_map(Op::Purge),
         1 => (1u64..5).prop_map(Op::Install),
+        2 => (prop::sample::select(&Fault::ALL[..]), any::<bool>()).prop_map(|(fault, reboot)| {
+            Op::Fail(fault, if reboot { Recovery::Reboot } else { Recovery::Restart })
+        }),
     ]
-}
-
-/// What a log holds. Numbers of entries stand for places: the entry at index `n` is the last of `n + 1`.
-#[derive(Debug, Clone, PartialEq, Default)]
-struct Log {
-    vote: Option<Vote>,
-    committed: Option<LogId>,
-    purged: Option<LogId>,
-    entries: Vec<Entry>,
-}
-
-fn count(last: Option<LogId>) -> u64 {
-    last.map_or(0, |id| id.index() + 1)
-}
-
-impl Log {
-    fn read(store: &mut LogStore) -> io::Result<Self> {
-        let state = now(store.get_log_state())?;
-        let (vote, committed) = (now(store.read_vote())?, now(store.read_committed())?);
-        let entries = now(store.try_get_log_entries(0..u64::MAX))?;
-        let found = Self { vote, committed, purged: state.last_purged_log_id, entries };
-        assert_eq!(state.last_log_id, found.last());
-        let places = found.entries.iter().map(|entry| entry.log_id.index());
-        assert!(places.eq(count(found.purged)..found.count()), "a hole: {found:?}");
-        Ok(found)
-    }
-
-    fn last(&self) -> Option<LogId> {
-        self.entries.last().map(|entry| entry.log_id).or(self.purged)
-    }
-
-    fn count(&self) -> u64 {
-        count(self.last())
-    }
-
-    fn get(&self, index: u64) -> Option<&Entry> {
-        self.entries.get(usize::try_from(index.checked_sub(count(self.purged))?).unwrap())
-    }
-
-    fn purge(&mut self, upto: LogId) {
-        self.purged = Some(upto);
-        self.entries.retain(|entry| entry.log_id.index() > upto.index());
-    }
-}
-
-/// What the cluster has decided, and what state follows from it.
-#[derive(Default)]
-struct Truth {
-    entries: Vec<Entry>,
-    kv: MemoryKv,
-    /// Of the state after the first `n` entries.
-    digests: Vec<[u8; 32]>,
-}
-
-impl Truth {
-    fn new() -> Self {
-        let kv = MemoryKv::default();
-        Self { entries: Vec::new(), digests: vec![archive::digest(&kv).unwrap()], kv }
-    }
-
-    fn count(&self) -> u64 {
-        self.entries.len() as u64
-    }
-
-    fn decide(&mut self, entry: Entry) {
-        assert_eq!(entry.log_id.index(), self.count());
-        replay(&mut self.kv, &entry).unwrap();
-        self.digests.push(archive::digest(&self.kv).unwrap());
-        self.entries.push(entry);
-    }
-
-    fn some(&self, start: u64, end: u64) -> &[Entry] {
-        &self.entries[start as usize..end as usize]
-    }
-
-    /// The last of the first `count` entries.
-    fn id(&self, count: u64) -> Option<LogId> {
-        count.checked_sub(1).map(|index| self.entries[index as usize].log_id)
-    }
-
-    /// The whole state on a disk of the leader's.
-    fn view(&self) -> StateView {
-        let dir = DataDir::on(Arc::new(SimDisks::new(0)));
-        let slot = StateSlot::open(&dir, "state.redb", Open::Fresh).unwrap();
-        let mut batch = slot.current().begin().unwrap();
-        let put = &mut |key: &[u8], value: &[u8]| {
-            batch.put(key, value).unwrap();
-            ControlFlow::Continue(())
-        };
-        self.kv.scan(b"", kv::END, put).unwrap();
-        batch.commit(Durable::No).unwrap();
-        slot.current().view().unwrap()
-    }
 }
 
 struct Stores {
@@ -192,6 +111,15 @@ struct Run {
     made: u64,
     /// Steps of the disk from one loss of power to the next.
     gaps: Vec<u64>,
+    /// The disk fails, and nobody has noticed.
+    failing: Option<Recovery>,
+}
+
+/// What a history went through.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Harm {
+    losses: usize,
+    errors: usize,
 }
 
 impl Run {
@@ -214,6 +142,7 @@ impl Run {
             term: 1,
             made: 0,
             gaps,
+            failing: None,
         };
         run.arm();
         run
@@ -229,25 +158,28 @@ impl Run {
         self.stores.as_mut().expect("the power is on")
     }
 
-    /// Does the whole history; answers how often the power went.
-    fn go(&mut self, ops: &[Op]) -> usize {
-        let mut losses = 0;
+    /// Does the whole history.
+    fn go(&mut self, ops: &[Op]) -> Harm {
+        let mut harm = Harm::default();
         for op in ops {
             let done = self.step(op);
-            if self.disks.is_powered() {
-                done.unwrap_or_else(|error| panic!("{op:?}: {error}"));
-                continue;
+            if !self.disks.is_powered() {
+                let vote = Vote::new(u64::MAX, 1);
+                assert!(now(self.stores().log.save_vote(&vote)).is_err(), "nothing is acknowledged without power");
+                harm.losses += 1 + self.start_again(Recovery::Reboot);
+            } else if let Err(error) = done {
+                let recovery = self.failing.unwrap_or_else(|| panic!("{op:?}: {error}"));
+                harm.errors += 1;
+                harm.losses += self.start_again(recovery);
             }
-            let vote = Vote::new(u64::MAX, 1);
-            assert!(now(self.stores().log.save_vote(&vote)).is_err(), "nothing is acknowledged without power");
-            losses += 1 + self.start_again();
         }
-        losses
+        harm
     }
 
     /// What is found after a clean end is the end.
     fn finish(&mut self) {
         self.disks.keep_power();
+        self.disks.fail(None);
         self.writing(self.log.clone());
         self.log = self.written.clone();
         self.stores = None;
@@ -255,12 +187,18 @@ impl Run {
         self.start().unwrap();
     }
 
-    /// Opens the stores until the power stays for long enough; answers how often it went meanwhile.
-    fn start_again(&mut self) -> usize {
+    /// Opens the stores on a whole disk, until the power stays for long enough; answers how often it went meanwhile.
+    fn start_again(&mut self, recovery: Recovery) -> usize {
+        self.failing = None;
+        self.disks.fail(None);
         for losses in 0.. {
             self.stores = None;
-            self.disks.power_on();
-            self.arm();
+            if recovery == Recovery::Reboot || !self.disks.is_powered() {
+                self.disks.power_on();
+                self.arm();
+            } else {
+                self.disks.kill();
+            }
             match self.start() {
                 Ok(()) => return losses,
                 Err(error) => assert!(!self.disks.is_powered(), "the stores do not open: {error}"),
@@ -274,7 +212,10 @@ impl Run {
         let mut stores = open(&self.disks, Open::Existing).map_err(io::Error::other)?;
         let found = Log::read(&mut stores.log)?;
         let (log, written) = (&self.log, &self.written);
-        assert!(found == *log || found == *written, "found {found:?}\nacknowledged {log:?}\nwritten {written:?}");
+        // Whoever ends with a sound log leaves its last commit mark there.
+        let marked = Log { committed: self.mark, ..log.clone() };
+        let expected = [log, written, &marked].contains(&&found);
+        assert!(expected, "found {found:?}\nacknowledged {log:?}\nwritten {written:?}\nmark {:?}", self.mark);
         let applied = self.found_state(&mut stores)?;
         assert!(count(found.purged) <= applied, "entries up to {:?} are purged, {applied} are applied", found.purged);
         assert!(count(found.committed) <= self.truth.count(), "{:?} was never decided", found.committed);
@@ -313,6 +254,11 @@ impl Run {
             Op::Snapshot => self.snapshot(),
             Op::Purge(keep) => self.purge(self.reported.saturating_sub(keep)),
             Op::Install(beyond) => self.install(beyond),
+            Op::Fail(fault, recovery) => {
+                self.failing = Some(recovery);
+                self.disks.fail(Some(fault));
+                Ok(())
+            }
         }
     }
 
@@ -444,32 +390,33 @@ impl Run {
     }
 }
 
-fn membership(number: u64) -> Membership {
-    let member = Member { name: format!("n{number}"), address: "n:7400".into(), zone: String::new() };
-    Membership::new(vec![[1].into()], BTreeMap::from([(1, member)])).unwrap()
-}
-
-fn account(number: u64, ballast: usize) -> bytes::Bytes {
-    let password_hash = format!("$hash {}", "x".repeat(ballast));
-    let verb = Verb::CreateAccount(store::CreateAccount { username: format!("user{number}"), password_hash });
-    let mut random = [0; 10];
-    random[..8].copy_from_slice(&number.to_be_bytes());
-    let request_id = RequestId::new(1_700_000_000_000 + number, random).as_bytes().to_vec().into();
-    let command = store::Command { request_id, verb: Some(verb), ..Default::default() };
-    store::CommandBatch { time_ms: 1_700_000_000_000 + number, commands: vec![command] }.encode_to_vec().into()
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 2_000, ..ProptestConfig::default() })]
     #[test]
-    fn through_every_loss_of_power_the_stores_keep_what_openraft_was_promised(
+    fn through_every_loss_of_power_and_error_of_the_disk_the_stores_keep_what_openraft_was_promised(
         ops in prop::collection::vec(op(), 100..200),
         gaps in prop::collection::vec(prop_oneof![1 => 1u64..20, 4 => 1u64..160], 2..16),
         seed: u64,
     ) {
         let mut run = Run::new(seed, gaps);
-        let losses = run.go(&ops);
-        prop_assert!(losses > 0, "a hundred operations take more than a few hundred steps");
+        let harm = run.go(&ops);
+        prop_assert_ne!(harm, Harm::default(), "a hundred operations take more than a few hundred steps");
+        run.finish();
+    }
+}
+
+#[test]
+fn an_error_of_the_disk_ends_the_process_and_the_history_goes_on() {
+    let writes = [Fault::Write, Fault::Sync, Fault::ShortWrite, Fault::FullSync];
+    for (fault, recovery) in
+        writes.into_iter().flat_map(|fault| [Recovery::Reboot, Recovery::Restart].map(|r| (fault, r)))
+    {
+        let mut run = Run::new(1, Vec::new());
+        let work = [Op::Append(3, 50), Op::Commit(2), Op::Apply(2), Op::Snapshot, Op::Purge(1), Op::Vote(true)];
+        for op in &work {
+            let history = [&work[..], &[Op::Fail(fault, recovery), Op::Append(2, 50), op.clone()], &work].concat();
+            assert_eq!(run.go(&history), Harm { losses: 0, errors: 1 }, "{fault:?}, {recovery:?}, {op:?}");
+        }
         run.finish();
     }
 }

@@ -2,6 +2,7 @@
 //! network, the disks, the clocks and all randomness, from one seed.
 
 mod bugs;
+mod clerks;
 mod cluster;
 mod deeds;
 mod errands;
@@ -12,6 +13,7 @@ mod net;
 mod notes;
 mod operator;
 mod promises;
+mod registers;
 mod replica;
 mod rng;
 mod run;

@@ -174,12 +174,7 @@ impl Nemesis {
 
     fn hurt_the_disks(&mut self, cluster: &Cluster, victim: String, end: u64) {
         let machine = cluster.world.machine(&victim);
-        let fault = match self.rng.within(0..5) {
-            0 => Some(Fault::Read),
-            1 => Some(Fault::Write),
-            2 => Some(Fault::Sync),
-            _ => None,
-        };
+        let fault = if self.rng.chance(70) { self.rng.pick(&Fault::ALL).copied() } else { None };
         tracing::info!(target: "simulation", victim, ?fault, "its disks fail");
         match fault {
             Some(fault) => {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | a term has one leader | two nodes replicate in one term |
 //! | a node has one vote in a term, and its term never goes back | it votes otherwise, or its disk knows no such vote after a restart |
+//! | whoever asks for votes or leads has its own | its disk knows of no such term after a restart, or of another's vote |
 //! | two logs with an entry of one index and term are equal there | an entry differs from the one that was seen before |
 //! | a log has no hole | a leader sends entries that do not follow what it says is before them |
 //! | what is committed stays | a leader of the same term or a later one replicates something else at its place |
@@ -42,6 +43,8 @@ struct Known {
     committed: BTreeMap<u64, (u64, u64)>,
     /// Ids of nodes that vote or did.
     voters: BTreeSet<u64>,
+    /// The machines of nodes, by id. A new disk is another node.
+    names: BTreeMap<u64, String>,
     broken: Vec<String>,
 }
 
@@ -83,6 +86,16 @@ impl Promises {
         known.expect(before <= term, || format!("{node} voted in term {term} after it had promised term {before}"));
     }
 
+    /// The node with this id lives on the machine `node`.
+    pub fn named(&self, id: u64, node: &str) {
+        self.known().names.entry(id).or_insert_with(|| node.to_owned());
+    }
+
+    /// A candidate asks others for their votes.
+    pub fn stood(&self, vote: Vote) {
+        self.known().note_own(vote);
+    }
+
     /// A leader sent this to `node`.
     pub fn heard(&self, node: &str, request: &AppendRequest) {
         let mut known = self.known();
@@ -90,6 +103,7 @@ impl Promises {
         let first = *known.leaders.entry(leader.term).or_insert(leader.node_id);
         let (term, id) = (leader.term, leader.node_id);
         known.expect(first == id, || format!("nodes {first} and {id} both led in term {term}"));
+        known.note_own(leader);
         let next = request.prev_log_id.map_or(0, |prev| prev.index + 1);
         for (entry, place) in request.entries.iter().zip(next..) {
             let index = entry.log_id.unwrap_or_default().index;
@@ -132,7 +146,9 @@ impl Promises {
     /// Holds the disk of a node that is about to start against what it has promised. An empty disk promises nothing.
     pub fn check_disk(&self, node: &str, disks: &SimDisks) {
         if disks.contents("identity").is_none() {
-            self.known().nodes.remove(node);
+            let mut known = self.known();
+            known.nodes.remove(node);
+            known.names.retain(|_, name| name != node);
             return;
         }
         // What cannot be opened fails at the start itself.
@@ -155,6 +171,18 @@ impl Known {
         if !holds {
             self.broken.push(wrong());
         }
+    }
+
+    /// Whoever stands in a term has voted for itself, before it asks anybody. The message may have been on its way for
+    /// a while: that it has promised more since is no wonder.
+    fn note_own(&mut self, vote: Vote) {
+        let Some(name) = self.names.get(&vote.node_id).cloned() else { return };
+        let promised = self.nodes.entry(name.clone()).or_default();
+        promised.term = promised.term.max(vote.term);
+        let first = *promised.votes.entry(vote.term).or_insert(vote.node_id);
+        self.expect(first == vote.node_id, || {
+            format!("{name} voted for {first} and stood itself in term {}", vote.term)
+        });
     }
 
     fn note_entry(&mut self, entry: &Entry, leader_term: u64) {
@@ -344,6 +372,27 @@ mod tests {
         assert!(missing(found(Vote { committed: false, ..other }, whole())).contains("it was for 1"));
         assert_eq!(missing(found(other, whole())), "", "it follows whoever won");
         assert_eq!(missing(Found { applied: 2, ..found(LEADER, vec![]) }), "", "the state holds it");
+    }
+
+    #[test]
+    fn whoever_stands_has_voted_for_itself() {
+        let promises = Promises::default();
+        let own = Vote { term: 5, node_id: 2, committed: false };
+        promises.stood(own);
+        promises.named(2, "n2");
+        promises.voted("n2", 4, 1);
+        promises.stood(own);
+        let known = promises.known();
+        let missing = |vote| known.nodes["n2"].missing_from(&found(vote, vec![])).join("; ");
+        assert_eq!(missing(own), "");
+        assert!(missing(Vote { term: 4, node_id: 1, committed: false }).contains("its vote is of term 4"));
+        assert!(missing(Vote { node_id: 1, ..own }).contains("it was for 2"));
+        drop(known);
+        promises.stood(Vote { term: 4, ..own });
+        assert!(promises.take_broken()[0].contains("n2 voted for 1 and stood itself in term 4"));
+        promises.check_disk("n2", &SimDisks::new(0));
+        promises.stood(own);
+        assert_eq!(promises.term("n2"), 0, "what was on its way from the disk before binds nobody");
     }
 
     #[test]

@@ -81,6 +81,9 @@ impl RaftService for Tap {
 
     async fn vote(&self, request: Request<VoteRequest>) -> Result<Response<VoteResponse>, Status> {
         let asked = *request.get_ref();
+        if let Some(vote) = asked.vote.filter(|_| !asked.pre_vote) {
+            self.promises.stood(vote);
+        }
         let response = self.service.vote(request).await?;
         if response.get_ref().granted && !asked.pre_vote {
             let vote = asked.vote.unwrap_or_default();

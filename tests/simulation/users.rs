@@ -22,6 +22,7 @@ use quorate::{
 use tokio::time::sleep;
 
 use crate::{
+    clerks::Clerks,
     guests::Guests,
     notes::{Notes, messages},
     rng::Rng,
@@ -91,11 +92,17 @@ impl User {
             }
             self.notes.done.borrow_mut().insert(self.name.clone());
         };
-        let guests = async {
-            Guests::of(&self).come_and_go(&session).await;
+        let accounts = async {
+            let (guests, clerks) = (Guests::of(&self), Clerks::of(&self));
+            let working = async {
+                if self.number == 0 {
+                    clerks.work(&session).await;
+                }
+            };
+            tokio::join!(guests.come_and_go(&session), working);
             idle.set(true);
         };
-        tokio::join!(work, guests, self.listen(&session));
+        tokio::join!(work, accounts, self.listen(&session));
     }
 
     async fn sign_in(&self, cluster: &Cluster) -> Session {

@@ -178,6 +178,7 @@ impl World {
     pub fn note_id(&self, name: &str, id: u64) {
         let disk = (name.to_owned(), self.machine(name).generation.get());
         let first = self.ids.borrow_mut().entry(id).or_insert_with(|| disk.clone()).clone();
+        self.promises.named(id, name);
         if first != disk {
             self.violation(format!("node id {id} was that of {first:?}, and is that of {disk:?}"));
         }
