@@ -9,7 +9,9 @@ mod targets;
 
 use std::{
     collections::BTreeSet,
+    env, fs,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -20,12 +22,15 @@ use targets::{TARGETS, Target};
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// Feeds a target with its seeds and then with what comes of them. `FUZZ_INPUTS` multiplies how many, `FUZZ_SEED`
-/// chooses which.
+/// chooses which. `FUZZ_CORPUS` names a folder that its seeds are written to, for libFuzzer to begin with.
 fn feed(name: &str) {
     let target = TARGETS.iter().find(|target| target.name == name).expect("a target of this name");
-    let number = |variable: &str| std::env::var(variable).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let number = |variable: &str| env::var(variable).ok().map(|text| text.parse::<u64>().expect("a number"));
     let mut mutator = Mutator::new(number("FUZZ_SEED").unwrap_or(1), (target.seeds)());
     let seeds = (target.seeds)();
+    if let Ok(corpus) = env::var("FUZZ_CORPUS") {
+        write(&Path::new(&corpus).join(name), &seeds);
+    }
     let sound = seeds.iter().filter(|seed| try_one(target, seed)).count();
     let inputs = u64::from(target.inputs) * number("FUZZ_INPUTS").unwrap_or(1);
     let begun = Instant::now();
@@ -34,6 +39,14 @@ fn feed(name: &str) {
     assert!(100 * sound >= target.taken * seeds.len(), "{sound} of {} seeds are taken", seeds.len());
     // What is refused at the first look tries nothing behind it.
     assert!(taken > 0 && (taken as u64) < inputs || name == "text", "{taken} of {inputs} inputs are taken");
+}
+
+/// Each seed as a file of its own.
+fn write(folder: &Path, seeds: &[Vec<u8>]) {
+    fs::create_dir_all(folder).expect("the folder of a corpus");
+    for (number, seed) in seeds.iter().enumerate() {
+        fs::write(folder.join(format!("seed-{number}")), seed).expect("a seed's file");
+    }
 }
 
 /// Whether it was taken for what it should be.
@@ -67,7 +80,7 @@ macro_rules! fed {
             let fed: Vec<&str> = [$(stringify!($name)),*].into();
             let known: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
             assert_eq!(fed, known);
-            let manifest = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/Cargo.toml")).unwrap();
+            let manifest = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/Cargo.toml")).unwrap();
             let named: Vec<&str> = manifest.lines().filter_map(|line| line.strip_prefix("name = ")).collect();
             let quoted: Vec<String> = known.iter().map(|name| format!("{name:?}")).collect();
             assert_eq!(named[1..], quoted, "the package, then every target");
