@@ -69,6 +69,8 @@ bugs! {
     NodeIdReused = "node-id-reused";
     /// A resumed subscription begins one entry too late (P5).
     EventDroppedOnResume = "event-dropped-on-resume";
+    /// A client takes any node's word for who leads, whatever the term that it speaks of.
+    LeaderTermIgnored = "leader-term-ignored";
     /// A write whose answer did not come is told as one that failed (P4).
     TimeoutIsRefusal = "timeout-is-refusal";
     /// Whether a name is free is not looked at when the account is made.

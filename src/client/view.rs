@@ -1,6 +1,12 @@
 //! What a client knows of its cluster. Pure: no IO, so that each rule is tested by itself.
 
-use crate::wire::{Address, Fault, Reason, cluster::GetMembershipResponse, cluster::LeaderHint};
+use crate::{
+    seeded::{self, Bug},
+    wire::{
+        Address, Fault, Reason,
+        cluster::{GetMembershipResponse, LeaderHint},
+    },
+};
 
 /// The seeds, the nodes, and who leads in the newest term seen.
 #[derive(Debug)]
@@ -46,7 +52,8 @@ impl View {
 
     /// Learns from one node's view of the membership.
     pub(super) fn learn_membership(&mut self, answer: &GetMembershipResponse) {
-        if !self.is_ours(&answer.cluster_id) || answer.term < self.term {
+        let outdated = answer.term < self.term && !seeded::is(Bug::LeaderTermIgnored);
+        if !self.is_ours(&answer.cluster_id) || outdated {
             return;
         }
         self.cluster_id.clone_from(&answer.cluster_id);
@@ -69,10 +76,15 @@ impl View {
         let suspected = self.suspect.as_ref().is_some_and(|(who, when)| *who == address && term <= *when);
         // One leader per term: within a term only a leader not yet known is news.
         let news = term > self.term || (term == self.term && self.leader.is_none());
-        if news && (witnessed || !suspected) {
-            self.leader = Some(address);
-            self.term = term;
+        if (news || seeded::is(Bug::LeaderTermIgnored)) && (witnessed || !suspected) {
+            self.follow(address, term);
         }
+    }
+
+    fn follow(&mut self, leader: Address, term: u64) {
+        debug_assert!(term >= self.term, "{leader} led in term {term}, and term {} is known", self.term);
+        self.leader = Some(leader);
+        self.term = term;
     }
 
     /// Draws the consequences of a transient fault from `address`, which was taken for the leader. Says whether a new
