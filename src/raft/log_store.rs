@@ -210,8 +210,17 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     /// Bounded by bytes, so that one message to a follower stays within its limit.
+    ///
+    /// Where all that is asked for is purged, what the log begins with stands in. openraft 0.10.0-alpha.37 takes "nothing"
+    /// for a heartbeat and asks for the same again for ever (`replication/stream_state.rs`), while the peer that needs it
+    /// waits. A request with a hole ends the stream instead (`PeerNetwork::stream_append`), and the peer gets a snapshot.
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
-        let records = self.file.read_some(start..end, READ_BYTES).map_err(io::Error::other)?;
+        let mut records = self.file.read_some(start..end, READ_BYTES).map_err(io::Error::other)?;
+        if records.is_empty()
+            && let Some((first, _)) = self.file.bounds().filter(|(first, _)| start < end && end <= *first)
+        {
+            records = self.file.read_some(first..first + 1, READ_BYTES).map_err(io::Error::other)?;
+        }
         records.into_iter().map(|(index, record)| decode(index, record)).collect()
     }
 }

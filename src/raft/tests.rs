@@ -11,8 +11,9 @@ use std::{
 
 use futures::{Stream, StreamExt, stream};
 use openraft::{
-    RaftNetworkFactory,
+    RaftLogReader, RaftNetworkFactory,
     network::{NetStreamAppend, RPCOption},
+    storage::{RaftLogStorage, RaftLogStorageExt},
     testing::log::{StoreBuilder, Suite},
 };
 use tokio::sync::mpsc;
@@ -197,6 +198,28 @@ async fn answers_to(
         answers.map(|answer| answer.unwrap_or_else(|error| panic!("{error}"))).collect().await
     };
     tokio::time::timeout(Duration::from_secs(20), answers).await.expect("the stream ends by itself")
+}
+
+/// What is sent to a peer from there has a hole, and is noticed; "nothing" is not.
+#[tokio::test]
+async fn where_all_entries_asked_for_are_purged_the_next_one_answers() {
+    let dir = DataDir::on(Arc::new(SimDisks::new(1)));
+    let (mut log, _) = stores(&dir, Blocking::Inline);
+    let places: Vec<u64> = (0..10).collect();
+    let AppendEntriesRequest { entries, .. } = append(None, &places);
+    let last_purged = entries[6].log_id;
+    log.blocking_append(entries).await.unwrap();
+    log.purge(last_purged).await.unwrap();
+    let mut places = async |start: u64, end: u64| {
+        let entries = log.limited_get_log_entries(start, end).await.unwrap();
+        entries.iter().map(|entry| entry.log_id.index()).collect::<Vec<u64>>()
+    };
+    assert_eq!(places(2, 5).await, [7]);
+    assert_eq!(places(2, 7).await, [7]);
+    assert_eq!(places(2, 9).await, [7, 8]);
+    assert_eq!(places(7, 9).await, [7, 8]);
+    assert!(places(5, 5).await.is_empty());
+    assert!(places(10, 12).await.is_empty());
 }
 
 /// A payload that openraft takes up again from before a purge: entries 4 to 8 are gone, and 9 would leave a hole.
