@@ -52,8 +52,7 @@ impl View {
 
     /// Learns from one node's view of the membership.
     pub(super) fn learn_membership(&mut self, answer: &GetMembershipResponse) {
-        let outdated = answer.term < self.term && !seeded::is(Bug::LeaderTermIgnored);
-        if !self.is_ours(&answer.cluster_id) || outdated {
+        if !self.is_ours(&answer.cluster_id) || self.is_outdated(answer.term) {
             return;
         }
         self.cluster_id.clone_from(&answer.cluster_id);
@@ -71,12 +70,17 @@ impl View {
         !cluster_id.is_empty() && (self.cluster_id.is_empty() || self.cluster_id == cluster_id)
     }
 
+    /// Whether a newer term is known than the one that somebody speaks of.
+    fn is_outdated(&self, term: u64) -> bool {
+        term < self.term && !seeded::is(Bug::LeaderTermIgnored)
+    }
+
     fn learn_leader(&mut self, term: u64, address: &str, witnessed: bool) {
         let Ok(address) = address.parse::<Address>() else { return };
         let suspected = self.suspect.as_ref().is_some_and(|(who, when)| *who == address && term <= *when);
         // One leader per term: within a term only a leader not yet known is news.
-        let news = term > self.term || (term == self.term && self.leader.is_none());
-        if (news || seeded::is(Bug::LeaderTermIgnored)) && (witnessed || !suspected) {
+        let news = !self.is_outdated(term) && (term != self.term || self.leader.is_none());
+        if news && (witnessed || !suspected) {
             self.follow(address, term);
         }
     }
