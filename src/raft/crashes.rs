@@ -54,6 +54,10 @@ enum Recovery {
     Restart,
 }
 
+impl Recovery {
+    const ALL: [Self; 2] = [Self::Reboot, Self::Restart];
+}
+
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         12 => (1u64..6, prop_oneof![4 => 0usize..100, 1 => 2_000usize..9_000]).prop_map(|(n, b)| Op::Append(n, b)),
@@ -64,9 +68,8 @@ fn op() -> impl Strategy<Value = Op> {
         3 => Just(Op::Snapshot),
         3 => (0u64..5).prop_map(Op::Purge),
         1 => (1u64..5).prop_map(Op::Install),
-        2 => (prop::sample::select(&Fault::ALL[..]), any::<bool>()).prop_map(|(fault, reboot)| {
-            Op::Fail(fault, if reboot { Recovery::Reboot } else { Recovery::Restart })
-        }),
+        2 => (prop::sample::select(&Fault::ALL[..]), prop::sample::select(&Recovery::ALL[..]))
+            .prop_map(|(fault, recovery)| Op::Fail(fault, recovery)),
     ]
 }
 
@@ -408,9 +411,7 @@ proptest! {
 #[test]
 fn an_error_of_the_disk_ends_the_process_and_the_history_goes_on() {
     let writes = [Fault::Write, Fault::Sync, Fault::ShortWrite, Fault::FullSync];
-    for (fault, recovery) in
-        writes.into_iter().flat_map(|fault| [Recovery::Reboot, Recovery::Restart].map(|r| (fault, r)))
-    {
+    for (fault, recovery) in writes.into_iter().flat_map(|fault| Recovery::ALL.map(|recovery| (fault, recovery))) {
         let mut run = Run::new(1, Vec::new());
         let work = [Op::Append(3, 50), Op::Commit(2), Op::Apply(2), Op::Snapshot, Op::Purge(1), Op::Vote(true)];
         for op in &work {

@@ -210,22 +210,13 @@ impl<'a> Clerks<'a> {
         self.claim(name, account, others[0]).await;
     }
 
+    /// However often it is repeated it is one call, for it has one effect: each that is never answered makes the tester
+    /// try all orders again.
     async fn delete(&self, name: &History<Name>, account: &str, owner: usize, session: &Session) {
-        let password = Self::password(account, owner);
-        loop {
-            let call = name.begin(Deed::Delete);
-            match session.delete_account(&password, true).await {
-                Ok(_) => return name.told(call, true),
-                // By an earlier try, of which the account's sessions ended, too.
-                Err(fault) if fault.reason == Reason::SessionInvalid => return name.told(call, false),
-                Err(fault) => {
-                    if !outcome_is_unknown(&fault) {
-                        name.void(call);
-                    }
-                    self.user.endure("clerk goes", &fault).await;
-                }
-            }
-        }
+        let (call, password) = (name.begin(Deed::Delete), Self::password(account, owner));
+        let deleting = || async { session.delete_account(&password, true).await.map(drop) };
+        self.user.until_done("clerk goes", Reason::SessionInvalid, deleting).await;
+        name.told(call, true);
     }
 }
 

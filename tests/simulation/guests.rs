@@ -11,9 +11,9 @@
 use std::time::Duration;
 
 use quorate::{
-    client::{Cluster, Recipient, Session, outcome_is_unknown},
+    client::{Cluster, Recipient, Session},
     types::ConversationId,
-    wire::{Fault, Reason},
+    wire::Reason,
 };
 use tokio::time::sleep;
 
@@ -69,11 +69,11 @@ impl<'a> Guests<'a> {
         let other = self.sign_in(contest, winner).await;
         let Some(conversation) = self.greet(&session).await else { return };
         self.refused_password(contest, 1 - winner).await;
-        self.until_done("log out", Reason::SessionInvalid, || other.logout(None, false)).await;
+        self.user.until_done("log out", Reason::SessionInvalid, || other.logout(None, false)).await;
         self.is_over(&other, "an ended session").await;
         let erase = self.user.draw(|rng| rng.chance(50));
         let deleting = || async { session.delete_account(&contest.passwords[winner], erase).await.map(drop) };
-        self.until_done("delete account", Reason::SessionInvalid, deleting).await;
+        self.user.until_done("delete account", Reason::SessionInvalid, deleting).await;
         self.is_over(&session, "a deleted account").await;
         self.refused_password(contest, winner).await;
         if self.claim(contest, winner).await {
@@ -130,27 +130,6 @@ impl<'a> Guests<'a> {
                 Err(fault) => {
                     self.wrong(format!("a guest may not write: {:?} {}", fault.reason, fault.message));
                     return None;
-                }
-            }
-        }
-    }
-
-    /// Repeats a write that can be repeated under a new request id. `done` says that an earlier try has done it.
-    async fn until_done<Fut>(&self, what: &str, done: Reason, write: impl Fn() -> Fut)
-    where
-        Fut: Future<Output = Result<(), Fault>>,
-    {
-        let mut doubtful = false;
-        loop {
-            match write().await {
-                Ok(()) => return,
-                Err(fault) if doubtful && fault.reason == done => return,
-                Err(fault) if !fault.reason.is_transient() => {
-                    return self.wrong(format!("{what} was refused: {:?} {}", fault.reason, fault.message));
-                }
-                Err(fault) => {
-                    doubtful |= outcome_is_unknown(&fault);
-                    self.user.endure(what, &fault).await;
                 }
             }
         }

@@ -93,13 +93,13 @@ impl User {
             self.notes.done.borrow_mut().insert(self.name.clone());
         };
         let accounts = async {
-            let (guests, clerks) = (Guests::of(&self), Clerks::of(&self));
-            let working = async {
+            let guests = Guests::of(&self);
+            let clerks = async {
                 if self.number == 0 {
-                    clerks.work(&session).await;
+                    Clerks::of(&self).work(&session).await;
                 }
             };
-            tokio::join!(guests.come_and_go(&session), working);
+            tokio::join!(guests.come_and_go(&session), clerks);
             idle.set(true);
         };
         tokio::join!(work, accounts, self.listen(&session));
@@ -182,6 +182,27 @@ impl User {
             self.world.violation(format!("{} of {}: {}", what, self.name, fault.message));
         }
         sleep(Duration::from_millis(100)).await;
+    }
+
+    /// Repeats a write that can be repeated under a new request id. `done` says that an earlier try has done it.
+    pub(crate) async fn until_done<Fut>(&self, what: &str, done: Reason, write: impl Fn() -> Fut)
+    where
+        Fut: Future<Output = Result<(), Fault>>,
+    {
+        let mut doubtful = false;
+        loop {
+            match write().await {
+                Ok(()) => return,
+                Err(fault) if doubtful && fault.reason == done => return,
+                Err(fault) if !fault.reason.is_transient() => {
+                    return self.world.violation(format!("{what} was refused: {:?} {}", fault.reason, fault.message));
+                }
+                Err(fault) => {
+                    doubtful |= outcome_is_unknown(&fault);
+                    self.endure(what, &fault).await;
+                }
+            }
+        }
     }
 
     /// A conversation to write to or read from: mostly its own.
