@@ -28,7 +28,10 @@ const LEAD: Duration = Duration::from_millis(200);
 const LEAD_ENTRIES: u64 = 8;
 /// How long an exact index may take to come: when the writes cease, it never does.
 const COMING: Duration = Duration::from_secs(2);
-/// Between two looks at replicas that still apply what they have.
+/// How long replicas that do not answer are asked again, at most half of the timeout: one that has just been started
+/// takes a moment.
+const STARTING: Duration = Duration::from_secs(2);
+/// Between two looks at replicas that still apply what they have, or start.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Compares all replicas; exit code 8 if two differ or one could not be asked.
@@ -38,7 +41,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(super) async fn run(context: &Context<'_>, output: &mut Output) -> Result<()> {
     let deadline = Instant::now() + context.args.timeout;
     let begun = Instant::now();
-    let survey = survey(&context.cluster, &context.args.endpoints, context.args.timeout).await?;
+    let survey = survey_all(context, begun + STARTING.min(context.args.timeout / 2)).await?;
     let before = survey.view.commit_index;
     let mut lead = LEAD;
     let verdict = loop {
@@ -67,6 +70,17 @@ pub(super) async fn run(context: &Context<'_>, output: &mut Output) -> Result<()
         return Err(failure.next("writes were going on: repeat the command, or give it longer with --timeout"));
     }
     if verdict.is_good() { Ok(()) } else { Err(Failure::quiet(Exit::Wanting)) }
+}
+
+/// Asks who answers until everybody does, or for so long.
+async fn survey_all(context: &Context<'_>, end: Instant) -> Result<Survey> {
+    loop {
+        let survey = survey(&context.cluster, &context.args.endpoints, context.args.timeout).await?;
+        if survey.view.nodes.iter().all(|node| survey.answers_us(node)) || Instant::now() >= end {
+            return Ok(survey);
+        }
+        sleep(PAUSE).await;
+    }
 }
 
 /// What one replica said.
