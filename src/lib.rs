@@ -10,7 +10,7 @@
 //!
 //! | floor | rooms | what they are for |
 //! |---|---|---|
-//! | 0 | [`types`], [`seeded`] | ids, names, limits, the clock and randomness seams; mistakes made on purpose, in tests |
+//! | 0 | [`types`], [`fault_injection`] | ids, names, limits, the clock and randomness seams; mistakes made on purpose, in tests |
 //! | 1 | [`config`], [`telemetry`], [`wire`], [`storage`], [`membership`] | settings; logs; protobuf and error mapping; redb; fault-tolerance arithmetic |
 //! | 2 | [`machine`], [`client`] | the replicated chat state machine; the cluster client |
 //! | 3 | [`raft`], [`cli`] | the openraft adapter; command lines |
@@ -19,7 +19,7 @@
 //! | 6 | `bin/` | the programs, about 30 lines each |
 #![forbid(unsafe_code)]
 
-pub mod seeded;
+pub mod fault_injection;
 pub mod types;
 
 pub mod config;

@@ -258,7 +258,7 @@ async fn a_flood_from_one_address_is_told_to_wait_while_another_address_is_serve
         assert_eq!((status.code(), reason.as_deref()), (Code::ResourceExhausted, Some("RATE_LIMITED")));
     }
     for number in 0..10 {
-        alice.send_at(here.clone(), "mallory", &number.to_string(), common::PATIENCE).await.expect("it is served");
+        alice.send_at(here.clone(), "mallory", &number.to_string(), common::TIMEOUT).await.expect("it is served");
     }
     // Who waits as told is served again.
     while let Err(status) = ask().await {
@@ -284,7 +284,7 @@ async fn over_everywhere(cluster: &Cluster, user: &User) {
 
 /// Waits until the live stream ends because the session is over.
 async fn ended(following: tokio::task::JoinHandle<Fault>) {
-    let fault = tokio::time::timeout(common::PATIENCE, following).await.expect("it ends in time").expect("no panic");
+    let fault = tokio::time::timeout(common::TIMEOUT, following).await.expect("it ends in time").expect("no panic");
     assert_eq!(fault.reason, Reason::SessionInvalid);
 }
 
@@ -345,7 +345,7 @@ async fn an_erasure_goes_on_by_itself_where_nobody_writes() {
     assert_eq!(alice.session.delete_account(PASSWORD, true).await.unwrap(), MESSAGES as u64);
     let node = cluster.node(1).expect("it runs");
     eventually("nothing is left to be erased", async || {
-        let read = node.query(Consistency::Stale, common::PATIENCE, quorate::machine::query::chores).await;
+        let read = node.query(Consistency::Stale, common::TIMEOUT, quorate::machine::query::chores).await;
         match read.expect("a read").0 {
             0 => Ok(()),
             chores => Err(format!("{chores} chores")),

@@ -10,7 +10,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longest that a demo may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// A demo under way, whose data and temporary files all go below one directory. Ended with the test, however it ends.
 struct Demo {
@@ -45,10 +45,10 @@ impl Demo {
     }
 
     fn wait_for(&mut self, what: &str, mut happened: impl FnMut(&mut Self) -> bool) {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         while !happened(self) {
             let (out, err) = self.said();
-            assert!(Instant::now() < until, "no {what} within {PATIENCE:?}; it said:\n{err}\n{out}");
+            assert!(Instant::now() < until, "no {what} within {TIMEOUT:?}; it said:\n{err}\n{out}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }

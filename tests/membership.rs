@@ -4,7 +4,7 @@ mod common;
 
 use std::{collections::BTreeSet, pin::pin, time::Duration};
 
-use common::{Cluster, PATIENCE, eventually};
+use common::{Cluster, TIMEOUT, eventually};
 use quorate::{
     node::{Exit, StartError},
     wire::{
@@ -34,7 +34,7 @@ async fn add_and_kill_the_leader_at(cluster: &Cluster, number: usize, phase: Pha
         }
     });
     let kill = async {
-        tokio::time::timeout(PATIENCE, stage.recv()).await.expect("the phase is reached");
+        tokio::time::timeout(TIMEOUT, stage.recv()).await.expect("the phase is reached");
         cluster.kill([leader]).await;
     };
     let _ = tokio::join!(adding, kill);
@@ -184,7 +184,7 @@ async fn a_joint_configuration_that_a_new_leader_finds_is_completed() {
         _ => {}
     });
     let kill = async {
-        tokio::time::timeout(PATIENCE, begun.recv()).await.expect("the joint entry is appended");
+        tokio::time::timeout(TIMEOUT, begun.recv()).await.expect("the joint entry is appended");
         eventually("the joint entry at one follower", async || {
             if cluster.membership(followers[0]).joint { Ok(()) } else { Err(cluster.status()) }
         })
@@ -219,7 +219,7 @@ async fn a_leader_killed_while_joint_leaves_no_joint_configuration_behind() {
             }
         });
         let kill = async {
-            tokio::time::timeout(PATIENCE, stage.recv()).await.expect("the phase is reached");
+            tokio::time::timeout(TIMEOUT, stage.recv()).await.expect("the phase is reached");
             cluster.kill([leader]).await;
         };
         let _ = tokio::join!(adding, kill);
@@ -288,7 +288,7 @@ async fn a_joint_entry_of_a_leader_that_was_cut_off_is_taken_back() {
         _ => {}
     });
     let elected = async {
-        tokio::time::timeout(PATIENCE, begun.recv()).await.expect("the joint entry is appended");
+        tokio::time::timeout(TIMEOUT, begun.recv()).await.expect("the joint entry is appended");
         eventually("the old leader is joint", async || match cluster.membership(leader).joint {
             true => Ok(()),
             false => Err(cluster.status()),

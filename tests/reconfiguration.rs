@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Cluster, Load, PATIENCE, Place, eventually};
+use common::{Cluster, Load, Place, TIMEOUT, eventually};
 use quorate::{
     client::Recipient,
     node::Exit,
@@ -117,7 +117,7 @@ async fn a_learner_joins_by_snapshot_though_sender_and_receiver_die_half_way() {
     cluster.stop(4).await;
     cluster.restart(4).await.unwrap();
     cluster.wait_for_voters(4).await;
-    let sent = alice.read_at(cluster.channel(4), "bob", Consistency::Linearizable, PATIENCE).await.unwrap();
+    let sent = alice.read_at(cluster.channel(4), "bob", Consistency::Linearizable, TIMEOUT).await.unwrap();
     assert!(!sent.is_empty());
 }
 
@@ -135,7 +135,7 @@ async fn a_learner_is_promoted_only_once_it_has_really_caught_up() {
         }
     });
     let meanwhile = async {
-        tokio::time::timeout(PATIENCE, phases.recv()).await.expect("a learner is added");
+        tokio::time::timeout(TIMEOUT, phases.recv()).await.expect("a learner is added");
         // More than a learner may lag to be promoted, and it has nothing.
         load.goes_on(150).await;
         let view = cluster.membership(leader);
@@ -216,7 +216,7 @@ async fn a_change_during_which_leadership_is_handed_over_is_finished_by_the_same
         }
     });
     let handing = async {
-        tokio::time::timeout(PATIENCE, phases.recv()).await.expect("it catches up");
+        tokio::time::timeout(TIMEOUT, phases.recv()).await.expect("it catches up");
         let _ = transfer(&cluster, &format!("n{}", followers[0])).await;
     };
     let (first, ()) = tokio::join!(adding, handing);

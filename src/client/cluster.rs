@@ -96,8 +96,8 @@ impl Cluster {
 
     /// What the node at `address` alone says, asked once.
     pub async fn membership_of(&self, address: &Address) -> Result<GetMembershipResponse, Fault> {
-        let patience = self.attempt.min(self.timeout);
-        discovery::ask(address, self.channel(address), patience).await
+        let timeout = self.attempt.min(self.timeout);
+        discovery::ask(address, self.channel(address), timeout).await
     }
 
     /// Gives the leader an operator's command: finds it, follows redirects, finds the next one when it is gone or
@@ -138,7 +138,7 @@ impl Cluster {
                 effort.pause().await?;
                 continue;
             };
-            let calling = call(self.channel(&address), effort.patience());
+            let calling = call(self.channel(&address), effort.attempt_timeout());
             match effort.attempt(&address, calling).await {
                 Ok(answer) => {
                     self.known().view.leader_served(&address);
@@ -184,7 +184,7 @@ impl Cluster {
                 self.discover(effort.remaining()).await;
                 continue;
             };
-            let calling = call(self.channel(&address), effort.patience());
+            let calling = call(self.channel(&address), effort.attempt_timeout());
             match effort.attempt(&address, calling).await {
                 Ok(answer) => {
                     self.known().favourite = Some(address.clone());
@@ -230,7 +230,7 @@ impl Cluster {
         known.discovered = Some(Instant::now());
         drop(known);
         let cluster = self.clone();
-        tokio::spawn(async move { cluster.discover(discovery::PATIENCE).await });
+        tokio::spawn(async move { cluster.discover(discovery::TIMEOUT).await });
     }
 
     /// A new request id, for one write and all its attempts.
@@ -303,11 +303,11 @@ impl Cluster {
     async fn ask_all(&self, remaining: Duration) -> Vec<GetMembershipResponse> {
         let addresses = self.addresses();
         let nodes = addresses.into_iter().map(|address| (address.clone(), self.channel(&address))).collect();
-        let patience = discovery::PATIENCE.min(remaining);
-        let (mut answers, refusal) = discovery::ask_all(nodes, patience).await;
+        let timeout = discovery::TIMEOUT.min(remaining);
+        let (mut answers, refusal) = discovery::ask_all(nodes, timeout).await;
         let mut known = self.known();
         // That nobody spoke before the deadline cut a round short takes nothing back.
-        if refusal.is_some() || !answers.is_empty() || patience == discovery::PATIENCE {
+        if refusal.is_some() || !answers.is_empty() || timeout == discovery::TIMEOUT {
             known.refusal = refusal;
         }
         answers.retain(|answer| known.view.is_ours(&answer.cluster_id) || answer.answered_by_id == 0);

@@ -13,20 +13,20 @@ use crate::wire::{
 };
 
 /// How long a node may take to say what it knows; it never waits for a quorum to do so.
-pub(super) const PATIENCE: Duration = Duration::from_millis(700);
+pub(super) const TIMEOUT: Duration = Duration::from_millis(700);
 /// Once one answer names a leader, how much longer the others are waited for.
 const GRACE: Duration = Duration::from_millis(150);
 
-/// Asks one node, within `patience`.
+/// Asks one node, within `timeout`.
 pub(super) async fn ask(
     address: &Address,
     channel: Channel,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<GetMembershipResponse, Fault> {
     let mut request = Request::new(GetMembershipRequest {});
-    request.set_timeout(patience);
+    request.set_timeout(timeout);
     let mut client = ClusterServiceClient::new(channel);
-    match timeout(patience, client.get_membership(request)).await {
+    match tokio::time::timeout(timeout, client.get_membership(request)).await {
         Ok(Ok(answer)) => Ok(answer.into_inner()),
         Ok(Err(status)) => Err(fault_of(address, &status)),
         Err(_) => Err(Fault::new(Reason::Timeout, format!("{address} gave no answer in time"))),
@@ -38,13 +38,13 @@ pub(super) async fn ask(
 /// has no place for us said.
 pub(super) async fn ask_all(
     nodes: Vec<(Address, Channel)>,
-    patience: Duration,
+    timeout: Duration,
 ) -> (Vec<GetMembershipResponse>, Option<Fault>) {
     let mut asking: FuturesUnordered<_> =
-        nodes.into_iter().map(|(address, channel)| async move { ask(&address, channel, patience).await }).collect();
+        nodes.into_iter().map(|(address, channel)| async move { ask(&address, channel, timeout).await }).collect();
     let mut answers: Vec<GetMembershipResponse> = Vec::new();
     let mut refusal = None;
-    let mut until = Instant::now() + patience;
+    let mut until = Instant::now() + timeout;
     while let Ok(Some(answer)) = timeout_at(until, asking.next()).await {
         let answer = match answer {
             Ok(answer) => answer,

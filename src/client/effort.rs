@@ -1,4 +1,4 @@
-//! One operation's patience: its deadline, its attempts, and what to say when it gives up.
+//! One operation: its deadline, its attempts, and what to say when it gives up.
 
 use std::{error::Error, future::Future, time::Duration};
 
@@ -7,7 +7,7 @@ use tonic::{Code, ConnectError, Status};
 
 use super::backoff::Backoff;
 use crate::{
-    seeded::{self, Bug},
+    fault_injection::{self, Bug},
     types::Entropy,
     wire::{Address, Fault, Reason},
 };
@@ -66,18 +66,18 @@ impl Effort {
     }
 
     /// How long the next attempt may take.
-    pub(super) fn patience(&self) -> Duration {
+    pub(super) fn attempt_timeout(&self) -> Duration {
         self.attempt.min(self.remaining())
     }
 
-    /// Runs one attempt at `address`, with [`Effort::patience`] as its limit.
+    /// Runs one attempt at `address`, with [`Effort::attempt_timeout`] as its limit.
     pub(super) async fn attempt<T>(
         &mut self,
         address: &Address,
         running: impl Future<Output = Result<T, Status>>,
     ) -> Result<T, Fault> {
-        let patience = self.patience();
-        let fault = match timeout(patience, running).await {
+        let timeout = self.attempt_timeout();
+        let fault = match tokio::time::timeout(timeout, running).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(status)) => {
                 self.unanswered |= may_have_taken_effect(self.kind, &status);
@@ -85,7 +85,7 @@ impl Effort {
             }
             Err(_) => {
                 self.unanswered = true;
-                Fault::new(Reason::Timeout, format!("{address} gave no answer within {}", seconds(patience)))
+                Fault::new(Reason::Timeout, format!("{address} gave no answer within {}", seconds(timeout)))
             }
         };
         if fault.reason == Reason::Timeout {
@@ -115,7 +115,7 @@ impl Effort {
     fn give_up(&mut self) -> Fault {
         let whole = seconds(self.whole);
         let last = self.last.take().unwrap_or_else(|| Fault::new(Reason::Timeout, "no node was asked in time"));
-        if self.kind == Kind::Read || !self.unanswered || seeded::is(Bug::TimeoutIsRefusal) {
+        if self.kind == Kind::Read || !self.unanswered || fault_injection::enabled(Bug::TimeoutIsRefusal) {
             let message = format!("gave up after {whole}: {}", last.message);
             // What nodes advise on a lost quorum is about writes and their request_id.
             let next = last.next.filter(|_| (self.kind, last.reason) != (Kind::Command, Reason::NoQuorum));

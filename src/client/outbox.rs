@@ -163,7 +163,7 @@ impl Outbox {
         self.change_of(id, Line::Renewed { id: id.to_string(), fresh: fresh.to_string() })
     }
 
-    /// Tries once, for as long as `session` has patience, to deliver a message, and records what became of it.
+    /// Tries once, within the timeout of `session`, to deliver a message, and records what became of it.
     pub async fn deliver(&self, session: &Session, kept: &Kept) -> Result<Delivery, OutboxError> {
         let to = match &kept.to {
             To::Known(to) => Ok(to.clone()),

@@ -285,16 +285,16 @@ impl Session {
         F: Fn(Channel, Request<Q>) -> Fut,
         Fut: Future<Output = Result<Response<R>, Status>>,
     {
-        let attempt = |channel, patience| call(channel, self.reading_request(request.clone(), patience));
+        let attempt = |channel, timeout| call(channel, self.reading_request(request.clone(), timeout));
         let (response, _) = self.cluster.anywhere(attempt).await?;
         note_index(&self.index, &response);
         Ok(response.into_inner())
     }
 
     /// A read's request, as fresh as the session asks.
-    pub(super) fn reading_request<Q>(&self, message: Q, patience: Duration) -> Request<Q> {
+    pub(super) fn reading_request<Q>(&self, message: Q, timeout: Duration) -> Request<Q> {
         let mut request = self.signed(message);
-        request.set_timeout(patience);
+        request.set_timeout(timeout);
         match self.consistency {
             Consistency::Linearizable => {}
             Consistency::AtLeast(index) => {
@@ -329,9 +329,9 @@ impl Caller<'_> {
         F: Fn(Channel, Request<Q>) -> Fut,
         Fut: Future<Output = Result<Response<R>, Status>>,
     {
-        let attempt = |channel, patience| {
+        let attempt = |channel, timeout| {
             let mut request = self.cluster.request(message.clone());
-            request.set_timeout(patience);
+            request.set_timeout(timeout);
             if let Some(authorization) = self.authorization {
                 request.metadata_mut().insert(metadata::AUTHORIZATION, authorization.clone());
             }

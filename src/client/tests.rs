@@ -22,8 +22,8 @@ use crate::{
     },
 };
 
-fn cluster(seeds: &[&Fake], patience: Duration) -> Cluster {
-    let settings = Settings { timeout: patience, clock: Clock::system(), entropy: Entropy::system() };
+fn cluster(seeds: &[&Fake], timeout: Duration) -> Cluster {
+    let settings = Settings { timeout: timeout, clock: Clock::system(), entropy: Entropy::system() };
     Cluster::new(seeds.iter().map(|fake| fake.address.clone()).collect(), Dialer::tcp(), settings)
 }
 

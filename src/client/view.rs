@@ -1,7 +1,7 @@
 //! What a client knows of its cluster. Pure: no IO, so that each rule is tested by itself.
 
 use crate::{
-    seeded::{self, Bug},
+    fault_injection::{self, Bug},
     wire::{
         Address, Fault, Reason,
         cluster::{GetMembershipResponse, LeaderHint},
@@ -72,7 +72,7 @@ impl View {
 
     /// Whether a newer term is known than the one that somebody speaks of.
     fn is_outdated(&self, term: u64) -> bool {
-        term < self.term && !seeded::is(Bug::LeaderTermIgnored)
+        term < self.term && !fault_injection::enabled(Bug::LeaderTermIgnored)
     }
 
     fn learn_leader(&mut self, term: u64, address: &str, witnessed: bool) {

@@ -93,10 +93,10 @@ pub struct NodeConfig {
     pub zone: Option<Zone>,
     /// Time between heartbeats: 10 ms to 10 s, at most a third of the least election timeout.
     pub heartbeat: Duration,
-    /// Least of the random part of a follower's patience. openraft lets a follower stand for election after the
+    /// Shortest random part of the election timeout. openraft lets a follower stand for election after the
     /// leader's lease, which is `election_timeout_max`, plus a random time between the two: 0.9 to 1.2 s by default.
     pub election_timeout_min: Duration,
-    /// Most time without a leader before an election; more than the least, at most 60 s. Equal patience everywhere
+    /// Most time without a leader before an election; more than the least, at most 60 s. An equal timeout everywhere
     /// would split votes.
     pub election_timeout_max: Duration,
     /// When to snapshot.

@@ -11,7 +11,7 @@ use super::{
     sessions::{self, Actor},
 };
 use crate::{
-    seeded::{self, Bug},
+    fault_injection::{self, Bug},
     types::{AccountId, NodeName, Username, limits},
     wire::{
         Reason,
@@ -41,7 +41,7 @@ pub(super) fn create(context: &mut Context<'_>, verb: &store::CreateAccount) -> 
     };
     check_password_hash(&verb.password_hash)?;
     let key = keys::name(&name.folded());
-    if exists(context.state, &key)? && !seeded::is(Bug::NameTakenTwice) {
+    if exists(context.state, &key)? && !fault_injection::enabled(Bug::NameTakenTwice) {
         return refuse(Reason::NameTaken, format!("the name {name} is taken; choose another"));
     }
     context.meta.last_account_id += 1;

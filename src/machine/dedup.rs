@@ -20,7 +20,7 @@ use super::{
     sessions::Actor,
 };
 use crate::{
-    seeded::{self, Bug},
+    fault_injection::{self, Bug},
     storage,
     types::{RequestId, limits::REQUEST_AHEAD, limits::REQUEST_WINDOW},
     wire::{
@@ -64,7 +64,7 @@ pub(super) fn recall(
     actor: Option<&Actor>,
 ) -> Result<Option<store::Outcome>> {
     let known: Option<store::RequestRecord> = load(context.state, &keys::request(id))?;
-    let Some(known) = known.filter(|_| !seeded::is(Bug::SkipDedup)) else { return Ok(None) };
+    let Some(known) = known.filter(|_| !fault_injection::enabled(Bug::SkipDedup)) else { return Ok(None) };
     let same_session = known.session == session_part(command);
     let same_account = actor.is_some_and(|actor| actor.id.0 == known.account_id);
     if known.fingerprint != fingerprint(command)[..] || !(same_session || same_account) {

@@ -10,7 +10,7 @@ use super::{
     records::{account_named, each, exists, keys_in, load, require, save},
 };
 use crate::{
-    seeded::{self, Bug},
+    fault_injection::{self, Bug},
     storage,
     types::{AccountId, SessionKey, is_printable, limits},
     wire::{
@@ -140,7 +140,7 @@ fn of_account(context: &Context<'_>, account: AccountId) -> storage::Result<Vec<
 }
 
 fn end(context: &mut Context<'_>, key: &SessionKey, record: &store::SessionRecord) -> storage::Result<()> {
-    if seeded::is(Bug::RevokedSessionLives) {
+    if fault_injection::enabled(Bug::RevokedSessionLives) {
         return Ok(());
     }
     context.state.delete(&keys::session(key))?;

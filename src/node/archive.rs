@@ -15,7 +15,7 @@ use crate::{
 /// Frames of a backup that wait to be sent.
 const FRAMES_IN_FLIGHT: usize = 4;
 /// How long a snapshot, or reaching an index, may take.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 
 fn unreadable(error: &StorageError) -> Fault {
     Fault::new(Reason::Quarantined, format!("this node's state could not be read: {error}"))
@@ -50,7 +50,7 @@ impl Node {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, taken)
+        tokio::time::timeout(TIMEOUT, taken)
             .await
             .map_err(|_| Fault::new(Reason::Timeout, "the snapshot was not taken in time").next("see this node's log"))
     }
@@ -58,7 +58,7 @@ impl Node {
     /// The digest of the whole state, at an index at least `at_least`.
     pub async fn state_digest(&self, at_least: u64) -> Result<GetStateDigestResponse, Fault> {
         let replica = self.replica()?;
-        let digest = replica.reader.query(Consistency::AtLeast(at_least), PATIENCE, |view| archive::digest(view)).await;
+        let digest = replica.reader.query(Consistency::AtLeast(at_least), TIMEOUT, |view| archive::digest(view)).await;
         let (digest, index) = digest?;
         Ok(GetStateDigestResponse {
             node: replica.identity.name.clone(),
@@ -73,7 +73,7 @@ impl Node {
         let replica = self.replica()?;
         let (cuts, slot, blocking) = (replica.cuts.clone(), replica.slot.clone(), self.settings().blocking);
         let asked = blocking.run(move || cuts.at(index, &slot)).await.map_err(|why| no_cut(index, &why))?;
-        let view = tokio::time::timeout(PATIENCE, asked).await.map_err(|_| {
+        let view = tokio::time::timeout(TIMEOUT, asked).await.map_err(|_| {
             Fault::new(Reason::Timeout, format!("this node did not reach index {index} in time"))
                 .next("ask for one that is nearer, or for one at least some index")
         })?;
@@ -87,7 +87,7 @@ impl Node {
     /// The state as a checksummed archive, frame by frame: everything acknowledged before the call is in it.
     pub async fn backup(&self) -> Result<mpsc::Receiver<Result<Bytes, Fault>>, Fault> {
         let replica = self.replica()?;
-        replica.reader.query(Consistency::Linearizable, PATIENCE, |_| Ok(())).await?;
+        replica.reader.query(Consistency::Linearizable, TIMEOUT, |_| Ok(())).await?;
         let (slot, blocking) = (replica.slot.clone(), self.settings().blocking);
         let header = Bytes::from(replica.identity.cluster_id.clone().into_bytes());
         let open = move || -> storage::Result<(archive::Writer, u64)> {

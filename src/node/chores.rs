@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Steps proposed together: enough to get on, few enough to leave room for the commands of users.
 const STEPS: usize = 8;
 /// How long one of them may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Starts the duty, which ends when the node stops.
 pub fn start(node: Node, replica: Arc<Replica>) {
@@ -53,9 +53,9 @@ fn serves(node: &Node, replica: &Arc<Replica>) -> bool {
 
 /// Proposes steps until nothing is left to do.
 async fn finish(replica: &Replica) -> Result<(), Fault> {
-    let (mut chores, _) = replica.reader.query(Consistency::Stale, PATIENCE, query::chores).await?;
+    let (mut chores, _) = replica.reader.query(Consistency::Stale, TIMEOUT, query::chores).await?;
     while chores > 0 {
-        let steps = (0..STEPS).map(|_| replica.proposer.propose(step(), PATIENCE));
+        let steps = (0..STEPS).map(|_| replica.proposer.propose(step(), TIMEOUT));
         for proposed in join_all(steps).await {
             if let Some(outcome::Result::Tended(tended)) = proposed?.outcome.result {
                 chores = tended.chores;

@@ -130,8 +130,8 @@ pub async fn inspect(from: &Node, address: &Address, dial: Vec<String>) -> Resul
     let channel = from.settings().dialer.channel(address, Profile::Client);
     let mut client = JoinServiceClient::new(channel);
     // Its own dialling takes its time before it answers.
-    let patience = if dial.is_empty() { DIAL } else { DIAL * 2 };
-    match tokio::time::timeout(patience, client.inspect(InspectRequest { dial })).await {
+    let timeout = if dial.is_empty() { DIAL } else { DIAL * 2 };
+    match tokio::time::timeout(timeout, client.inspect(InspectRequest { dial })).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) => Err(Fault::from_status(&status)),
         Err(_) => Err(Fault::new(Reason::Unreachable, format!("no answer from {address}"))),

@@ -136,7 +136,7 @@ fn fatal_exit(fatal: &Fatal) -> Option<Exit> {
 /// A change of this leader's own is joint for a moment as well, so a joint membership is touched only when it has stood
 /// for a while, and then again and again until it is uniform or somebody else leads.
 async fn finish_joint(node: Node, replica: Arc<Replica>) {
-    let patience = node.settings().config.election_timeout_max;
+    let timeout = node.settings().config.election_timeout_max;
     let mut seen = None;
     let mut since = Instant::now();
     while serves(&node, &replica) {
@@ -152,12 +152,12 @@ async fn finish_joint(node: Node, replica: Arc<Replica>) {
         if now != seen {
             (seen, since) = (now, Instant::now());
         }
-        let Some((term, based_on, target)) = seen.clone().filter(|_| since.elapsed() >= patience) else { continue };
+        let Some((term, based_on, target)) = seen.clone().filter(|_| since.elapsed() >= timeout) else { continue };
         tracing::warn!(term, voters = ?target, "finishing a membership change that its leader left half way");
         let guard = [Precondition::LastMembershipLogId { last_membership_log_id: based_on }];
         let change = ChangeMembers::ReplaceAllVoters(target);
         let finishing = replica.raft.change_membership_if(change, true, guard);
-        match tokio::time::timeout(patience * 2, finishing).await {
+        match tokio::time::timeout(timeout * 2, finishing).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the membership change is not finished yet; it is tried again"),
             Err(_) => tracing::warn!("the membership change is not finished yet: too few voters answer"),
@@ -210,7 +210,7 @@ async fn ask(node: Node, replica: Arc<Replica>) {
 /// What a leader says of this node at its start. Bounded: with nobody to ask, as when all start at once, the node goes
 /// on without an answer, and an election finds the leader that there was not.
 async fn admit(node: &Node, replica: &Replica) -> Standing {
-    let patience = node.settings().config.election_timeout_max;
+    let timeout = node.settings().config.election_timeout_max;
     let mut metrics = replica.raft.metrics();
     // The first metrics come from the consensus task, a moment after it has started.
     let known = async {
@@ -221,8 +221,8 @@ async fn admit(node: &Node, replica: &Replica) -> Standing {
             }
         }
     };
-    match tokio::time::timeout(patience, known).await {
-        Ok(metrics) => standing(node, replica, &metrics, patience).await,
+    match tokio::time::timeout(timeout, known).await {
+        Ok(metrics) => standing(node, replica, &metrics, timeout).await,
         Err(_) => Standing::Unknown,
     }
 }

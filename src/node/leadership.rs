@@ -46,13 +46,13 @@ pub struct Leadership {
     cluster_id: Arc<str>,
     name: Arc<str>,
     heard: Heard,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl Leadership {
-    /// `patience`: how long a leader counts as present without being heard, twice the longest election timeout.
-    pub fn new(raft: Raft, cluster_id: &str, name: &str, heard: Heard, patience: Duration) -> Self {
-        Self { raft, cluster_id: cluster_id.into(), name: name.into(), heard, patience }
+    /// `timeout`: how long a leader counts as present without being heard, twice the longest election timeout.
+    pub fn new(raft: Raft, cluster_id: &str, name: &str, heard: Heard, timeout: Duration) -> Self {
+        Self { raft, cluster_id: cluster_id.into(), name: name.into(), heard, timeout }
     }
 
     /// openraft's metrics of now.
@@ -68,7 +68,7 @@ impl Leadership {
     }
 
     fn leader_in(&self, metrics: &Metrics) -> Option<NodeId> {
-        leader_in(metrics, self.heard.elapsed().is_some_and(|ago| ago <= self.patience))
+        leader_in(metrics, self.heard.elapsed().is_some_and(|ago| ago <= self.timeout))
     }
 
     /// Whether a majority is behind the leader, as far as this node can tell.
@@ -84,7 +84,7 @@ impl Leadership {
 
     fn quorum_answers(&self, metrics: &Metrics) -> bool {
         let alone = metrics.membership_config.voter_ids().all(|id| id == metrics.id);
-        alone || metrics.last_quorum_acked.is_some_and(|at| at.elapsed() <= self.patience)
+        alone || metrics.last_quorum_acked.is_some_and(|at| at.elapsed() <= self.timeout)
     }
 
     /// Whether this node is the leader.
@@ -139,11 +139,11 @@ impl Leadership {
     }
 
     /// A write that was proposed and not agreed on in time.
-    pub fn write_timed_out(&self, patience: Duration) -> Fault {
+    pub fn write_timed_out(&self, timeout: Duration) -> Fault {
         if self.is_leader() && !self.has_quorum() {
             return self.no_quorum_for_a_write();
         }
-        let waited = humantime::format_duration(patience);
+        let waited = humantime::format_duration(timeout);
         Fault::new(Reason::Timeout, format!("the write was not agreed on within {waited}"))
             .next("its outcome is unknown; it is safe to repeat with the same request_id")
     }

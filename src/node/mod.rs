@@ -85,9 +85,9 @@ struct Inner {
 
 impl Node {
     /// Agrees on `command` and answers with its outcome. Only the leader does; any other node answers NOT_LEADER.
-    /// Waits until `patience` has passed, then answers TIMEOUT: the write may still take effect.
-    pub async fn propose(&self, command: store::Command, patience: Duration) -> Result<Proposed, Fault> {
-        self.replica()?.proposer.propose(command, patience).await
+    /// Waits until `timeout` has passed, then answers TIMEOUT: the write may still take effect.
+    pub async fn propose(&self, command: store::Command, timeout: Duration) -> Result<Proposed, Fault> {
+        self.replica()?.proposer.propose(command, timeout).await
     }
 
     /// Runs `read` on a consistent view at least as fresh as `consistency` asks, off the async runtime. Answers with
@@ -95,10 +95,10 @@ impl Node {
     pub async fn query<T: Send + 'static>(
         &self,
         consistency: Consistency,
-        patience: Duration,
+        timeout: Duration,
         read: impl FnOnce(&dyn Read) -> storage::Result<T> + Send + 'static,
     ) -> Result<(T, u64), Fault> {
-        self.replica()?.reader.query(consistency, patience, read).await
+        self.replica()?.reader.query(consistency, timeout, read).await
     }
 
     /// Rings whenever something that `account` may see has changed on this node. Level-triggered: look at the state.

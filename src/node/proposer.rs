@@ -56,8 +56,8 @@ impl Proposer {
         Self { queue, leadership }
     }
 
-    /// Agrees on `command` and answers with its outcome, or says why it could not within `patience`.
-    pub async fn propose(&self, command: store::Command, patience: Duration) -> Result<Proposed, Fault> {
+    /// Agrees on `command` and answers with its outcome, or says why it could not within `timeout`.
+    pub async fn propose(&self, command: store::Command, timeout: Duration) -> Result<Proposed, Fault> {
         self.leadership.ensure_leader()?;
         let (reply, outcome) = oneshot::channel();
         self.queue.try_send(Waiting { command, reply }).map_err(|error| match error {
@@ -66,10 +66,10 @@ impl Proposer {
             }
             mpsc::error::TrySendError::Closed(_) => stopping(),
         })?;
-        match tokio::time::timeout(patience, outcome).await {
+        match tokio::time::timeout(timeout, outcome).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(stopping()),
-            Err(_) => Err(self.leadership.write_timed_out(patience)),
+            Err(_) => Err(self.leadership.write_timed_out(timeout)),
         }
     }
 }

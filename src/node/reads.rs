@@ -16,11 +16,11 @@ use tonic::{Request, transport::Channel};
 
 use super::leadership::Leadership;
 use crate::{
+    fault_injection::{self, Bug},
     raft::{
         Raft, StateMeta,
         network::{Identity, stamp},
     },
-    seeded::{self, Bug},
     storage::{self, Blocking, StateSlot, StateView, kv::Read},
     types::{Consistency, NodeId, limits},
     wire::{
@@ -67,13 +67,13 @@ impl Reader {
     pub async fn query<T: Send + 'static>(
         &self,
         consistency: Consistency,
-        patience: Duration,
+        timeout: Duration,
         read: impl FnOnce(&dyn Read) -> storage::Result<T> + Send + 'static,
     ) -> Result<(T, u64), Fault> {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         match consistency {
-            Consistency::Linearizable if seeded::is(Bug::StaleRead) => {}
-            Consistency::AtLeast(_) if seeded::is(Bug::OwnWritesUnseen) => {}
+            Consistency::Linearizable if fault_injection::enabled(Bug::StaleRead) => {}
+            Consistency::AtLeast(_) if fault_injection::enabled(Bug::OwnWritesUnseen) => {}
             Consistency::Linearizable => {
                 let index = self.read_index(deadline).await?;
                 self.wait_applied(index, deadline).await?;
@@ -191,7 +191,7 @@ impl Asker {
     }
 
     async fn ask_here(&self) -> Answer {
-        if seeded::is(Bug::UnconfirmedLeader) {
+        if fault_injection::enabled(Bug::UnconfirmedLeader) {
             return Ok(self.leadership.metrics().last_applied.map_or(0, |id| id.index()));
         }
         let round = tokio::time::timeout(ROUND, self.raft.get_read_log_id(ReadPolicy::ReadIndex)).await;

@@ -15,11 +15,11 @@ use super::{
 };
 use crate::{
     config::NodeConfig,
+    fault_injection::{self, Bug},
     raft::{
         Cuts, LogStore, PeerNetworkFactory, Raft, Serving, StateMachine, StateMeta,
         network::{AddressBook, Transfers},
     },
-    seeded::{self, Bug},
     storage::{DataDir, LogFile, StateSlot, StorageError},
     types::NodeId,
 };
@@ -130,8 +130,8 @@ impl Replica {
             .await
             .map_err(|error| ReplicaError::Consensus(error.to_string()))?;
         let heard = Heard::default();
-        let patience = settings.config.election_timeout_max * 2;
-        let leadership = Leadership::new(raft.clone(), &identity.cluster_id, &identity.name, heard.clone(), patience);
+        let timeout = settings.config.election_timeout_max * 2;
+        let leadership = Leadership::new(raft.clone(), &identity.cluster_id, &identity.name, heard.clone(), timeout);
         let proposer = Proposer::start(raft.clone(), settings.clock.clone(), leadership.clone());
         let reader = Reader::start(
             raft.clone(),
@@ -185,9 +185,9 @@ impl Replica {
         alive.max_by_key(|id| replication.get(id).and_then(|matched| matched.as_ref().map(|id| id.index())))
     }
 
-    /// Hands leadership over if this node has it, waits for a successor at most `patience`, then stops consensus and
+    /// Hands leadership over if this node has it, waits for a successor at most `timeout`, then stops consensus and
     /// makes everything durable.
-    pub async fn stop(&self, settings: &Settings, patience: Duration) {
+    pub async fn stop(&self, settings: &Settings, timeout: Duration) {
         if self.leadership.is_leader()
             && let Some(successor) = self.best_successor(&[])
             && self.raft.trigger().transfer_leader(successor).await.is_ok()
@@ -200,7 +200,7 @@ impl Replica {
                     }
                 }
             };
-            if tokio::time::timeout(patience, handed_over).await.is_err() {
+            if tokio::time::timeout(timeout, handed_over).await.is_err() {
                 tracing::warn!(successor, "no successor took over in time; stopping all the same");
             }
         }
@@ -241,7 +241,7 @@ fn raft_config(cluster_id: &str, config: &NodeConfig) -> Result<Config, ReplicaE
         // A leader that is started again as such does not know how far its own term was committed: until the others have
         // answered for its whole log, openraft would confirm reads at the first entry of the term, so that they miss
         // what was acknowledged. A new election begins with an entry of its own, which comes after all of that.
-        enable_leader_restore: Some(seeded::is(Bug::LeaderRestore)),
+        enable_leader_restore: Some(fault_injection::enabled(Bug::LeaderRestore)),
         // A log that went back is damage, not something to repair silently.
         allow_log_reversion: Some(false),
         ..Config::default()

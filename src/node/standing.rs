@@ -25,17 +25,17 @@ pub enum Standing {
     Unknown,
 }
 
-/// Asks the members that `metrics` names, and whoever they say leads, each for at most `patience`.
-pub async fn standing(node: &Node, replica: &Replica, metrics: &Metrics, patience: Duration) -> Standing {
+/// Asks the members that `metrics` names, and whoever they say leads, each for at most `timeout`.
+pub async fn standing(node: &Node, replica: &Replica, metrics: &Metrics, timeout: Duration) -> Standing {
     let others = metrics.membership_config.nodes().filter(|(id, _)| **id != metrics.id);
     let known: BTreeSet<Address> = others.filter_map(|(_, member)| member.address.parse().ok()).collect();
-    let (standing, leaders) = round(node, replica, &known, patience).await;
+    let (standing, leaders) = round(node, replica, &known, timeout).await;
     if standing != Standing::Unknown {
         return standing;
     }
     // Since this node was last up, the leader may have become one that it has never heard of.
     let strangers: BTreeSet<Address> = leaders.difference(&known).cloned().collect();
-    round(node, replica, &strangers, patience).await.0
+    round(node, replica, &strangers, timeout).await.0
 }
 
 /// Asks all at once; answers with what a leader said, or with whom the others call leader.
@@ -43,9 +43,9 @@ async fn round(
     node: &Node,
     replica: &Replica,
     asked: &BTreeSet<Address>,
-    patience: Duration,
+    timeout: Duration,
 ) -> (Standing, BTreeSet<Address>) {
-    let answers = asked.iter().map(|address| ask(node, replica, address, patience));
+    let answers = asked.iter().map(|address| ask(node, replica, address, timeout));
     let mut leaders = BTreeSet::new();
     for answer in futures::future::join_all(answers).await.into_iter().flatten() {
         match answer {
@@ -61,11 +61,11 @@ async fn ask(
     node: &Node,
     replica: &Replica,
     address: &Address,
-    patience: Duration,
+    timeout: Duration,
 ) -> Option<Result<CheckMemberResponse, Fault>> {
     let own = &replica.identity;
     let request = CheckMemberRequest { cluster_id: own.cluster_id.clone(), epoch: own.epoch, node_id: own.node_id };
     let mut client = JoinServiceClient::new(node.settings().dialer.channel(address, Profile::Client));
-    let answer = tokio::time::timeout(patience, client.check_member(request)).await.ok()?;
+    let answer = tokio::time::timeout(timeout, client.check_member(request)).await.ok()?;
     Some(answer.map(tonic::Response::into_inner).map_err(|status| Fault::from_status(&status)))
 }

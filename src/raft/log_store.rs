@@ -20,7 +20,7 @@ use super::{
     types::{CommittedLeaderId, Entry, EntryPayload, LogId, Member, Membership, TypeConfig, Vote},
 };
 use crate::{
-    seeded::{self, Bug},
+    fault_injection::{self, Bug},
     storage::{Done, LogFile, StorageError},
     types::NodeId,
     wire::raft as pb,
@@ -206,7 +206,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
-        if seeded::is(Bug::ForgetVote) { Ok(None) } else { self.vote() }
+        if fault_injection::enabled(Bug::ForgetVote) { Ok(None) } else { self.vote() }
     }
 
     /// Bounded by bytes, so that one message to a follower stays within its limit.
@@ -238,7 +238,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         let value = Bytes::from(convert::vote(vote).encode_to_vec());
-        if seeded::is(Bug::VoteBeforeFsync) {
+        if fault_injection::enabled(Bug::VoteBeforeFsync) {
             self.file.set_lazily(VOTE, value);
             return Ok(());
         }

@@ -39,11 +39,11 @@ use crate::{
     },
 };
 
-/// The least patience for replication: on a link with longer round trips than a heartbeat interval the same batch would
+/// Shortest timeout of an append: on a link with longer round trips than a heartbeat interval the same batch would
 /// otherwise be resent for ever.
-const APPEND_PATIENCE: Duration = Duration::from_secs(2);
+const APPEND_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a receiver may take to verify, sync and install a snapshot after its last byte.
-const INSTALL_PATIENCE: Duration = Duration::from_secs(120);
+const INSTALL_TIMEOUT: Duration = Duration::from_secs(120);
 /// Frames of a snapshot that wait to be sent.
 const FRAMES_IN_FLIGHT: usize = 4;
 
@@ -238,11 +238,11 @@ impl PeerNetwork {
     }
 
     async fn send_vote(&mut self, rpc: VoteRequest, pre: bool, option: RPCOption) -> Result<VoteResponse, RpcError> {
-        let patience = option.soft_ttl();
+        let timeout = option.soft_ttl();
         let request = self.request(convert::vote_request(&rpc, pre));
         let mut client = self.client()?;
-        let answer = tokio::time::timeout(patience, client.vote(request)).await;
-        let response = answer.map_err(|_| self.timeout(RPCTypes::Vote, patience))?.map_err(rpc_error)?;
+        let answer = tokio::time::timeout(timeout, client.vote(request)).await;
+        let response = answer.map_err(|_| self.timeout(RPCTypes::Vote, timeout))?.map_err(rpc_error)?;
         convert::read_vote_response(response.into_inner()).map_err(|error| NetworkError::new(&error).into())
     }
 }
@@ -300,7 +300,7 @@ impl NetStreamAppend<TypeConfig> for PeerNetwork {
     where
         S: Stream<Item = AppendEntriesRequest> + OptionalSend + Unpin + 'static,
     {
-        let patience = option.soft_ttl().max(APPEND_PATIENCE);
+        let timeout = option.soft_ttl().max(APPEND_TIMEOUT);
         async move {
             let peer = self.target;
             let mut whole = input.take_while(move |request| std::future::ready(is_whole(request, peer)));
@@ -308,8 +308,8 @@ impl NetStreamAppend<TypeConfig> for PeerNetwork {
             let requests = stream::iter([first]).chain(whole).map(|request| convert::append_request(&request));
             let request = self.request(requests);
             let mut client = self.client()?;
-            let opening = tokio::time::timeout(patience, client.append(request)).await;
-            let answers = opening.map_err(|_| self.timeout(RPCTypes::AppendEntries, patience))?.map_err(rpc_error)?;
+            let opening = tokio::time::timeout(timeout, client.append(request)).await;
+            let answers = opening.map_err(|_| self.timeout(RPCTypes::AppendEntries, timeout))?.map_err(rpc_error)?;
             let results = answers.into_inner().map(|answer| match answer {
                 Ok(response) => Ok(convert::read_append_response(response)),
                 Err(status) => Err(rpc_error(status)),
@@ -388,7 +388,7 @@ async fn read_frames(
         let Some(data) = frame? else { return Ok(()) };
         let chunk = pb::SnapshotChunk { part: Some(pb::snapshot_chunk::Part::Data(data)) };
         sending.done(writer.raw_bytes());
-        let handing = tokio::time::timeout(INSTALL_PATIENCE, sender.send(chunk));
+        let handing = tokio::time::timeout(INSTALL_TIMEOUT, sender.send(chunk));
         if !matches!(handing.await, Ok(Ok(()))) {
             // The call has ended, or the receiver no longer reads: the call's own error says why.
             return Ok(());
@@ -402,7 +402,7 @@ impl NetTransferLeader<TypeConfig> for PeerNetwork {
         req: TransferLeaderRequest,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse, RpcError> {
-        let patience = option.soft_ttl();
+        let timeout = option.soft_ttl();
         let message = pb::TransferLeaderRequest {
             from: Some(convert::vote(req.from_leader())),
             to_node_id: *req.to_node_id(),
@@ -410,8 +410,8 @@ impl NetTransferLeader<TypeConfig> for PeerNetwork {
         };
         let request = self.request(message);
         let mut client = self.client()?;
-        let answer = tokio::time::timeout(patience, client.transfer_leader(request)).await;
-        let response = answer.map_err(|_| self.timeout(RPCTypes::TransferLeader, patience))?.map_err(rpc_error)?;
+        let answer = tokio::time::timeout(timeout, client.transfer_leader(request)).await;
+        let response = answer.map_err(|_| self.timeout(RPCTypes::TransferLeader, timeout))?.map_err(rpc_error)?;
         let response = response.into_inner();
         match response.accepted {
             true => Ok(Ok(())),

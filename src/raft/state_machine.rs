@@ -28,8 +28,8 @@ use super::{
     types::{Decisions, Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig},
 };
 use crate::{
+    fault_injection::{self, Bug},
     machine::{self, Effect},
-    seeded::{self, Bug},
     storage::{
         Blocking, Durable, StateSlot, StateView, StorageError, archive,
         kv::{Read, Write},
@@ -152,7 +152,7 @@ impl StateMachine {
         for entry in entries {
             index = entry.log_id.index();
             let decided = apply_entry(&mut batch, &entry, &mut effects)?;
-            if !seeded::is(Bug::ApplyTwice) || index.is_multiple_of(8) {
+            if !fault_injection::enabled(Bug::ApplyTwice) || index.is_multiple_of(8) {
                 StateMeta::write_applied(&mut batch, &entry.log_id)?;
             }
             decisions.push(Decisions(decided));
@@ -194,7 +194,7 @@ fn apply_entry(
             let index = entry.log_id.index();
             let mut commands = store::CommandBatch::decode(proposal.0.clone())
                 .map_err(|error| StorageError::damaged(format!("the commands of log entry {index}"), error))?;
-            if seeded::is(Bug::LocalClock) {
+            if fault_injection::enabled(Bug::LocalClock) {
                 commands.time_ms = Clock::system().now_ms();
             }
             let applied = machine::apply(batch, index, &commands)?;
@@ -264,7 +264,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 SnapshotData::View(view) => copy(&slot, view)?,
             };
             slot.install(loaded)?;
-            if seeded::is(Bug::SnapshotWithoutMembership) {
+            if fault_injection::enabled(Bug::SnapshotWithoutMembership) {
                 let mut batch = slot.current().begin()?;
                 batch.delete(MEMBERSHIP)?;
                 batch.commit(Durable::Yes)?;
@@ -304,7 +304,7 @@ impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
             // The view first, the flush after: what is reported is then durable.
             let view = slot.current().view()?;
             let meta = StateMeta::read(&view)?;
-            if !seeded::is(Bug::PurgeUndurable) {
+            if !fault_injection::enabled(Bug::PurgeUndurable) {
                 slot.current().flush()?;
             }
             Ok(Snapshot { meta: meta.snapshot(), snapshot: SnapshotData::View(view) })

@@ -153,7 +153,7 @@ async fn create_account(
     let account = translate::new_account(request)?;
     desk.only_on_leader()?;
     let salt = desk.node.entropy().bytes();
-    let hash = desk.passwords.hash(account.password.clone(), salt, call.patience()).await?;
+    let hash = desk.passwords.hash(account.password.clone(), salt, call.remaining()).await?;
     let done = desk.propose(&call, None, account.write(hash)).await?;
     let Outcome::AccountCreated(created) = done.outcome else { return Err(mismatch()) };
     let account =
@@ -169,12 +169,12 @@ async fn create_session(
     let login = translate::login(request)?;
     desk.only_on_leader()?;
     let name = login.username.clone();
-    let look = desk.query(Consistency::Linearizable, call.patience(), move |state| {
+    let look = desk.query(Consistency::Linearizable, call.remaining(), move |state| {
         view::credentials_of_name(state, name.as_str())
     });
     let (version, phc) = look.await?.0.map_or((0, None), |known| (known.version, Some(known.phc)));
     let who = (login.request_id, login.username.clone(), login.password.clone());
-    let logging_in = desk.passwords.log_in(who, phc, call.patience());
+    let logging_in = desk.passwords.log_in(who, phc, call.remaining());
     let token = desk.rates.guess(login.username.as_str(), call.origin, logging_in).await?;
     let ttl_ms = u64::try_from(desk.session_ttl.as_millis()).unwrap_or(u64::MAX);
     let done = desk.propose(&call, None, login.write(version, token.key(), ttl_ms)).await?;
@@ -218,7 +218,7 @@ async fn change_password(
         Some(known) => {
             check_password(&desk, &call, &known, change.old.clone()).await?;
             let salt = desk.node.entropy().bytes();
-            let hash = desk.passwords.hash(change.new.clone(), salt, call.patience()).await?;
+            let hash = desk.passwords.hash(change.new.clone(), salt, call.remaining()).await?;
             change.write(known.version, hash)
         }
         None => change.write(0, String::new()),
@@ -228,7 +228,7 @@ async fn change_password(
 }
 
 async fn check_password(desk: &Desk, call: &Call, known: &view::Credentials, password: String) -> Result<(), Fault> {
-    let checking = desk.passwords.verify(password, Some(known.phc.clone()), call.patience());
+    let checking = desk.passwords.verify(password, Some(known.phc.clone()), call.remaining());
     desk.rates.guess(&known.username, call.origin, checking).await
 }
 
@@ -252,7 +252,7 @@ async fn credentials_to_act(
     request_id: crate::types::RequestId,
 ) -> Result<Option<view::Credentials>, Fault> {
     let (key, now_ms) = (call.session()?, desk.node.clock().now_ms());
-    let look = desk.query(Consistency::Linearizable, call.patience(), move |state| {
+    let look = desk.query(Consistency::Linearizable, call.remaining(), move |state| {
         view::credentials_to_act(state, key, now_ms, request_id)
     });
     Ok(look.await?.0)

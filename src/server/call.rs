@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// How long the node works on a call whose client does not say.
-pub(super) const PATIENCE_DEFAULT: Duration = Duration::from_secs(5);
+pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A call's metadata, checked.
 #[derive(Debug, Clone)]
@@ -37,7 +37,7 @@ impl Call {
             origin: None,
             cluster: text(metadata, metadata::CLUSTER)?.map(str::to_owned),
             held: Held::default(),
-            deadline: Instant::now() + patience(text(metadata, "grpc-timeout")?)?,
+            deadline: Instant::now() + requested_timeout(text(metadata, "grpc-timeout")?)?,
             session: session(text(metadata, metadata::AUTHORIZATION)?)?,
         })
     }
@@ -48,7 +48,7 @@ impl Call {
     }
 
     /// How long the node may go on working on it.
-    pub fn patience(&self) -> Duration {
+    pub fn remaining(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
@@ -65,11 +65,11 @@ fn text<'a>(metadata: &'a MetadataMap, key: &str) -> Result<Option<&'a str>, Fau
 
 /// `grpc-timeout`, as in gRPC over HTTP/2: up to eight digits and a unit. The node gives up a little before the client
 /// does, so that the client gets a reason.
-fn patience(timeout: Option<&str>) -> Result<Duration, Fault> {
-    let Some(timeout) = timeout else { return Ok(PATIENCE_DEFAULT) };
+fn requested_timeout(timeout: Option<&str>) -> Result<Duration, Fault> {
+    let Some(timeout) = timeout else { return Ok(DEFAULT_TIMEOUT) };
     let parsed = parse_timeout(timeout)
         .ok_or_else(|| Fault::invalid("grpc-timeout", "grpc-timeout must be 1 to 8 digits and one of H M S m u n"))?;
-    Ok((parsed - parsed / 20).min(limits::PATIENCE))
+    Ok((parsed - parsed / 20).min(limits::MAX_TIMEOUT))
 }
 
 fn parse_timeout(text: &str) -> Option<Duration> {
@@ -137,17 +137,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_without_metadata_is_linearizable_and_waits_five_seconds() {
         let call = call(&[]).unwrap();
-        assert_eq!((call.consistency, call.patience()), (Consistency::Linearizable, PATIENCE_DEFAULT));
+        assert_eq!((call.consistency, call.remaining()), (Consistency::Linearizable, DEFAULT_TIMEOUT));
         assert_eq!(call.session().unwrap_err().reason, Reason::SessionInvalid);
-        tokio::time::advance(PATIENCE_DEFAULT * 2).await;
-        assert_eq!(call.patience(), Duration::ZERO);
+        tokio::time::advance(DEFAULT_TIMEOUT * 2).await;
+        assert_eq!(call.remaining(), Duration::ZERO);
     }
 
     #[test]
     fn the_node_gives_up_before_the_client_does() {
-        assert_eq!(patience(Some("1S")), Ok(Duration::from_millis(950)));
-        assert_eq!(patience(Some("200m")), Ok(Duration::from_millis(190)));
-        assert_eq!(patience(Some("99999999H")), Ok(limits::PATIENCE));
+        assert_eq!(requested_timeout(Some("1S")), Ok(Duration::from_millis(950)));
+        assert_eq!(requested_timeout(Some("200m")), Ok(Duration::from_millis(190)));
+        assert_eq!(requested_timeout(Some("99999999H")), Ok(limits::MAX_TIMEOUT));
         for bad in ["", "S", "1", "1s", "-1S", "+1S", "123456789S", "1.5S", "é"] {
             assert_eq!(parse_timeout(bad), None, "{bad:?}");
         }

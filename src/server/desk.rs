@@ -150,10 +150,10 @@ impl Desk {
     pub async fn query<T: Send + 'static>(
         &self,
         consistency: Consistency,
-        patience: Duration,
+        timeout: Duration,
         read: impl FnOnce(&dyn Read) -> view::Result<T> + Send + 'static,
     ) -> Result<(T, u64), Fault> {
-        let (answer, index) = self.node.query(consistency, patience, |state| view::part(read(state))).await?;
+        let (answer, index) = self.node.query(consistency, timeout, |state| view::part(read(state))).await?;
         Ok((answer?, index))
     }
 
@@ -164,7 +164,7 @@ impl Desk {
         read: impl FnOnce(&dyn Read, AccountId) -> view::Result<T> + Send + 'static,
     ) -> Result<Reply<T>, Fault> {
         let (key, now_ms) = (call.session()?, self.node.clock().now_ms());
-        let reading = self.query(call.consistency, call.patience(), move |state| {
+        let reading = self.query(call.consistency, call.remaining(), move |state| {
             read(state, view::live_account(state, key, now_ms)?)
         });
         let (message, index) = reading.await?;
@@ -180,7 +180,7 @@ impl Desk {
         call: &Call,
         read: impl FnOnce(&dyn Read) -> view::Result<T> + Send + 'static,
     ) -> Result<Reply<T>, Fault> {
-        let (message, index) = self.query(Consistency::AtLeast(done.index), call.patience(), read).await?;
+        let (message, index) = self.query(Consistency::AtLeast(done.index), call.remaining(), read).await?;
         Ok(Reply { message, index })
     }
 
@@ -204,7 +204,7 @@ impl Desk {
             session_key: session.map(|key| key.0.to_vec().into()).unwrap_or_default(),
             verb: Some(write.verb),
         };
-        let proposed = self.node.propose(command, call.patience()).await?;
+        let proposed = self.node.propose(command, call.remaining()).await?;
         let outcome = outcome::accepted(proposed.outcome)?;
         Ok(Done { outcome, deduplicated: proposed.deduplicated, index: proposed.index })
     }
@@ -219,7 +219,7 @@ impl Desk {
         let now_ms = self.node.clock().now_ms();
         for consistency in [Consistency::Stale, Consistency::Linearizable] {
             let look = move |state: &dyn Read| view::admission(state, key, now_ms, request_id);
-            match self.query(consistency, call.patience(), look).await?.0 {
+            match self.query(consistency, call.remaining(), look).await?.0 {
                 view::Admission::Alive(account) => {
                     self.sessions.add(key, account);
                     return Ok(Some(account));

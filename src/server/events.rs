@@ -27,7 +27,7 @@ use tonic::{Request, Response, Status};
 use tracing::debug;
 
 use super::{
-    call::{Call, PATIENCE_DEFAULT},
+    call::{Call, DEFAULT_TIMEOUT},
     cluster::stopped,
     desk::{Desk, Reply, overloaded, shutting_down},
     places::Place,
@@ -38,9 +38,9 @@ use super::{
     view,
 };
 use crate::{
+    fault_injection::{self, Bug},
     machine::query,
     node::{Doorbell, Ring},
-    seeded::{self, Bug},
     storage::{self, kv::Read},
     types::{AccountId, Consistency, ConversationId, Cursor, SessionKey, limits},
     wire::{
@@ -76,7 +76,7 @@ async fn subscribe(desk: Arc<Desk>, call: Call, request: chat::SubscribeRequest)
     };
     let cursor = match start {
         Start::Now => Cursor::end_of(index),
-        Start::After(cursor) if seeded::is(Bug::EventDroppedOnResume) && cursor > Cursor(0) => {
+        Start::After(cursor) if fault_injection::enabled(Bug::EventDroppedOnResume) && cursor > Cursor(0) => {
             Cursor::end_of(cursor.index() + 1)
         }
         Start::After(cursor) => cursor,
@@ -98,7 +98,7 @@ async fn subscribe(desk: Arc<Desk>, call: Call, request: chat::SubscribeRequest)
 
 async fn who(desk: &Desk, call: &Call, key: SessionKey, consistency: Consistency) -> Result<(AccountId, u64), Fault> {
     let now_ms = desk.node.clock().now_ms();
-    desk.query(consistency, call.patience(), move |state| view::live_account(state, key, now_ms)).await
+    desk.query(consistency, call.remaining(), move |state| view::live_account(state, key, now_ms)).await
 }
 
 /// This node's own view will do, with or without a quorum, if it has the session and reaches as far as the cursor. If
@@ -248,7 +248,7 @@ impl Subscription {
         read: impl FnOnce(&dyn Read, AccountId) -> storage::Result<T> + Send + 'static,
     ) -> Result<(T, u64), Fault> {
         let (key, now_ms) = (self.key, self.desk.node.clock().now_ms());
-        let reading = self.desk.query(Consistency::Stale, PATIENCE_DEFAULT, move |state| {
+        let reading = self.desk.query(Consistency::Stale, DEFAULT_TIMEOUT, move |state| {
             Ok(read(state, view::live_account(state, key, now_ms)?)?)
         });
         reading.await

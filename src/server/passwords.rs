@@ -71,20 +71,20 @@ impl Passwords {
     }
 
     /// The PHC string of `password` with `salt`.
-    pub async fn hash(&self, password: String, salt: [u8; 16], patience: Duration) -> Result<String, Fault> {
+    pub async fn hash(&self, password: String, salt: [u8; 16], timeout: Duration) -> Result<String, Fault> {
         let algorithm = self.algorithm.clone();
-        let hashed = self.run(patience, move || {
+        let hashed = self.run(timeout, move || {
             algorithm.hash_password_with_salt(password.as_bytes(), &salt).map(|hash| hash.to_string())
         });
         hashed.await?.map_err(|error| hashing_failed(&error))
     }
 
     /// Checks `password` against an account's hash; `None` stands for no such account.
-    pub async fn verify(&self, password: String, phc: Option<String>, patience: Duration) -> Result<(), Fault> {
+    pub async fn verify(&self, password: String, phc: Option<String>, timeout: Duration) -> Result<(), Fault> {
         let (known, phc) = self.known(phc);
         let algorithm = self.algorithm.clone();
         let matches =
-            self.run(patience, move || algorithm.verify_password(password.as_bytes(), phc.as_str()).is_ok()).await?;
+            self.run(timeout, move || algorithm.verify_password(password.as_bytes(), phc.as_str()).is_ok()).await?;
         if matches && known { Ok(()) } else { Err(bad_credentials()) }
     }
 
@@ -93,12 +93,12 @@ impl Passwords {
         &self,
         login: (RequestId, Username, String),
         phc: Option<String>,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Token, Fault> {
         let (known, phc) = self.known(phc);
         let (request_id, username, password) = login;
         let algorithm = self.algorithm.clone();
-        let derived = self.run(patience, move || {
+        let derived = self.run(timeout, move || {
             let matches = algorithm.verify_password(password.as_bytes(), phc.as_str()).is_ok() && known;
             matches.then(|| token(&algorithm, request_id, &username, &password))
         });
@@ -111,14 +111,14 @@ impl Passwords {
 
     async fn run<T: Send + 'static>(
         &self,
-        patience: Duration,
+        timeout: Duration,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Fault> {
         let place = Arc::clone(&self.queue).try_acquire_owned().map_err(|_| overloaded())?;
         if self.memory_kib < INLINE_BELOW_KIB {
             return Ok(work());
         }
-        let core = tokio::time::timeout(patience, Arc::clone(&self.cores).acquire_owned());
+        let core = tokio::time::timeout(timeout, Arc::clone(&self.cores).acquire_owned());
         let core = core.await.map_err(|_| overloaded())?.map_err(|_| overloaded())?;
         let working = tokio::task::spawn_blocking(move || {
             // Held to the end of the work, which goes on when the caller has gone away.
@@ -166,7 +166,7 @@ fn hashing_failed(error: &dyn std::error::Error) -> Fault {
 mod tests {
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const TIMEOUT: Duration = Duration::from_secs(10);
 
     fn passwords() -> Passwords {
         Passwords::new(config::Argon2::insecure_for_tests())
@@ -177,7 +177,7 @@ mod tests {
     }
 
     async fn phc(passwords: &Passwords, password: &str) -> Option<String> {
-        Some(passwords.hash(password.to_owned(), [3; 16], PATIENCE).await.unwrap())
+        Some(passwords.hash(password.to_owned(), [3; 16], TIMEOUT).await.unwrap())
     }
 
     fn reason<T>(result: Result<T, Fault>) -> Reason {
@@ -189,9 +189,9 @@ mod tests {
         let passwords = passwords();
         let phc = phc(&passwords, "correct horse").await;
         assert!(phc.as_ref().unwrap().len() <= limits::PASSWORD_HASH_BYTES);
-        assert!(passwords.verify("correct horse".into(), phc.clone(), PATIENCE).await.is_ok());
-        assert_eq!(reason(passwords.verify("battery".into(), phc, PATIENCE).await), Reason::BadCredentials);
-        assert_eq!(reason(passwords.verify("correct horse".into(), None, PATIENCE).await), Reason::BadCredentials);
+        assert!(passwords.verify("correct horse".into(), phc.clone(), TIMEOUT).await.is_ok());
+        assert_eq!(reason(passwords.verify("battery".into(), phc, TIMEOUT).await), Reason::BadCredentials);
+        assert_eq!(reason(passwords.verify("correct horse".into(), None, TIMEOUT).await), Reason::BadCredentials);
     }
 
     #[tokio::test]
@@ -210,29 +210,29 @@ mod tests {
         let phc = phc(&passwords, "pw").await;
         let other = self::phc(&passwords, "other").await;
         let token =
-            async |who, phc: &Option<String>| passwords.log_in(who, phc.clone(), PATIENCE).await.unwrap().into_secret();
+            async |who, phc: &Option<String>| passwords.log_in(who, phc.clone(), TIMEOUT).await.unwrap().into_secret();
         let first = token(login(1, "alice", "pw"), &phc).await;
         assert_eq!(first.len(), 64);
         assert_eq!(first, token(login(1, "Alice", "pw"), &phc).await, "names compare folded");
         assert_ne!(first, token(login(2, "alice", "pw"), &phc).await);
         assert_ne!(first, token(login(1, "bob", "pw"), &phc).await);
         assert_ne!(first, token(login(1, "alice", "other"), &other).await);
-        assert_eq!(reason(passwords.log_in(login(1, "alice", "no"), phc, PATIENCE).await), Reason::BadCredentials);
-        assert_eq!(reason(passwords.log_in(login(1, "alice", "pw"), None, PATIENCE).await), Reason::BadCredentials);
+        assert_eq!(reason(passwords.log_in(login(1, "alice", "no"), phc, TIMEOUT).await), Reason::BadCredentials);
+        assert_eq!(reason(passwords.log_in(login(1, "alice", "pw"), None, TIMEOUT).await), Reason::BadCredentials);
     }
 
     #[tokio::test]
     async fn a_full_queue_refuses_at_once() {
         let passwords = passwords();
         let _all = passwords.queue.clone().acquire_many_owned(limits::HASHING_QUEUE as u32).await.unwrap();
-        assert_eq!(reason(passwords.hash("x".into(), [0; 16], PATIENCE).await), Reason::Overloaded);
+        assert_eq!(reason(passwords.hash("x".into(), [0; 16], TIMEOUT).await), Reason::Overloaded);
     }
 
     #[tokio::test]
     async fn real_parameters_hash_off_the_runtime_and_give_their_places_back() {
         let passwords = Passwords::new(config::Argon2::OWASP);
         let phc = phc(&passwords, "pw").await;
-        assert!(passwords.verify("pw".into(), phc, PATIENCE).await.is_ok());
+        assert!(passwords.verify("pw".into(), phc, TIMEOUT).await.is_ok());
         assert_eq!(passwords.queue.available_permits(), limits::HASHING_QUEUE);
     }
 }

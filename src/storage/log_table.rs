@@ -22,7 +22,7 @@ use super::{
     log::{Operation, Records},
     witness::Witness,
 };
-use crate::seeded::{self, Bug};
+use crate::fault_injection::{self, Bug};
 
 const RECORDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("records");
 const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
@@ -242,7 +242,11 @@ impl LogTable {
 
 fn durability(operations: &[Operation]) -> Durability {
     let appends_only = || operations.iter().all(|operation| matches!(operation, Operation::Append(_)));
-    if seeded::is(Bug::AckBeforeFsync) && appends_only() { Durability::None } else { Durability::Immediate }
+    if fault_injection::enabled(Bug::AckBeforeFsync) && appends_only() {
+        Durability::None
+    } else {
+        Durability::Immediate
+    }
 }
 
 type Row<'a> = (AccessGuard<'a, u64>, AccessGuard<'a, &'static [u8]>);

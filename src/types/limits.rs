@@ -86,7 +86,7 @@ pub const SESSIONS_REMEMBERED: usize = 16 * 1024;
 /// Accounts or addresses that a node keeps count of for one rate limit; beyond, those closest to idle are forgotten.
 pub const RATE_KEYS: usize = 16 * 1024;
 /// Longest that a client may ask a node to work on a call.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 /// Live subscriptions a node serves.
 pub const SUBSCRIPTIONS: usize = 4_096;
 /// Events that a subscription reads ahead of its consumer.

@@ -21,7 +21,7 @@ pub type BoxedIo = Box<dyn Io>;
 type Connect = dyn Fn(String) -> Connecting + Send + Sync;
 type Connecting = Pin<Box<dyn Future<Output = io::Result<BoxedIo>> + Send>>;
 
-/// What a connection is for, which decides its buffers and its patience.
+/// What a connection is for, which decides its buffers and timeouts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
     /// A user's or operator's calls.

@@ -16,7 +16,7 @@ use quorate::{
 use tokio::time::{Instant, sleep};
 use tonic::{Response, Status, Streaming, transport::Channel};
 
-use super::{Cluster, PATIENCE};
+use super::{Cluster, TIMEOUT};
 
 type Admin = AdminServiceClient<Channel>;
 type Changes = Result<Response<Streaming<ChangeProgress>>, Status>;
@@ -59,7 +59,7 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<ChangeProgress, Fault>>,
 {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         match ask().await {
             Err(fault) if repeat(&fault) && Instant::now() < deadline => sleep(Duration::from_millis(50)).await,

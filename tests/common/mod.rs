@@ -21,7 +21,7 @@ pub use self::{
     load::Load,
     net::{Network, Place},
     user::{User, event_of},
-    wait::{PATIENCE, eventually, within},
+    wait::{TIMEOUT, eventually, within},
 };
 
 /// The password of every account.

@@ -17,7 +17,7 @@ use quorate::{
 use tokio::task::JoinHandle;
 use tonic::{Request, Status, transport::Channel};
 
-use super::{Cluster, PASSWORD, PATIENCE, eventually};
+use super::{Cluster, PASSWORD, TIMEOUT, eventually};
 
 pub struct User {
     pub name: String,
@@ -79,20 +79,20 @@ impl User {
         request
     }
 
-    /// Reads the conversation with `other` at one node, within `patience`.
+    /// Reads the conversation with `other` at one node, within `timeout`.
     pub async fn read_at(
         &self,
         channel: Channel,
         other: &str,
         consistency: Consistency,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Vec<String>, Status> {
         let mut request = self.signed(chat::ListMessagesRequest {
             recipient: Some(chat::list_messages_request::Recipient::Username(other.to_owned())),
             page_size: 500,
             ..Default::default()
         });
-        request.set_timeout(patience);
+        request.set_timeout(timeout);
         match consistency {
             Consistency::Linearizable => {}
             Consistency::AtLeast(index) => {
@@ -112,14 +112,14 @@ impl User {
         channel: Channel,
         to: &str,
         body: &str,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<chat::Message, Status> {
         let mut request = self.signed(chat::SendMessageRequest {
             request_id: self.request_id().to_string(),
             recipient: Some(chat::send_message_request::Recipient::Username(to.to_owned())),
             body: body.to_owned(),
         });
-        request.set_timeout(patience);
+        request.set_timeout(timeout);
         let response = MessageServiceClient::new(channel).send_message(request).await?;
         Ok(response.into_inner().message.expect("a message"))
     }
@@ -130,7 +130,7 @@ impl User {
         let mut stream = EventServiceClient::new(channel).subscribe(request).await.expect("a stream").into_inner();
         let mut events = Vec::new();
         while events.len() < count {
-            let next = tokio::time::timeout(PATIENCE, stream.message()).await.expect("an event in time");
+            let next = tokio::time::timeout(TIMEOUT, stream.message()).await.expect("an event in time");
             let event = next.expect("no fault").expect("an open stream");
             if !matches!(event.event, Some(Event::Heartbeat(_))) {
                 events.push(event);
@@ -151,7 +151,7 @@ impl User {
             let mut stream = EventServiceClient::new(channel).subscribe(request).await.expect("a stream").into_inner();
             let mut events = Vec::new();
             while events.len() < messages {
-                let next = tokio::time::timeout(PATIENCE, stream.message()).await.expect("an event in time");
+                let next = tokio::time::timeout(TIMEOUT, stream.message()).await.expect("an event in time");
                 let event = next.expect("no fault").expect("an open stream");
                 if matches!(event.event, Some(Event::Message(_))) {
                     events.push(event);
@@ -189,7 +189,7 @@ pub fn conversation(message: &chat::Message) -> ConversationId {
 /// The next event of a subscription; panics if the stream ends, breaks its promise (P5), or stays silent.
 pub async fn event_of(subscription: &mut Subscription) -> chat::SubscribeResponse {
     loop {
-        let next = tokio::time::timeout(PATIENCE, subscription.next()).await;
+        let next = tokio::time::timeout(TIMEOUT, subscription.next()).await;
         match next.expect("an event in time").expect("an open stream") {
             Ok(Update::Event(event)) => return event,
             Ok(Update::Broken(fault)) => panic!("a gap or a duplicate (P5): {fault:?}"),

@@ -33,8 +33,8 @@ const MIB: u64 = 256;
 const SEND: &str = "/chat.v1.MessageService/SendMessage";
 
 /// What a flood came to, for the log and against its bounds.
-async fn endured(name: &str, node: &Node, memory: &node::Memory, bystander: Bystander, mib: u64, patience: Duration) {
-    let (turns, longest) = bystander.has_noticed_nothing(patience).await;
+async fn endured(name: &str, node: &Node, memory: &node::Memory, bystander: Bystander, mib: u64, timeout: Duration) {
+    let (turns, longest) = bystander.has_noticed_nothing(timeout).await;
     let grown = memory.grown();
     println!("{name}: {grown} MiB, the longest of the bystander's {turns} turns {longest:?}");
     assert!(grown < mib, "{name} took {grown} MiB; {}", node.log());

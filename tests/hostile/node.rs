@@ -78,8 +78,8 @@ impl Node {
     }
 
     /// A client that knows it.
-    pub fn client(&self, patience: Duration) -> Cluster {
-        Cluster::new(vec![self.address.parse().expect("an address")], Dialer::tcp(), Settings::new(patience))
+    pub fn client(&self, timeout: Duration) -> Cluster {
+        Cluster::new(vec![self.address.parse().expect("an address")], Dialer::tcp(), Settings::new(timeout))
     }
 
     /// A new account, signed in, and its token.
@@ -188,11 +188,11 @@ impl Bystander {
         Self { stop, going }
     }
 
-    /// Ends it; panics if a turn took longer than `patience`. Answers with how many it had, and the longest.
-    pub async fn has_noticed_nothing(self, patience: Duration) -> (u32, Duration) {
+    /// Ends it; panics if a turn took longer than `timeout`. Answers with how many it had, and the longest.
+    pub async fn has_noticed_nothing(self, timeout: Duration) -> (u32, Duration) {
         self.stop.store(true, Ordering::Relaxed);
         let (turns, longest) = self.going.await.expect("it was served all the time");
-        assert!(turns > 0 && longest < patience, "{turns} turns, the longest took {longest:?}");
+        assert!(turns > 0 && longest < timeout, "{turns} turns, the longest took {longest:?}");
         (turns, longest)
     }
 }

@@ -20,7 +20,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     cluster::{Cluster, PASSWORD},
-    shell::{PATIENCE, program},
+    shell::{TIMEOUT, program},
 };
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/chat.md");
@@ -156,7 +156,7 @@ fn interrupted(child: &mut Child, lines: usize) -> Vec<String> {
     let output = BufReader::new(child.stdout.take().expect("its output"));
     let (send, coming) = mpsc::channel();
     thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
-    let mut read: Vec<String> = (0..lines).map_while(|_| coming.recv_timeout(PATIENCE).ok()).collect();
+    let mut read: Vec<String> = (0..lines).map_while(|_| coming.recv_timeout(TIMEOUT).ok()).collect();
     kill_process(Pid::from_child(child), Signal::INT).expect("it runs");
     read.push("^C".to_owned());
     read.extend(coming);

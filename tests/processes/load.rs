@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 
 use crate::{
     cluster::PASSWORD,
-    shell::{PATIENCE, eventually},
+    shell::{TIMEOUT, eventually},
 };
 
 /// Messages a second.
@@ -37,7 +37,7 @@ impl Load {
     pub fn at_rate(addresses: &str, rate: u32) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let seeds = addresses.split(',').map(|address| address.parse().expect("an address")).collect();
-        let cluster = Cluster::new(seeds, Dialer::tcp(), Settings::new(PATIENCE));
+        let cluster = Cluster::new(seeds, Dialer::tcp(), Settings::new(TIMEOUT));
         let options = Options {
             rate,
             names: ["load-1".to_owned(), "load-2".to_owned()],

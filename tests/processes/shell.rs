@@ -16,7 +16,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longest wait for anything that must happen, on a machine that is busy with other things.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest run of a program that is waited for to its end.
 const LONGEST: Duration = Duration::from_secs(120);
 
@@ -166,7 +166,7 @@ impl Drop for Running {
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
-        assert!(begun.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain until {what}");
+        assert!(begun.elapsed() < TIMEOUT, "waited {TIMEOUT:?} in vain until {what}");
         thread::sleep(Duration::from_millis(20));
     }
 }

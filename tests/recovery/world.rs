@@ -17,7 +17,7 @@ use quorate::{
 use serde_json::Value;
 
 /// For facts that must come true.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 pub const PASSWORD: &str = "correct horse battery";
 
 pub struct Node {
@@ -196,7 +196,7 @@ impl World {
     /// A client of the nodes named.
     pub fn cluster(&self, names: &[&str]) -> Cluster {
         let seeds: Vec<Address> = names.iter().map(|name| self.address(name).parse().expect("an address")).collect();
-        Cluster::new(seeds, Dialer::tcp(), Settings::new(PATIENCE))
+        Cluster::new(seeds, Dialer::tcp(), Settings::new(TIMEOUT))
     }
 
     /// All that the node's processes have logged.
@@ -236,12 +236,12 @@ pub fn chat_node(args: &[&str]) -> Output {
 /// Looks until there is an answer.
 #[track_caller]
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        assert!(Instant::now() < deadline, "{what}: not within {TIMEOUT:?}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -1,4 +1,4 @@
-//! The simulation's power to find mistakes, tested: every bug of [`quorate::seeded`] must be found, each within
+//! The simulation's power to find mistakes, tested: every bug of [`quorate::fault_injection`] must be found, each within
 //! [`SEEDS`] seeds from the first one on. Ends with the number of seeds that each took, and their median.
 
 use std::{
@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-use quorate::seeded::Bug;
+use quorate::fault_injection::Bug;
 
 use crate::runner::{apart, cores, number, text};
 
@@ -75,7 +75,7 @@ fn line(search: &Search) -> String {
 }
 
 #[test]
-fn every_seeded_bug_is_found() {
+fn every_injected_fault_is_found() {
     let seeds = number("SEEDS", SEEDS);
     let searches = search_all(Bug::ALL, seeds);
     let mut tried: Vec<u64> = searches.iter().map(|search| search.tried).collect();

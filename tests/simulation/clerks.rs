@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use crate::{
     registers::{Access, Deed, History, Name, Register},
-    users::{PATIENCE, User, cluster, id_of},
+    users::{TIMEOUT, User, cluster, id_of},
 };
 
 /// Clients at once.
@@ -53,7 +53,7 @@ enum Drawer {
 
 impl<'a> Clerks<'a> {
     pub fn of(user: &'a User) -> Self {
-        let hand = |hand| cluster(&user.world, &format!("{}'s clerk {hand}", user.name), PATIENCE);
+        let hand = |hand| cluster(&user.world, &format!("{}'s clerk {hand}", user.name), TIMEOUT);
         Self { user, hands: (0..HANDS).map(hand).collect() }
     }
 

@@ -19,7 +19,7 @@ use tokio::time::sleep;
 
 use crate::{
     notes::messages,
-    users::{PATIENCE, User, cluster, id_of},
+    users::{TIMEOUT, User, cluster, id_of},
 };
 
 /// The accounts that come and go beside one user, one after the other.
@@ -38,7 +38,7 @@ struct Contest {
 impl<'a> Guests<'a> {
     pub fn of(user: &'a User) -> Self {
         // Each with randomness of its own: request ids follow from it.
-        let clients = [1, 2].map(|which| cluster(&user.world, &format!("{} {which}", user.name), PATIENCE));
+        let clients = [1, 2].map(|which| cluster(&user.world, &format!("{} {which}", user.name), TIMEOUT));
         Self { user, clients }
     }
 

@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     notes::{Notes, messages},
-    users::{PASSWORD, PATIENCE, cluster},
+    users::{PASSWORD, TIMEOUT, cluster},
     world::{World, address},
 };
 
@@ -26,7 +26,7 @@ const ROUNDS: usize = 300;
 
 /// Judges the whole, once nobody writes any more.
 pub async fn judge(world: &World, notes: &Notes, users: &[String]) {
-    let cluster = cluster(world, "judge", PATIENCE);
+    let cluster = cluster(world, "judge", TIMEOUT);
     let timelines = read_all(world, notes, &cluster).await;
     for name in users {
         heard_all(notes, name, &timelines).await;

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How long one change is followed.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 type Changing = Result<Response<Streaming<ChangeProgress>>, Status>;
 
@@ -39,7 +39,7 @@ pub struct Operator {
 impl Operator {
     /// `who` tells one operator from another.
     pub fn new(world: Rc<World>, who: &str) -> Self {
-        let cluster = cluster(&world, "operator", PATIENCE).patient();
+        let cluster = cluster(&world, "operator", TIMEOUT).patient();
         let rng = Rng::of(world.seed, &format!("operator {who}"));
         Self { world, cluster, rng }
     }
@@ -107,7 +107,7 @@ impl Operator {
             Errand::Transfer(to) => self.transfer(to).await,
             Errand::Snapshot => self.cluster.on_any(snapshot).await.map(drop),
             Errand::SnapshotOn(name) => {
-                let asked = timeout(PATIENCE, snapshot(self.cluster.channel(&address(name))));
+                let asked = timeout(TIMEOUT, snapshot(self.cluster.channel(&address(name))));
                 let answer = asked.await.map_err(|_| Fault::new(Reason::Timeout, "no snapshot in time"))?;
                 answer.map(drop).map_err(|status| Fault::from_status(&status))
             }
@@ -175,7 +175,7 @@ fn accomplished(errand: &Errand) -> &'static str {
 async fn follow(mut stream: Streaming<ChangeProgress>, mut at: impl FnMut(Phase)) -> Result<(), Fault> {
     let mut phase = Phase::Unspecified;
     loop {
-        match timeout(PATIENCE, stream.message()).await {
+        match timeout(TIMEOUT, stream.message()).await {
             Ok(Ok(Some(progress))) => {
                 phase = progress.phase();
                 at(phase);

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quorate::seeded::{self, Bug};
+use quorate::fault_injection::{self, Bug};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use crate::{
@@ -74,7 +74,7 @@ pub fn alone(seed: u64, plan: Plan, scenario: impl FnOnce(&mut Cluster) + Send +
 fn arm() {
     if let Ok(name) = env::var(bugs::ARMED) {
         let bug = Bug::named(&name).unwrap_or_else(|| panic!("no bug is called {name}"));
-        assert!(seeded::arm(bug), "one bug at a time");
+        assert!(fault_injection::arm(bug), "one bug at a time");
     }
 }
 

@@ -31,7 +31,7 @@ use crate::{
 
 pub const PASSWORD: &str = "correct horse battery";
 /// How long one operation may take.
-pub const PATIENCE: Duration = Duration::from_secs(6);
+pub const TIMEOUT: Duration = Duration::from_secs(6);
 /// How long one who is in a hurry waits for an acknowledgement: often not long enough.
 const HURRY: Duration = Duration::from_millis(400);
 /// Messages before the last one seen that a read of the end shows again.
@@ -72,7 +72,7 @@ impl User {
 
     /// Lives until the world is calm, then looks back.
     pub async fn live(self) {
-        let cluster = cluster(&self.world, &self.name, PATIENCE);
+        let cluster = cluster(&self.world, &self.name, TIMEOUT);
         let session = self.sign_in(&cluster).await;
         self.notes.registered.borrow_mut().insert(self.name.clone());
         while self.notes.registered.borrow().len() <= self.others.len() {

@@ -47,8 +47,8 @@ async fn look(
     output: &mut Output,
 ) -> Result<()> {
     ticks.tick().await;
-    let patience = context.args.timeout.min(Duration::from_millis(900));
-    let found = survey(&context.cluster, known, patience).await;
+    let timeout = context.args.timeout.min(Duration::from_millis(900));
+    let found = survey(&context.cluster, known, timeout).await;
     if let Ok(survey) = &found {
         known.clone_from(&context.args.endpoints);
         known.extend(survey.view.nodes.iter().filter_map(|node| node.address.parse().ok()));

@@ -29,15 +29,15 @@ pub(super) struct Survey {
     pub answers: BTreeMap<NodeId, GetMembershipResponse>,
 }
 
-/// Asks `seeds` and whatever nodes their answers name, for at most `patience`, and for little longer than the first
+/// Asks `seeds` and whatever nodes their answers name, for at most `timeout`, and for little longer than the first
 /// answer takes.
-pub(super) async fn survey(cluster: &Cluster, seeds: &[Address], patience: Duration) -> Result<Survey> {
+pub(super) async fn survey(cluster: &Cluster, seeds: &[Address], timeout: Duration) -> Result<Survey> {
     let ask = |address: Address| async move { cluster.membership_of(&address).await }.boxed();
     let mut asked: BTreeSet<Address> = seeds.iter().cloned().collect();
     let mut asking: FuturesUnordered<_> = asked.iter().cloned().map(ask).collect();
     let mut answers = Vec::new();
     let mut last_fault = None;
-    let mut deadline = Instant::now() + patience;
+    let mut deadline = Instant::now() + timeout;
     while let Ok(Some(answer)) = timeout_at(deadline, asking.next()).await {
         match answer {
             Ok(answer) => {

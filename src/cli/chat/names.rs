@@ -1,7 +1,7 @@
 //! Names for the shell's completion, as the cluster knows them now.
 //!
 //! The shell runs this program while the person waits with a finger on the Tab key, and puts what it prints on the
-//! command line as it is. So there is little time ([`PATIENCE`]), whatever goes wrong offers nothing, and no room is
+//! command line as it is. So there is little time ([`TIMEOUT`]), whatever goes wrong offers nothing, and no room is
 //! offered by a title that a shell could take for more than a word: those are offered by their ids.
 
 use std::{env, ffi::OsStr, time::Duration};
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How long the cluster has to answer.
-const PATIENCE: Duration = Duration::from_millis(300);
+const TIMEOUT: Duration = Duration::from_millis(300);
 /// The variable in which the script of [`script`] names the shell that asks.
 const VARIABLE: &str = "COMPLETE";
 /// Accounts asked for.
@@ -92,7 +92,7 @@ impl Names {
         let (session, context) = desk()?.session()?;
         let session = session.reading(Consistency::Stale);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let ask = async { timeout(PATIENCE, self.ask(&session, &context.account, typed)).await };
+        let ask = async { timeout(TIMEOUT, self.ask(&session, &context.account, typed)).await };
         Ok(runtime.block_on(ask).unwrap_or(Ok(Vec::new()))?)
     }
 
@@ -135,7 +135,7 @@ fn desk() -> Result<Desk> {
     let one = |name: &str| matches.try_get_one::<String>(name).ok().flatten().cloned();
     let servers = matches.try_get_many::<Address>("servers").ok().flatten();
     let servers = servers.map(|servers| servers.cloned().collect()).unwrap_or_default();
-    let mut desk = Desk::new(servers, one("context"), one("account"), PATIENCE, Surroundings::standard(false))?;
+    let mut desk = Desk::new(servers, one("context"), one("account"), TIMEOUT, Surroundings::standard(false))?;
     desk.use_context()?;
     Ok(desk)
 }

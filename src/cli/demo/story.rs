@@ -25,7 +25,7 @@ use crate::{
 /// Messages a second.
 const RATE: u32 = 40;
 /// How long one operation of a client may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a process may take until it answers, or the cluster until it writes again.
 const START: Duration = Duration::from_secs(20);
 /// How soon a cluster of which every node was killed shall write again, counted from the start of its processes.
@@ -72,7 +72,7 @@ impl<'a> Story<'a> {
         fleet.found()?;
         fleet.start(0)?;
         let seeds: Vec<Address> = fleet.machines.iter().map(|machine| machine.address.clone()).collect();
-        let cluster = Cluster::new(seeds, Dialer::tcp(), Settings::new(PATIENCE));
+        let cluster = Cluster::new(seeds, Dialer::tcp(), Settings::new(TIMEOUT));
         up(&mut fleet, &cluster, 0).await?;
         let chat = probe::Options {
             rate: RATE,

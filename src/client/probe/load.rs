@@ -24,7 +24,7 @@ const READERS: usize = 2;
 /// Between two reads of one reader.
 const READ_EVERY: Duration = Duration::from_millis(100);
 /// How long a node may take over a read before the next one is asked.
-const READ_PATIENCE: Duration = Duration::from_secs(2);
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// A refusal comes back at once: a writer that is refused must not spin.
 const REFUSED: Duration = Duration::from_millis(20);
 
@@ -146,7 +146,7 @@ async fn look(
     let whence = format!("{} s into the run at {address}", desk.now().as_secs());
     let read = desk.ledger().begin_read(reader, conversation, whence);
     let after = seen.saturating_sub(1).max(base);
-    let answer = replicas::timeline(&session, address, conversation, after, READ_PATIENCE).await;
+    let answer = replicas::timeline(&session, address, conversation, after, READ_TIMEOUT).await;
     // A node that is down or cut off refuses: that proves nothing either way.
     let Ok(entries) = answer else { return };
     *seen = entries.last().map_or(*seen, |entry| entry.seq.max(*seen));

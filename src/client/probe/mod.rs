@@ -192,11 +192,11 @@ impl Probe {
     }
 
     /// Waits until a write that was begun after `at` is acknowledged; answers with how long after `at` that was, or
-    /// nothing if it took longer than `patience`.
-    pub async fn recovered(&self, at: Duration, patience: Duration) -> Option<Duration> {
+    /// nothing if it took longer than `timeout`.
+    pub async fn recovered(&self, at: Duration, timeout: Duration) -> Option<Duration> {
         let mut counts = self.desk.counts.subscribe();
         let begun_after = |counts: &Counts| counts.newest.is_some_and(|newest| newest > at);
-        let counts = tokio::time::timeout(patience, counts.wait_for(begun_after)).await.ok()?.ok()?;
+        let counts = tokio::time::timeout(timeout, counts.wait_for(begun_after)).await.ok()?.ok()?;
         Some(counts.last.unwrap_or(at).saturating_sub(at))
     }
 

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long one call to one replica may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two rounds while replicas are not level yet.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Rounds in which replicas that fell behind are read again.
@@ -34,7 +34,7 @@ pub(super) async fn timeline(
     address: &Address,
     conversation: ConversationId,
     after: u64,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Vec<Entry>, Fault> {
     let mut client = MessageServiceClient::new(session.cluster().channel(address));
     let (mut entries, mut page_token): (Vec<Entry>, String) = (Vec::new(), String::new());
@@ -46,7 +46,8 @@ pub(super) async fn timeline(
             page_token,
             ..Default::default()
         };
-        let asked = timeout(patience, client.list_messages(session.reading_request(request, patience))).await;
+        let asked =
+            tokio::time::timeout(timeout, client.list_messages(session.reading_request(request, timeout))).await;
         let answered = asked.map_err(|_| Fault::new(Reason::Timeout, format!("{address} gave no answer in time")))?;
         let page = answered.map_err(|status| fault_of(address, &status))?.into_inner();
         entries.extend(page.messages.into_iter().map(Entry::from));
@@ -107,7 +108,7 @@ async fn hold(desk: &Desk, session: &Session, address: &Address) -> Option<Timel
 async fn hold_once(desk: &Desk, session: &Session, address: &Address) -> Result<Timelines, Fault> {
     let mut timelines = Timelines::new();
     for (conversation, base) in desk.accounts.conversations {
-        timelines.insert(conversation, timeline(session, address, conversation, base, PATIENCE).await?);
+        timelines.insert(conversation, timeline(session, address, conversation, base, TIMEOUT).await?);
     }
     Ok(timelines)
 }
@@ -142,7 +143,7 @@ pub(super) async fn digests(
 async fn digest(channel: tonic::transport::Channel, at_least_index: u64) -> Option<GetStateDigestResponse> {
     let mut client = AdminServiceClient::new(channel);
     let asked = client.get_state_digest(Request::new(GetStateDigestRequest { at_least_index, exact_index: 0 }));
-    timeout(PATIENCE, asked).await.ok()?.ok().map(tonic::Response::into_inner)
+    timeout(TIMEOUT, asked).await.ok()?.ok().map(tonic::Response::into_inner)
 }
 
 fn shown(answer: &GetStateDigestResponse) -> (u64, String) {

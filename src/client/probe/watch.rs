@@ -14,7 +14,7 @@ use crate::wire::{
 /// Between two looks.
 const EVERY: Duration = Duration::from_millis(100);
 /// How long a member may take to answer one look.
-const PATIENCE: Duration = Duration::from_millis(700);
+const TIMEOUT: Duration = Duration::from_millis(700);
 
 /// What was seen so far. Times count from the start of the run.
 pub(super) struct Watched {
@@ -112,7 +112,7 @@ pub(super) async fn watch(desk: Arc<Desk>) {
         let addresses = desk.watched().addresses();
         let ask = |address: &Address| {
             let (address, desk) = (address.clone(), desk.clone());
-            async move { tokio::time::timeout(PATIENCE, desk.cluster.membership_of(&address)).await.ok()?.ok() }
+            async move { tokio::time::timeout(TIMEOUT, desk.cluster.membership_of(&address)).await.ok()?.ok() }
         };
         let answers = join_all(addresses.iter().map(ask)).await.into_iter().flatten();
         // An address may have passed to another cluster, and an empty node knows nothing.

@@ -8,10 +8,10 @@ use super::{
     verdict_check,
 };
 use crate::{
+    fault_injection::{self, Bug},
     membership::{Change, judge},
     node::{Node, join},
     raft::types::{ChangeMembers, Member},
-    seeded::{self, Bug},
     types::{NodeId, RequestId, limits},
     wire::{
         Fault, Profile, Reason,
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// For the calls that a change makes of its own.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
 impl Node {
     /// Adds a node: checks, learner, catch-up, voter.
@@ -238,7 +238,7 @@ impl Changing {
             zone: newcomer.zone.clone(),
         };
         let members = BTreeMap::from([(id, member)]);
-        let early = seeded::is(Bug::PromoteEarly);
+        let early = fault_injection::enabled(Bug::PromoteEarly);
         let change = if early { ChangeMembers::AddVoters(members) } else { ChangeMembers::AddNodes(members) };
         self.change_if(based_on, change, true).await?;
         tracing::info!(node = id, name = %newcomer.name, address = %newcomer.address, "added as a learner");
@@ -247,7 +247,7 @@ impl Changing {
     }
 
     async fn allocate(&self, newcomer: &Newcomer) -> Result<NodeId, Fault> {
-        if seeded::is(Bug::NodeIdReused) {
+        if fault_injection::enabled(Bug::NodeIdReused) {
             let metrics = self.metrics();
             return Ok((1..).find(|id| metrics.membership_config.get_node(id).is_none()).unwrap_or(1));
         }
@@ -258,7 +258,7 @@ impl Changing {
             session_key: Default::default(),
             verb: Some(verb),
         };
-        let proposed = self.replica.proposer.propose(command, PATIENCE).await?;
+        let proposed = self.replica.proposer.propose(command, TIMEOUT).await?;
         match proposed.outcome.result {
             Some(store::outcome::Result::NodeAllocated(allocated)) => Ok(allocated.node_id),
             other => Err(Fault::new(Reason::Internal, format!("no node id was allocated: {other:?}"))),
@@ -276,7 +276,7 @@ impl Changing {
             zone: newcomer.zone.clone(),
         };
         let channel = self.node.settings().dialer.channel(&newcomer.address, Profile::Client);
-        let adopting = tokio::time::timeout(PATIENCE, JoinServiceClient::new(channel).adopt(request)).await;
+        let adopting = tokio::time::timeout(TIMEOUT, JoinServiceClient::new(channel).adopt(request)).await;
         match adopting {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(status)) => Err(Fault::from_status(&status)),

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How long is listened at most: whoever is silent for so long does not answer.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 /// How often is looked who has answered.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -36,7 +36,7 @@ async fn hear(replica: &Replica, before: impl Fn(NodeId) -> Duration) -> Layout 
     let begun = Instant::now();
     loop {
         let layout = status::layout(&replica.leadership.metrics(), |id| before(id) + begun.elapsed());
-        if begun.elapsed() >= PATIENCE || layout.nodes().iter().all(|node| node.healthy) {
+        if begun.elapsed() >= TIMEOUT || layout.nodes().iter().all(|node| node.healthy) {
             return layout;
         }
         tokio::time::sleep(LOOK).await;

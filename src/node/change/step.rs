@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// A step needs one or two quorum rounds. One that takes longer goes on by itself.
-const PATIENCE: Duration = Duration::from_secs(15);
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 impl Changing {
     /// Changes the membership if it is still the one at `based_on`. Voters change by joint consensus; with `retain`,
@@ -19,7 +19,7 @@ impl Changing {
     pub async fn change_if(&self, based_on: Option<LogId>, change: ChangeMembers, retain: bool) -> Result<(), Fault> {
         let guard = [Precondition::LastMembershipLogId { last_membership_log_id: based_on }];
         let changing = self.replica.raft.change_membership_if(change, retain, guard);
-        match tokio::time::timeout(PATIENCE, changing).await {
+        match tokio::time::timeout(TIMEOUT, changing).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(self.refusal(error)),
             Err(_) => Err(Fault::new(Reason::Timeout, "the change was begun but not agreed on in time")

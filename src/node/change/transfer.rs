@@ -18,7 +18,7 @@ use crate::{
 /// A successor further behind than this would first have to catch up, while nobody leads.
 const LAG: u64 = 1_000;
 /// How long a hand-over may take before it counts as failed.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Node {
     /// Hands leadership to the voter called `to_name`, or to the one furthest in the log.
@@ -107,7 +107,7 @@ async fn hand_over(replica: &Replica, to: NodeId) -> Result<TransferLeadershipRe
             }
         }
     };
-    match tokio::time::timeout(PATIENCE, handed_over).await {
+    match tokio::time::timeout(TIMEOUT, handed_over).await {
         Ok(Some((leader, now))) => {
             let member = now.membership_config.get_node(&leader).cloned().unwrap_or_default();
             if leader != to {

@@ -1,6 +1,6 @@
 //! Floor 0: classic mistakes that can be made on purpose, so that what finds mistakes can itself be tested.
 //!
-//! Wherever one of them would be made, the product asks [`is`]. In every build but that of the feature `seeded-bugs`
+//! Wherever one of them would be made, the product asks [`enabled`]. In every build but that of the feature `fault-injection`
 //! the answer is the constant `false`, and nothing of a mistake is compiled. With the feature a process may arm one bug,
 //! once, before it starts anything; until then the answer is `false` too.
 //!
@@ -12,8 +12,8 @@
 //! The room is on the lowest floor because mistakes are made on all of them. It knows their names only; what a mistake
 //! does stands where it is made, in a line or two.
 
-#[cfg(all(feature = "seeded-bugs", not(debug_assertions)))]
-compile_error!("seeded bugs are for tests: no release is built with the feature `seeded-bugs`");
+#[cfg(all(feature = "fault-injection", not(debug_assertions)))]
+compile_error!("injected faults are for tests: no release is built with the feature `fault-injection`");
 
 macro_rules! bugs {
     ($($(#[$doc:meta])* $variant:ident = $name:literal;)*) => {
@@ -79,24 +79,24 @@ bugs! {
     RevokedSessionLives = "revoked-session-lives";
 }
 
-#[cfg(feature = "seeded-bugs")]
+#[cfg(feature = "fault-injection")]
 static ARMED: std::sync::OnceLock<Bug> = std::sync::OnceLock::new();
 
 /// Arms `bug` for the rest of this process. Answers whether it was the first: another one is not armed any more.
-#[cfg(feature = "seeded-bugs")]
+#[cfg(feature = "fault-injection")]
 pub fn arm(bug: Bug) -> bool {
     ARMED.set(bug).is_ok()
 }
 
 /// Whether this mistake is to be made.
-#[cfg(feature = "seeded-bugs")]
-pub fn is(bug: Bug) -> bool {
+#[cfg(feature = "fault-injection")]
+pub fn enabled(bug: Bug) -> bool {
     ARMED.get() == Some(&bug)
 }
 
 /// Whether this mistake is to be made: never.
-#[cfg(not(feature = "seeded-bugs"))]
-pub const fn is(_bug: Bug) -> bool {
+#[cfg(not(feature = "fault-injection"))]
+pub const fn enabled(_bug: Bug) -> bool {
     false
 }
 
@@ -105,12 +105,12 @@ mod tests {
     use super::*;
 
     /// Known to the compiler: what stands behind it is not even compiled.
-    #[cfg(not(feature = "seeded-bugs"))]
-    const _: () = assert!(!is(Bug::AckBeforeFsync));
+    #[cfg(not(feature = "fault-injection"))]
+    const _: () = assert!(!enabled(Bug::AckBeforeFsync));
 
     #[test]
     fn no_bug_is_armed_by_itself() {
-        assert!(!Bug::ALL.iter().any(|bug| is(*bug)));
+        assert!(!Bug::ALL.iter().any(|bug| enabled(*bug)));
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! The house rules that a machine can hold: floors, sizes, and what has no place in the product.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-};
+mod circles;
+mod imports;
+mod sources;
+mod words;
+
+use std::fs;
+
+use sources::{files, relative, root, sources};
 
 /// The floors of `src/lib.rs`, lowest first. A room uses only floors below its own.
 const FLOORS: &[&[&str]] = &[
-    &["types", "seeded"],
+    &["types", "fault_injection"],
     &["config", "telemetry", "wire", "storage", "membership"],
     &["machine", "client"],
     &["raft", "cli"],
@@ -36,106 +39,6 @@ const NOT_IN_MACHINE: &[(&str, &str)] = &[
     ("tokio", "a command is applied where it stands"),
     ("tracing", "a state machine has nothing to say"),
 ];
-
-/// One source file: the part that ships, and the part that only tests see.
-struct Source {
-    path: String,
-    text: String,
-    product: String,
-}
-
-impl Source {
-    /// `room/file.rs` → `room`; `lib.rs` → `lib`.
-    fn room(&self) -> &str {
-        let inside = self.path.strip_prefix("src/").unwrap_or(&self.path);
-        inside.split(['/', '.']).next().unwrap_or(inside)
-    }
-
-    /// How many modules deep the file is: what so many `super::` climb out of.
-    fn depth(&self) -> usize {
-        let inside = self.path.strip_prefix("src/").unwrap_or(&self.path);
-        inside.split('/').filter(|part| *part != "mod.rs").count()
-    }
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn files(under: &str, extension: Option<&str>) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut folders = vec![root().join(under)];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("a folder of the source tree") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if extension.is_none_or(|wanted| path.extension().is_some_and(|has| has == wanted)) {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    found
-}
-
-fn relative(path: &Path) -> String {
-    path.strip_prefix(root()).expect("inside the tree").display().to_string()
-}
-
-fn sources(under: &str) -> Vec<Source> {
-    let texts: BTreeMap<PathBuf, String> = files(under, Some("rs"))
-        .into_iter()
-        .map(|path| {
-            let text = fs::read_to_string(&path).expect("UTF-8 source");
-            (path, text)
-        })
-        .collect();
-    let only_for_tests: Vec<PathBuf> = texts.iter().flat_map(|(path, text)| test_modules(path, text)).collect();
-    // `name.rs` stands for the folder `name` as well.
-    let is_test =
-        |path: &Path| only_for_tests.iter().any(|test| path.starts_with(test.with_extension("")) || path == test);
-    texts
-        .into_iter()
-        .map(|(path, text)| {
-            let product = if is_test(&path) { String::new() } else { code(&text) };
-            Source { path: relative(&path), text, product }
-        })
-        .collect()
-}
-
-/// The files of the modules that a file declares under `#[cfg(test)]`.
-fn test_modules(path: &Path, text: &str) -> Vec<PathBuf> {
-    let beside = path.parent().expect("a folder").to_owned();
-    let own = path.file_stem().is_some_and(|stem| stem != "mod" && stem != "lib");
-    let folder = if own { path.with_extension("") } else { beside.clone() };
-    let lines: Vec<&str> = text.lines().map(str::trim).chain([""]).collect();
-    let mut files = Vec::new();
-    for declared in lines.windows(3).filter(|lines| lines[0] == "#[cfg(test)]") {
-        // A file of another name than the module's says so between the two, and stands beside this one.
-        if let Some(file) = declared[1].strip_prefix("#[path = \"").and_then(|rest| rest.strip_suffix("\"]")) {
-            files.push(beside.join(file));
-        } else if let Some(name) = declared[1].split("mod ").nth(1).and_then(|rest| rest.strip_suffix(';')) {
-            files.push(folder.join(format!("{name}.rs")));
-        }
-    }
-    files
-}
-
-/// The shipped code of a file: no comments, and nothing from the first inline test module on (which comes last).
-fn code(text: &str) -> String {
-    let end = ["\n#[cfg(test)]\nmod tests {", "\n#[cfg(test)]\nmod test {"]
-        .iter()
-        .filter_map(|start| text.find(start))
-        .min()
-        .unwrap_or(text.len());
-    let lines = text[..end].lines().map(|line| match line.find("//") {
-        // A URL in a string is no comment.
-        Some(at) if !line[..at].ends_with(':') => &line[..at],
-        _ => line,
-    });
-    lines.collect::<Vec<_>>().join("\n")
-}
 
 /// Every room that the code names: `crate::room`, and the first names of `crate::{…}`.
 fn rooms_used(code: &str, own_crate: &str) -> Vec<String> {
@@ -265,19 +168,19 @@ fn the_state_machine_is_deterministic_by_what_it_uses() {
 }
 
 #[test]
-fn every_seeded_bug_is_made_in_one_place() {
+fn every_injected_fault_is_made_in_one_place() {
     let sources = sources("src");
-    let room = sources.iter().find(|source| source.path == "src/seeded.rs").expect("src/seeded.rs");
+    let room = sources.iter().find(|source| source.path == "src/fault_injection.rs").expect("src/fault_injection.rs");
     let names: Vec<&str> = room
         .product
         .lines()
         .filter_map(|line| line.trim().split_once(" = \"").map(|(name, _)| name))
         .filter(|name| name.chars().all(char::is_alphanumeric))
         .collect();
-    assert!(names.len() >= 10, "the bugs were not found in src/seeded.rs: {names:?}");
+    assert!(names.len() >= 10, "the bugs were not found in src/fault_injection.rs: {names:?}");
     let mut found = Vec::new();
     for name in names {
-        let asked = format!("seeded::is(Bug::{name})");
+        let asked = format!("fault_injection::enabled(Bug::{name})");
         let places: usize = sources.iter().map(|source| source.product.matches(&asked).count()).sum();
         if places != 1 {
             found.push(format!("{name} is made in {places} places"));
@@ -287,18 +190,18 @@ fn every_seeded_bug_is_made_in_one_place() {
 }
 
 #[test]
-fn what_is_delivered_is_built_without_seeded_bugs() {
+fn what_is_delivered_is_built_without_fault_injection() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("Cargo.toml");
     let features = manifest.split("[features]").nth(1).and_then(|rest| rest.split("\n[").next()).expect("features");
     let mut found: Vec<String> = features
         .lines()
-        .filter(|line| !line.trim().starts_with('#') && !line.starts_with("seeded-bugs = []"))
-        .filter(|line| line.contains("seeded-bugs"))
+        .filter(|line| !line.trim().starts_with('#') && !line.starts_with("fault-injection = []"))
+        .filter(|line| line.contains("fault-injection"))
         .map(|line| format!("Cargo.toml: {line}"))
         .collect();
     for path in files("deploy", None).into_iter().chain(files("scripts", None)) {
         let text = fs::read_to_string(&path).unwrap_or_default();
-        let builds = |line: &&str| line.contains("--all-features") || line.contains("seeded-bugs");
+        let builds = |line: &&str| line.contains("--all-features") || line.contains("fault-injection");
         let tests = |line: &&str| line.contains("cargo test");
         let lines = text.lines().filter(builds).filter(|line| !tests(line));
         found.extend(lines.map(|line| format!("{}: {}", relative(&path), line.trim())));
@@ -316,7 +219,7 @@ fn every_promise_is_named_by_a_test() {
             source.text.split("#[cfg(test)]").nth(1).unwrap_or("")
         });
     }
-    for path in files("tests", Some("rs")).iter().filter(|path| !path.ends_with("tidy.rs")) {
+    for path in files("tests", Some("rs")).iter().filter(|path| !path.starts_with(root().join("tests/tidy"))) {
         tests.push_str(&fs::read_to_string(path).expect("UTF-8 source"));
     }
     let named = |promise: &str| {
