@@ -12,7 +12,7 @@ use super::program::started;
 use crate::{
     cli::{Exit, Failure, Output, Result, text},
     config::NodeConfig,
-    machine::query::Lacking,
+    machine::query::Missing,
     node::{Compared, Recovery, Settings, Survivor},
     types::counted,
 };
@@ -120,11 +120,11 @@ fn describe(what: &str, survivor: &Survivor) -> Vec<String> {
     lines
 }
 
-fn difference(what: &str, lacking: &Lacking) -> Vec<String> {
+fn difference(what: &str, lacking: &Missing) -> Vec<String> {
     if lacking.is_empty() {
         return vec![format!("  {what}: nothing")];
     }
-    let Lacking { accounts, conversations, events, named } = lacking;
+    let Missing { accounts, conversations, events, named } = lacking;
     let mut lines = vec![format!(
         "  {what}: {}, {} in {}",
         counted(*accounts, "account"),
@@ -147,7 +147,7 @@ fn moment(time_ms: u64) -> String {
 }
 
 fn json(recovery: &Recovery) -> Value {
-    let lacking = |lacking: &Lacking| {
+    let lacking = |lacking: &Missing| {
         json!({
             "accounts": lacking.accounts.to_string(),
             "conversations": lacking.conversations.to_string(),

@@ -27,7 +27,7 @@ use quorate::{
     wire::store,
 };
 
-use super::town::{self, ask};
+use super::fixture::{self, run_every_query};
 
 /// A snapshot or a backup. The first byte says how its frames are sealed: as they came, or rightly, so that what is
 /// inside is looked at as well. What is loaded can be asked anything.
@@ -47,7 +47,7 @@ pub fn archive(data: &[u8]) -> bool {
     let view = slot.current().view().expect("just installed");
     assert_eq!(archive::digest(&view).ok(), Some(digest));
     let _ = StateMeta::read(&view);
-    ask(&view, "", 1);
+    run_every_query(&view, "", 1);
     true
 }
 
@@ -126,12 +126,12 @@ fn count(mut pairs: &[u8]) -> u64 {
 }
 
 pub fn archives() -> Vec<Vec<u8>> {
-    archives_of(&town::town())
+    archives_of(&fixture::populated_state())
 }
 
 /// Archives that are whole, of the town and of one that has come to the end of all numbers.
 pub fn backups() -> Vec<Vec<u8>> {
-    let mut at_the_end = town::town();
+    let mut at_the_end = fixture::populated_state();
     let last = LogId::new(CommittedLeaderId::new(u64::MAX), u64::MAX);
     StateMeta::write_applied(&mut at_the_end, &last).expect("memory");
     [archives(), archives_of(&at_the_end)].concat()
@@ -273,7 +273,7 @@ pub fn outbox(data: &[u8]) -> bool {
 pub fn outboxes() -> Vec<Vec<u8>> {
     let dir = tempfile::tempdir().expect("a directory");
     let outbox = Outbox::at(dir.path().join("outbox"));
-    let id = town::request_id;
+    let id = fixture::request_id;
     outbox.keep(id(1), &Recipient::Username("bob".into()), "hello").expect("a file");
     outbox.keep(id(2), &Recipient::Conversation(ConversationId(7)), "to all").expect("a file");
     let two = fs::read(dir.path().join("outbox")).expect("a file");
@@ -288,7 +288,7 @@ pub fn order(data: &[u8]) -> bool {
 }
 
 pub fn orders() -> Vec<Vec<u8>> {
-    let id = town::request_id(1);
+    let id = fixture::request_id(1);
     let line = format!(r#"{{"to":"bob","body":"caf\u00e9","requestId":"{id}"}}"#);
     vec![line.into_bytes(), br#"{"to":"c1","body":""}"#.to_vec()]
 }

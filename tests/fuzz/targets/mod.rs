@@ -4,8 +4,8 @@
 
 mod consensus;
 mod files;
+mod fixture;
 mod state;
-mod town;
 mod wire;
 
 /// One decoder, and what it is fed with.

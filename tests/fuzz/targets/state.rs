@@ -15,7 +15,7 @@ use quorate::{
     wire::store::{self, command::Verb},
 };
 
-use super::town::{NEXT, NOW_MS, ask, command, history, run, town};
+use super::fixture::{NEXT, NOW_MS, command, history, populated_state, run, run_every_query};
 
 /// A batch of commands, as a log entry holds it. No command damages the state, and all replicas do the same (P8).
 pub fn commands(data: &[u8]) -> bool {
@@ -30,13 +30,13 @@ pub fn commands(data: &[u8]) -> bool {
 }
 
 fn twice(batch: &store::CommandBatch) {
-    let (mut one, mut other) = (town(), town());
+    let (mut one, mut other) = (populated_state(), populated_state());
     let applied = apply(&mut one, NEXT, batch).expect("a command does not damage the state");
     assert_eq!(applied.outcomes.len(), batch.commands.len());
     drop(applied);
     apply(&mut other, NEXT, batch).expect("nor does it on another replica");
     assert!(one == other, "replicas differ");
-    ask(&one, "", 1);
+    run_every_query(&one, "", 1);
 }
 
 pub fn batches() -> Vec<Vec<u8>> {
@@ -47,7 +47,7 @@ pub fn batches() -> Vec<Vec<u8>> {
 
 fn keys() -> Vec<Vec<u8>> {
     let mut keys = Vec::new();
-    let scanned = town().scan(b"", END, &mut |key, _| {
+    let scanned = populated_state().scan(b"", END, &mut |key, _| {
         keys.push(key.to_vec());
         ControlFlow::Continue(())
     });
@@ -58,10 +58,10 @@ fn keys() -> Vec<Vec<u8>> {
 /// One row of a state that someone else made: two bytes for which, then its value. It is served or named as damaged.
 pub fn records(data: &[u8]) -> bool {
     let Some((which, value)) = data.split_first_chunk::<2>() else { return false };
-    let (keys, mut kv) = (keys(), town());
+    let (keys, mut kv) = (keys(), populated_state());
     let key = &keys[usize::from(u16::from_be_bytes(*which)) % keys.len()];
     kv.put(key, value).expect("memory");
-    ask(&kv, "", u64::from(which[1]));
+    run_every_query(&kv, "", u64::from(which[1]));
     let read = StateMeta::read(&kv).map(drop);
     let mut sound = named(read);
     for (number, by) in [(2_000, "alice"), (3_000, "bob")] {
@@ -107,7 +107,7 @@ fn deeds() -> Vec<Verb> {
 
 /// Every row as it is, and as it would be with one field at its largest.
 pub fn rows() -> Vec<Vec<u8>> {
-    let kv = town();
+    let kv = populated_state();
     let mut rows = Vec::new();
     for (which, key) in (0_u16..).zip(keys()) {
         let value = kv.get(&key).expect("memory").unwrap_or_default();
@@ -126,8 +126,8 @@ pub fn rows() -> Vec<Vec<u8>> {
 pub fn tokens(data: &[u8]) -> bool {
     let text = String::from_utf8_lossy(data);
     let number = data.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
-    let state = town();
-    ask(&state, &text, number);
+    let state = populated_state();
+    run_every_query(&state, &text, number);
     let (conversation, request, address) = (text.parse::<ConversationId>(), text.parse(), text.parse::<Address>());
     if let Ok(id) = conversation {
         assert_eq!(id.to_string().parse(), Ok(id));
@@ -156,7 +156,7 @@ pub fn page_tokens() -> Vec<Vec<u8>> {
     let words = ["c1", "c42", "127.0.0.1:7401", "[::1]:80", "alice", "Bearer abc", "linearizable", "stale", "17", "5S"];
     let words = words.into_iter().chain(calls);
     let tokens = ["a", "c", "j", "m", "f", "b"].map(|letter| format!("1{letter}{:016x}", 2));
-    let id = super::town::request_id(1).to_string();
+    let id = super::fixture::request_id(1).to_string();
     let texts = words.map(str::to_owned).chain(tokens).chain([id]);
     texts.map(String::into_bytes).chain([(7_u64 << 20).to_be_bytes().to_vec()]).collect()
 }

@@ -8,7 +8,7 @@ use quorate::{
 };
 use tonic::{Code, Status};
 
-use super::town::{command, request_id, run, town};
+use super::fixture::{command, populated_state, request_id, run};
 
 /// A request of a client: one byte for its method, then its body. What the edge lets through does no harm.
 pub fn requests(data: &[u8]) -> bool {
@@ -17,7 +17,8 @@ pub fn requests(data: &[u8]) -> bool {
         Judged::Refused => return false,
         Judged::Taken => {}
         Judged::Write(verb) => {
-            run(&mut town(), vec![command(1_000, "alice", verb)]).expect("a request does not damage the state");
+            run(&mut populated_state(), vec![command(1_000, "alice", verb)])
+                .expect("a request does not damage the state");
         }
     }
     true

@@ -1,23 +1,27 @@
-//! Exactly once (P4): every write has a request id, and every id one outcome.
+//! Exactly once (P4): every write has a request id, and every request id has one outcome.
 //!
-//! The ids are UUIDv7, so the table of outcomes is ordered by the time at which clients minted them, and is pruned
-//! from its front as log time passes [`REQUEST_WINDOW`]. An id older than that is refused by name: it may have been
-//! used, and a late retry must never be a double send.
+//! A command whose id is known gets the first outcome again and has no second effect. Ids are UUIDv7 (RFC 9562), which
+//! sort by the time at which clients minted them, so the table of outcomes is ordered by time and is pruned from its
+//! front once log time has passed [`REQUEST_WINDOW`]. An older id is refused with a reason of its own: its outcome may
+//! have been pruned, and a late retry must not send a message twice.
 //!
-//! A known id is answered with its first outcome if the command is the same: the same verb with the same fields, but
-//! for what a retry may honestly change (password hashes and versions, the key of a new session), by the same session
-//! or, since a session may have been renewed between attempts, by the same account.
+//! A known id counts as the same request only if the command matches:
+//! - It has the same verb and the same fields, apart from those that a retry may change: password hash, password version
+//!   and the key of a new session.
+//! - It comes from the same session, or from the same account, as a client may have logged in again between attempts.
 //!
-//! Refusals are remembered like any other outcome. Three are not: those about the request id itself, SESSION_INVALID,
-//! and OVERLOADED. They had no effect, and for want of a session nobody stands for the row; so a message kept in an
-//! outbox goes out under its first id after the user has logged in again.
+//! Refusals are remembered like other outcomes, with three exceptions: refusals of the request id itself,
+//! SESSION_INVALID and OVERLOADED. These had no effect, so the same id may be sent again: a message in an outbox goes out
+//! under its first id after the user has logged in again.
+//!
+//! Not covered: a client that mints a new id for a retry. To the machine that is a new request.
 
 use super::{
+    actor::Actor,
     context::Context,
     error::{Result, refuse},
     keys,
     records::{keys_in, load, save},
-    sessions::Actor,
 };
 use crate::{
     fault_injection::{self, Bug},
@@ -29,8 +33,8 @@ use crate::{
     },
 };
 
-/// Reads a command's request id and judges its age.
-pub(super) fn request_id(context: &Context<'_>, command: &store::Command) -> Result<RequestId> {
+/// Reads a command's request id. Refuses one that is malformed, too old, or too far ahead of log time.
+pub fn request_id(context: &Context<'_>, command: &store::Command) -> Result<RequestId> {
     let Ok(id) = RequestId::from_bytes(&command.request_id) else {
         return refuse(Reason::RequestIdInvalid, "request_id must be a UUIDv7");
     };
@@ -56,8 +60,8 @@ fn is_too_old(id: RequestId, now_ms: u64) -> bool {
     id.time_ms().saturating_add(window_ms) < now_ms
 }
 
-/// The outcome that this request had before, if it had one.
-pub(super) fn recall(
+/// The remembered outcome of this request, if there is one. Refuses an id that belongs to another request.
+pub fn recall(
     context: &Context<'_>,
     id: RequestId,
     command: &store::Command,
@@ -74,7 +78,7 @@ pub(super) fn recall(
 }
 
 /// Remembers the outcome of a request.
-pub(super) fn remember(
+pub fn remember(
     context: &mut Context<'_>,
     id: RequestId,
     command: &store::Command,
@@ -90,8 +94,8 @@ pub(super) fn remember(
     save(context.state, &keys::request(id), &record)
 }
 
-/// Forgets up to `limit` requests that are too old to be repeated.
-pub(super) fn prune(context: &mut Context<'_>, limit: usize) -> storage::Result<()> {
+/// Forgets up to `limit` requests that are too old to be sent again.
+pub fn prune(context: &mut Context<'_>, limit: usize) -> storage::Result<()> {
     for row in keys_in(context.state, &keys::all(keys::REQUEST), limit)? {
         let old = RequestId::from_bytes(&row[1..]).is_ok_and(|id| is_too_old(id, context.now_ms()));
         if !old {
@@ -102,11 +106,12 @@ pub(super) fn prune(context: &mut Context<'_>, limit: usize) -> storage::Result<
     Ok(())
 }
 
+/// The first half of the session key: enough to recognize the session, useless for acting in it.
 fn session_part(command: &store::Command) -> &[u8] {
     &command.session_key[..command.session_key.len().min(16)]
 }
 
-/// What a command means, without what may differ between two attempts at it.
+/// 16 bytes of BLAKE3 over the verb, without the fields that two attempts at one request may fill differently.
 fn fingerprint(command: &store::Command) -> [u8; 16] {
     let mut bytes = Vec::new();
     match &command.verb {

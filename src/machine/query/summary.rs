@@ -1,10 +1,11 @@
-//! What a whole state holds, and what it lacks beside another: for operators who must choose between two.
+//! A whole state in figures, and what it is missing compared with another. For operators who must choose between the
+//! states of two nodes.
 
 use std::ops::ControlFlow;
 
-use super::view::{Authors, members};
+use super::view::{Accounts, members};
 use crate::{
-    machine::{
+    machine::core::{
         keys,
         records::{each, load},
     },
@@ -13,12 +14,12 @@ use crate::{
     wire::store,
 };
 
-/// Members of an untitled conversation that name it.
+/// How many members name a conversation that has no title.
 const NAMES: usize = 3;
 
 /// A state in figures.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Holdings {
+pub struct Summary {
     /// Log time: Unix milliseconds of the last write; 0 before the first.
     pub time_ms: u64,
     /// Accounts that are not deleted.
@@ -30,8 +31,8 @@ pub struct Holdings {
 }
 
 /// Counts what `state` holds. Reads every account and conversation, but no timeline.
-pub fn holdings(state: &dyn Read) -> storage::Result<Holdings> {
-    let mut found = Holdings { time_ms: meta(state)?.time_ms, ..Default::default() };
+pub fn summary(state: &dyn Read) -> storage::Result<Summary> {
+    let mut found = Summary { time_ms: meta(state)?.time_ms, ..Default::default() };
     each(state, &keys::all(keys::ACCOUNT), |_, account: store::AccountRecord| {
         found.accounts += u64::from(!account.deleted);
         Ok(ControlFlow::Continue(()))
@@ -44,39 +45,39 @@ pub fn holdings(state: &dyn Read) -> storage::Result<Holdings> {
     Ok(found)
 }
 
-/// What one state has and another lacks.
+/// What another state has and this one is missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Lacking {
-    /// Accounts made.
+pub struct Missing {
+    /// Accounts created, deleted ones included.
     pub accounts: u64,
-    /// Conversations with events that the other lacks.
+    /// Conversations with missing events.
     pub conversations: u64,
     /// Those events.
     pub events: u64,
-    /// The first of those conversations, by name, each with its events.
+    /// The first of those conversations, by name, each with the number of its missing events.
     pub named: Vec<(String, u64)>,
 }
 
-impl Lacking {
-    /// Whether nothing is lacking.
+impl Missing {
+    /// Whether nothing is missing.
     pub fn is_empty(&self) -> bool {
         self.accounts == 0 && self.events == 0
     }
 }
 
-/// What `state` lacks of what `other` holds, naming at most `limit` conversations.
-pub fn lacking(state: &dyn Read, other: &dyn Read, limit: usize) -> storage::Result<Lacking> {
+/// What `state` is missing of what `other` holds, naming at most `limit` conversations.
+pub fn missing(state: &dyn Read, other: &dyn Read, limit: usize) -> storage::Result<Missing> {
     let accounts = meta(other)?.last_account_id.saturating_sub(meta(state)?.last_account_id);
-    let mut found = Lacking { accounts, ..Default::default() };
-    let mut authors = Authors::new(other);
+    let mut found = Missing { accounts, ..Default::default() };
+    let mut names = Accounts::new(other);
     each(other, &keys::all(keys::CONVERSATION), |key, record: store::ConversationRecord| {
         let id = ConversationId(keys::last_number(key));
-        let events = events_lacking(state, other, id, &record)?;
+        let events = missing_events(state, other, id, &record)?;
         if events > 0 {
             found.conversations += 1;
             found.events += events;
             if found.named.len() < limit {
-                found.named.push((name(other, &mut authors, id, &record)?, events));
+                found.named.push((name(other, &mut names, id, &record)?, events));
             }
         }
         Ok(ControlFlow::Continue(()))
@@ -84,8 +85,9 @@ pub fn lacking(state: &dyn Read, other: &dyn Read, limit: usize) -> storage::Res
     Ok(found)
 }
 
-/// Timelines grow at their end, so whatever differs is there: from the last event back to the first common one.
-fn events_lacking(
+/// How many events of a timeline are missing. Timelines only grow at their end, so the two have a common beginning: this
+/// walks back from the end until two events have the same cursor.
+fn missing_events(
     state: &dyn Read,
     other: &dyn Read,
     id: ConversationId,
@@ -96,30 +98,30 @@ fn events_lacking(
         return Ok(0);
     }
     let shared = own.map_or(0, |own| own.last_seq.min(record.last_seq));
-    let mut lacking = record.last_seq - shared;
+    let mut missing = record.last_seq - shared;
     for seq in (1..=shared).rev() {
         let key = keys::event(id, seq);
-        let of = |state| -> storage::Result<Option<u64>> {
+        let cursor_in = |state| -> storage::Result<Option<u64>> {
             Ok(load::<store::EventRecord>(state, &key)?.map(|event| event.cursor))
         };
-        if of(state)? == of(other)? {
+        if cursor_in(state)? == cursor_in(other)? {
             break;
         }
-        lacking += 1;
+        missing += 1;
     }
-    Ok(lacking)
+    Ok(missing)
 }
 
 fn name(
     state: &dyn Read,
-    authors: &mut Authors<'_>,
+    names: &mut Accounts<'_>,
     id: ConversationId,
     record: &store::ConversationRecord,
 ) -> storage::Result<String> {
     if !record.title.is_empty() {
         return Ok(format!("#{}", record.title));
     }
-    Ok(members(state, authors, id, record, NAMES)?.join(" and "))
+    Ok(members(state, names, id, record, NAMES)?.join(" and "))
 }
 
 fn meta(state: &dyn Read) -> storage::Result<store::Meta> {

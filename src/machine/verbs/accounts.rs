@@ -1,17 +1,18 @@
-//! Accounts: create, delete, change the password and the settings.
+//! Accounts: create, delete, change the password and the settings. Also node ids, which are allocated like account ids.
 
 use std::ops::ControlFlow;
 
-use super::{
-    chores,
-    context::Context,
-    error::{Result, invalid, refuse},
-    keys,
-    records::{account_named, each, exists, save},
-    sessions::{self, Actor},
-};
 use crate::{
     fault_injection::{self, Bug},
+    machine::core::{
+        actor::{Actor, check_password_version},
+        chores,
+        context::Context,
+        error::{Result, invalid, refuse},
+        keys,
+        records::{each, exists, save},
+        session_table,
+    },
     types::{AccountId, NodeName, Username, limits},
     wire::{
         Reason,
@@ -19,25 +20,11 @@ use crate::{
     },
 };
 
-/// What a verb names by username: an account that is not deleted.
-pub(super) fn live_account(context: &Context<'_>, name: &str) -> Result<(AccountId, store::AccountRecord)> {
-    match account_named(context.state, &name.to_ascii_lowercase())? {
-        Some((id, account)) if !account.deleted => Ok((id, account)),
-        Some((_, account)) => refuse(Reason::AccountNotFound, format!("the account {} was deleted", account.username)),
-        None => refuse(Reason::AccountNotFound, format!("there is no account named {:?}", shown(name))),
-    }
-}
-
-/// As much of a caller's text as an error message should repeat.
-pub(super) fn shown(text: &str) -> &str {
-    let end = text.char_indices().nth(limits::USERNAME_BYTES).map_or(text.len(), |(end, _)| end);
-    &text[..end]
-}
-
-pub(super) fn create(context: &mut Context<'_>, verb: &store::CreateAccount) -> Result<Done> {
+/// Creates an account under a name that no account has or had.
+pub fn create(context: &mut Context<'_>, verb: &store::CreateAccount) -> Result<Done> {
     let name = match Username::new(&verb.username) {
         Ok(name) => name,
-        Err(error) => return invalid(error.to_string()),
+        Err(error) => return invalid("username", error.to_string()),
     };
     check_password_hash(&verb.password_hash)?;
     let key = keys::name(&name.folded());
@@ -63,7 +50,8 @@ pub(super) fn create(context: &mut Context<'_>, verb: &store::CreateAccount) -> 
     }))
 }
 
-pub(super) fn change_password(context: &mut Context<'_>, actor: &Actor, verb: &store::ChangePassword) -> Result<Done> {
+/// Sets a new password, and ends every other session of the account.
+pub fn change_password(context: &mut Context<'_>, actor: &Actor, verb: &store::ChangePassword) -> Result<Done> {
     check_password_version(&actor.account, verb.password_version)?;
     check_password_hash(&verb.password_hash)?;
     let account = store::AccountRecord {
@@ -72,12 +60,12 @@ pub(super) fn change_password(context: &mut Context<'_>, actor: &Actor, verb: &s
         ..actor.account.clone()
     };
     context.save_account(actor.id, &account)?;
-    sessions::end_all(context, actor.id, Some(&actor.session))?;
+    session_table::end_all(context, actor.id, Some(&actor.session))?;
     Ok(Done::PasswordChanged(store::PasswordChanged {}))
 }
 
-/// What the command does not name stays as it is.
-pub(super) fn update_settings(context: &mut Context<'_>, actor: &Actor, verb: &store::UpdateSettings) -> Result<Done> {
+/// Changes the settings that the command names; the others stay as they are.
+pub fn update_settings(context: &mut Context<'_>, actor: &Actor, verb: &store::UpdateSettings) -> Result<Done> {
     let receipts_off = verb.read_receipts.map_or(actor.account.receipts_off, |on| !on);
     if receipts_off != actor.account.receipts_off {
         context.save_account(actor.id, &store::AccountRecord { receipts_off, ..actor.account.clone() })?;
@@ -85,9 +73,9 @@ pub(super) fn update_settings(context: &mut Context<'_>, actor: &Actor, verb: &s
     Ok(Done::SettingsUpdated(store::SettingsUpdated { read_receipts: !receipts_off }))
 }
 
-/// Sessions end and messages show as deleted at once; conversations are left, and bodies erased, as far as one
-/// command's share of work goes. [`chores`] does the rest.
-pub(super) fn delete(context: &mut Context<'_>, actor: &Actor, verb: &store::DeleteAccount) -> Result<Done> {
+/// Marks the account as deleted. Its sessions end, and its messages show as deleted if it asked for that, at once. The
+/// rest is a chore, of which the first step is done here.
+pub fn delete(context: &mut Context<'_>, actor: &Actor, verb: &store::DeleteAccount) -> Result<Done> {
     check_password_version(&actor.account, verb.password_version)?;
     let messages_erased = if verb.erase_messages { live_messages(context, actor)? } else { 0 };
     let account = store::AccountRecord {
@@ -97,13 +85,13 @@ pub(super) fn delete(context: &mut Context<'_>, actor: &Actor, verb: &store::Del
         ..actor.account.clone()
     };
     context.save_account(actor.id, &account)?;
-    sessions::end_all(context, actor.id, None)?;
+    session_table::end_all(context, actor.id, None)?;
     context.account_changed(actor.id);
-    chores::begin(context, actor.id, verb.erase_messages)?;
+    chores::start(context, actor.id, verb.erase_messages)?;
     Ok(Done::AccountDeleted(store::AccountDeleted { messages_erased }))
 }
 
-// At most CONVERSATIONS_PER_ACCOUNT rows.
+/// How many of the account's messages are not erased. Reads one row for each conversation it is in.
 fn live_messages(context: &Context<'_>, actor: &Actor) -> Result<u64> {
     let mut count = actor.account.sent_elsewhere;
     let memberships = keys::all_of(keys::MEMBER, actor.id.0);
@@ -114,27 +102,20 @@ fn live_messages(context: &Context<'_>, actor: &Actor) -> Result<u64> {
     Ok(count)
 }
 
-/// The edge checked the password against this version: refused if it was changed in between.
-pub(super) fn check_password_version(account: &store::AccountRecord, version: u64) -> Result<()> {
-    if account.password_version != version {
-        return refuse(Reason::BadCredentials, "the password was changed meanwhile; enter the new one");
-    }
-    Ok(())
-}
-
 fn check_password_hash(hash: &str) -> Result<()> {
     if !hash.starts_with('$') || hash.len() > limits::PASSWORD_HASH_BYTES {
-        return invalid(format!("password_hash must be a PHC string of at most {} bytes", limits::PASSWORD_HASH_BYTES));
+        let message = format!("password_hash must be a PHC string of at most {} bytes", limits::PASSWORD_HASH_BYTES);
+        return invalid("password_hash", message);
     }
     Ok(())
 }
 
-/// Takes the next node id.
-pub(super) fn allocate_node(context: &mut Context<'_>, verb: &store::AllocateNode) -> Result<Done> {
+/// Takes the next node id. An id is never given out twice, whatever becomes of the node.
+pub fn allocate_node(context: &mut Context<'_>, verb: &store::AllocateNode) -> Result<Done> {
     if let Err(error) = NodeName::new(&verb.name) {
-        return invalid(error.to_string());
+        return invalid("name", error.to_string());
     }
-    // The first node, which made the cluster, is 1.
+    // Node 1 made the cluster and was not allocated.
     context.meta.last_node_id = context.meta.last_node_id.max(1) + 1;
     Ok(Done::NodeAllocated(store::NodeAllocated { node_id: context.meta.last_node_id }))
 }

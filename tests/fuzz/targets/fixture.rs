@@ -1,4 +1,4 @@
-//! A small state with a row in every table, to try hostile commands, queries and rows on.
+//! A small state with rows in every table, as the ground for hostile commands, queries and rows.
 
 use std::{collections::BTreeMap, sync::OnceLock};
 
@@ -21,7 +21,7 @@ use quorate::{
 
 /// 2026-01-01, in Unix milliseconds.
 pub const NOW_MS: u64 = 1_767_225_600_000;
-/// The log index after everything that happened in the town.
+/// The log index after the whole history.
 pub const NEXT: u64 = 100;
 
 pub fn request_id(number: u32) -> RequestId {
@@ -30,13 +30,13 @@ pub fn request_id(number: u32) -> RequestId {
     RequestId::new(NOW_MS, random)
 }
 
-/// `verb` by the session of this name, as a request that was never seen.
+/// The command `verb` of the session of this name, under the request id `number`.
 pub fn command(number: u32, session: &str, verb: Verb) -> store::Command {
     let session_key = SessionKey::of_token(session).0.to_vec().into();
     store::Command { request_id: request_id(number).as_bytes().to_vec().into(), session_key, verb: Some(verb) }
 }
 
-/// What happened in the town, one entry for each command.
+/// The commands that make the state, one log entry each.
 pub fn history() -> Vec<store::Command> {
     use store::send_message::Recipient;
     let account =
@@ -59,7 +59,7 @@ pub fn history() -> Vec<store::Command> {
         let members = members.iter().map(|name| (*name).to_owned()).collect();
         Verb::CreateRoom(store::CreateRoom { title: "den".into(), private, members })
     };
-    let deeds = [
+    let verbs = [
         ("", account("alice")),
         ("", account("bob")),
         ("", account("carol")),
@@ -81,12 +81,12 @@ pub fn history() -> Vec<store::Command> {
         ("", Verb::AllocateNode(store::AllocateNode { name: "n2".into() })),
         ("carol", Verb::DeleteAccount(store::DeleteAccount { password_version: 1, erase_messages: true })),
     ];
-    (0..).zip(deeds).map(|(number, (by, verb))| command(number, by, verb)).collect()
+    (0..).zip(verbs).map(|(number, (by, verb))| command(number, by, verb)).collect()
 }
 
-/// The town.
-pub fn town() -> MemoryKv {
-    static TOWN: OnceLock<MemoryKv> = OnceLock::new();
+/// The state after the whole history, with the consensus rows of a log that ends there. Built once, then copied.
+pub fn populated_state() -> MemoryKv {
+    static STATE: OnceLock<MemoryKv> = OnceLock::new();
     let build = || {
         let mut kv = MemoryKv::default();
         for (index, command) in (1..).zip(history()) {
@@ -102,7 +102,7 @@ pub fn town() -> MemoryKv {
         StateMeta::write_membership(&mut kv, &StoredMembership::new(Some(at), membership)).expect("memory");
         kv
     };
-    TOWN.get_or_init(build).clone()
+    STATE.get_or_init(build).clone()
 }
 
 /// Applies `commands` as one entry.
@@ -110,11 +110,11 @@ pub fn run(kv: &mut MemoryKv, commands: Vec<store::Command>) -> Result<Applied, 
     apply(kv, NEXT, &store::CommandBatch { time_ms: NOW_MS, commands })
 }
 
-/// Asks every question there is. Whatever is found, nobody may panic.
-pub fn ask(state: &dyn Read, page_token: &str, number: u64) {
+/// Runs every query. They may fail; they must not panic.
+pub fn run_every_query(state: &dyn Read, page_token: &str, number: u64) {
     let id = ConversationId(number);
     let _ = (query::account_by_name(state, page_token), query::log_time_ms(state), query::chores(state));
-    let _ = (query::session(state, &SessionKey::of_token("alice")), query::holdings(state));
+    let _ = (query::session(state, &SessionKey::of_token("alice")), query::summary(state));
     for account in [AccountId(1), AccountId(2), AccountId(3), AccountId(number)] {
         let _ = (query::account(state, account), query::list_sessions(state, account));
         let _ = (query::settings(state, account), query::list_blocked(state, account));

@@ -1,23 +1,26 @@
-//! What remains to be done after an account was deleted, in bounded steps.
+//! Chores: what remains to be done after an account was deleted, in bounded steps.
 //!
-//! An account may be in 10,000 conversations and have sent millions of messages, and a command must not take that
-//! long. So the deletion itself only marks the account, which is all that readers need: its sessions are over, and its
-//! messages show as deleted if it asked for that. Then it takes a first large step of what follows, and each later
-//! command of anyone a small one, before its own work, so that the way in which commands are batched changes nothing:
+//! An account may be in 10,000 conversations and have sent millions of messages, and no command may take that long. So
+//! the deletion only marks the account, which is all that readers need: its sessions end, and its messages show as
+//! deleted if it asked for that. The rest is a chore:
 //!
-//! 1. its memberships end, with an event in each room;
-//! 2. the rows that it alone could see go;
-//! 3. if it asked for it, the bodies of its messages are erased, with an event that says which.
+//! 1. End its memberships, with an event in each room.
+//! 2. Delete the rows that only it could see.
+//! 3. If it asked for that, erase the bodies of its messages, with events that say which.
 //!
-//! Where nobody sends commands, a leader with chores proposes `Tend`, a command that is nothing but the step before it.
+//! The deletion does a first, large step. Every later command of anybody does one small step before its own work.
+//! Before, not after, so that it makes no difference how commands are batched into entries. While nobody writes, the
+//! leader of a cluster with chores proposes `Tend`, a command that does nothing else.
+//!
+//! Invariant: `Meta.chores` is the number of rows in the table chore. A crash in between loses nothing: a step is part
+//! of its log entry, and the row stays until the last step is done.
 
 use super::{
     context::Context,
-    conversations::dismiss,
-    deleting::erase,
     keys,
-    records::{clear, event_at, keys_in, load, require, save},
-    rooms::see_off,
+    records::{clear, keys_in, load, require, save},
+    roster::{delete_member, remove_from_room},
+    timeline::{self, event_at},
 };
 use crate::{
     storage,
@@ -25,20 +28,20 @@ use crate::{
     wire::store::{self, event_record::Kind},
 };
 
-/// Rows touched by the command that deletes an account. Each may cause one event.
+/// Rows that the first step touches. Each may cause one event.
 const FIRST_STEP: usize = 1_024;
-/// Rows touched before each later command, as long as there are chores.
+/// Rows that every later step touches.
 const STEP: usize = 64;
 
-/// Notes that an account was deleted, and begins.
-pub(super) fn begin(context: &mut Context<'_>, account: AccountId, erase: bool) -> storage::Result<()> {
+/// Adds the chore of a deleted account, and does the first step. `erase` asks for the third part.
+pub fn start(context: &mut Context<'_>, account: AccountId, erase: bool) -> storage::Result<()> {
     save(context.state, &keys::chore(account), &store::Chore { erase })?;
     context.meta.chores += 1;
-    step(context, account, &store::Chore { erase }, FIRST_STEP)
+    run(context, account, &store::Chore { erase }, FIRST_STEP)
 }
 
-/// Goes on with the first chore, if there is one.
-pub(super) fn go_on(context: &mut Context<'_>) -> storage::Result<()> {
+/// Does one step of the first chore, if there is a chore.
+pub fn run_step(context: &mut Context<'_>) -> storage::Result<()> {
     if context.meta.chores == 0 {
         return Ok(());
     }
@@ -48,10 +51,11 @@ pub(super) fn go_on(context: &mut Context<'_>) -> storage::Result<()> {
         return Ok(());
     };
     let chore = require(context.state, key)?;
-    step(context, AccountId(keys::first_number(key)), &chore, STEP)
+    run(context, AccountId(keys::first_number(key)), &chore, STEP)
 }
 
-fn step(context: &mut Context<'_>, account: AccountId, chore: &store::Chore, mut budget: usize) -> storage::Result<()> {
+/// Touches at most `budget` rows. The chore is done when the budget is not used up.
+fn run(context: &mut Context<'_>, account: AccountId, chore: &store::Chore, mut budget: usize) -> storage::Result<()> {
     for key in keys_in(context.state, &keys::all_of(keys::MEMBER, account.0), budget)? {
         leave(context, account, ConversationId(keys::last_number(&key)))?;
         budget -= 1;
@@ -63,7 +67,7 @@ fn step(context: &mut Context<'_>, account: AccountId, chore: &store::Chore, mut
         let first = keys_in(context.state, &keys::all_of(keys::SENT, account.0), 1)?;
         let Some(key) = first.first() else { break };
         if chore.erase {
-            budget -= erase_some(context, account, key, budget)?;
+            budget -= erase_range(context, account, key, budget)?;
         } else {
             context.state.delete(key)?;
             budget -= 1;
@@ -76,20 +80,21 @@ fn step(context: &mut Context<'_>, account: AccountId, chore: &store::Chore, mut
     Ok(())
 }
 
+/// Ends one membership of the deleted account. A direct conversation gets no event: its peer keeps it.
 fn leave(context: &mut Context<'_>, account: AccountId, id: ConversationId) -> storage::Result<()> {
     let mut conversation: store::ConversationRecord = require(context.state, &keys::conversation(id))?;
     if conversation.direct {
-        dismiss(context, id, &mut conversation, account, Cursor::default())?;
+        delete_member(context, id, &mut conversation, account, Cursor::default())?;
         context.conversation_changed(id);
     } else {
-        see_off(context, id, &mut conversation, account, &[account])?;
+        remove_from_room(context, id, &mut conversation, account, &[account])?;
     }
     context.save_conversation(id, &conversation)
 }
 
-/// Erases the account's messages in the first `budget` events of a range; answers how many events it looked at, at
-/// least one.
-fn erase_some(context: &mut Context<'_>, account: AccountId, key: &[u8], budget: usize) -> storage::Result<usize> {
+/// Erases the account's messages among the first `budget` events of the sent range at `key`. Returns how many events it
+/// looked at, at least one.
+fn erase_range(context: &mut Context<'_>, account: AccountId, key: &[u8], budget: usize) -> storage::Result<usize> {
     let id = ConversationId(keys::last_number(key));
     let Some(range) = load::<store::SentRange>(context.state, key)? else { return Ok(1) };
     let mut conversation: store::ConversationRecord = require(context.state, &keys::conversation(id))?;
@@ -99,12 +104,12 @@ fn erase_some(context: &mut Context<'_>, account: AccountId, key: &[u8], budget:
     for seq in range.first_seq..=end {
         let event = event_at(context.state, id, seq)?;
         if event.author_id == account.0 && matches!(event.kind, Some(Kind::Body(_))) {
-            erase(context, id, &mut conversation, seq, event)?;
+            timeline::erase(context, id, &mut conversation, seq, event)?;
             seqs.push(seq);
         }
     }
     if !seqs.is_empty() {
-        context.append(id, &mut conversation, account, Kind::Deletion(store::Seqs { seqs }))?;
+        timeline::append(context, id, &mut conversation, account, Kind::Deletion(store::Seqs { seqs }))?;
         context.save_conversation(id, &conversation)?;
     }
     if end >= last_seq {

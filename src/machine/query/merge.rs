@@ -1,35 +1,39 @@
 //! Several timelines merged by cursor.
 //!
-//! Holds a cursor for each timeline, not its events: with 10,000 conversations of 32 KiB messages, one event of each
-//! would be too much to hold. Seqs are dense and cursors grow with them, so where to begin is a binary search.
+//! The merge holds one position for each timeline, not its events: one event of each of 10,000 conversations, with
+//! messages of 32 KiB, would be too much memory. Where to begin in a timeline is a binary search, because seqs are dense
+//! and cursors grow with them.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use crate::{
-    machine::records::event_at,
+    machine::core::timeline::event_at,
     storage::{self, kv::Read},
     types::{ConversationId, Cursor},
     wire::store,
 };
 
-/// An event, and where it comes from.
-pub(super) struct Next {
-    /// The number of the timeline, in the order in which they were added.
+/// An event of the merge.
+pub(super) struct Merged {
+    /// The number of its timeline, in the order in which they were added.
     pub(super) source: usize,
     pub(super) id: ConversationId,
     pub(super) seq: u64,
     pub(super) event: store::EventRecord,
 }
 
-/// The merge under way.
-pub(super) struct Timelines<'a> {
+/// A merge in progress.
+///
+/// Invariant: `heads` holds exactly one entry for each timeline that has events left, with the seq of its next event.
+pub(super) struct TimelineMerge<'a> {
     state: &'a dyn Read,
+    /// Each timeline with its last seq.
     sources: Vec<(ConversationId, u64)>,
-    // Cursor, source, seq: of the next event of each timeline that is not yet at its end.
+    /// Cursor, source and seq of the next event of each timeline, the least cursor on top.
     heads: BinaryHeap<Reverse<(u64, usize, u64)>>,
 }
 
-impl<'a> Timelines<'a> {
+impl<'a> TimelineMerge<'a> {
     pub(super) fn new(state: &'a dyn Read) -> Self {
         Self { state, sources: Vec::new(), heads: BinaryHeap::new() }
     }
@@ -41,7 +45,7 @@ impl<'a> Timelines<'a> {
         if first > last || self.cursor(id, last)? <= after {
             return Ok(());
         }
-        // What is new is mostly short, and at the end: gallop back from there, then search in between.
+        // New events are mostly few and at the end: gallop back from there, then search in between.
         let (mut low, mut high, mut step) = (first, last, 1);
         while high > first {
             let probe = last.saturating_sub(step).max(first);
@@ -65,13 +69,13 @@ impl<'a> Timelines<'a> {
         Ok(())
     }
 
-    /// The cursor of the event that comes next.
+    /// The cursor of the next event.
     pub(super) fn peek(&self) -> Option<Cursor> {
         self.heads.peek().map(|Reverse((cursor, ..))| Cursor(*cursor))
     }
 
-    /// The event that comes next.
-    pub(super) fn next(&mut self) -> storage::Result<Option<Next>> {
+    /// The next event.
+    pub(super) fn next(&mut self) -> storage::Result<Option<Merged>> {
         let Some(Reverse((_, source, seq))) = self.heads.pop() else { return Ok(None) };
         let (id, last) = self.sources[source];
         if seq < last {
@@ -79,7 +83,7 @@ impl<'a> Timelines<'a> {
             self.heads.push(Reverse((cursor.0, source, seq + 1)));
         }
         let event = event_at(self.state, id, seq)?;
-        Ok(Some(Next { source, id, seq, event }))
+        Ok(Some(Merged { source, id, seq, event }))
     }
 
     fn cursor(&self, id: ConversationId, seq: u64) -> storage::Result<Cursor> {

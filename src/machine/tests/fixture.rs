@@ -1,4 +1,4 @@
-//! A state with people in it, and an easy way to give it commands.
+//! A replica's state with accounts in it, and short ways to give it commands.
 
 use std::collections::BTreeMap;
 
@@ -12,9 +12,9 @@ use crate::{
 /// 2026-01-01, in Unix milliseconds.
 pub(super) const START_MS: u64 = 1_767_225_600_000;
 
-/// One replica's state, and the position in the log.
+/// One replica's state and its position in the log. Every command gets its own log entry and request id.
 #[derive(Clone)]
-pub(super) struct Town {
+pub(super) struct Fixture {
     pub(super) kv: MemoryKv,
     pub(super) index: u64,
     pub(super) time_ms: u64,
@@ -22,23 +22,23 @@ pub(super) struct Town {
     minted: u32,
 }
 
-impl Town {
+impl Fixture {
     pub(super) fn new() -> Self {
         Self { kv: MemoryKv::default(), index: 0, time_ms: START_MS, requests: BTreeMap::new(), minted: 0 }
     }
 
-    /// With these accounts, each logged in under a session of its own name.
+    /// A state with these accounts, each logged in under a session of its own name.
     pub(super) fn with(names: &[&str]) -> Self {
-        let mut town = Self::new();
+        let mut fixture = Self::new();
         for name in names {
             let (account, login) = (create_account(name), create_session(name, name));
-            town.run("", account);
-            town.run("", login);
+            fixture.run("", account);
+            fixture.run("", login);
         }
-        town
+        fixture
     }
 
-    /// A request id that nobody has used.
+    /// A fresh request id, minted at `time_ms`.
     pub(super) fn mint(&mut self, time_ms: u64) -> RequestId {
         self.minted += 1;
         let mut random = [0; 10];
@@ -46,7 +46,7 @@ impl Town {
         RequestId::new(time_ms, random)
     }
 
-    /// The request id of this label, minted when it is first used.
+    /// The request id of this label, minted when the label is first used.
     pub(super) fn request(&mut self, label: &str, time_ms: u64) -> RequestId {
         if let Some(id) = self.requests.get(label) {
             return *id;
@@ -56,7 +56,7 @@ impl Town {
         id
     }
 
-    /// Applies one command in an entry of its own.
+    /// Applies one command in its own entry.
     pub(super) fn run(&mut self, session: &str, verb: Verb) -> Applied {
         let id = self.mint(self.time_ms);
         self.apply(vec![command(id, session, verb)])

@@ -1,35 +1,40 @@
-//! Typed reading and writing of records.
+//! Typed reading and writing of rows.
+//!
+//! A row's value is one protobuf message, and its table fixes which (`keys`). Reading decodes it and checks that its
+//! counts are plausible. A row that fails either check, or is missing although another row refers to it, is damage: the
+//! storage's checksums passed, so the bytes are what some program wrote, and this replica cannot be trusted.
 
 use std::ops::ControlFlow;
 
 use prost::{Message, Name};
 
-use super::keys::{self, Span};
+use super::keys::Span;
 use crate::{
     storage::{
         self, StorageError,
         kv::{Read, Write},
     },
-    types::{AccountId, ConversationId},
     wire::store,
 };
 
-/// What no count of anything can reach: below it one may count on, and add two counts, without looking.
-const BEYOND: u64 = 1 << 62;
-/// The same of the smaller kind.
-const BEYOND_SMALL: u32 = 1 << 30;
+/// No count can grow this far: at a million a second it takes 146,000 years. Code may therefore add one, or add two
+/// counts, without checking for overflow.
+const COUNT_LIMIT: u64 = 1 << 62;
+/// The same for counts of 32 bits, all of which have limits far below (`types::limits`).
+const SMALL_COUNT_LIMIT: u32 = 1 << 30;
 
 /// The value of a row.
-pub(super) trait Record: Message + Name + Default {
-    /// Whether every count in it may have come about.
+pub trait Record: Message + Name + Default {
+    /// Whether every count is below its limit.
     fn is_plausible(&self) -> bool;
 }
 
+// Each record with its counts: those of 64 bits, a semicolon, those of 32 bits.
 macro_rules! records {
     ($($record:ident { $($count:ident)* ; $($small:ident)* })*) => {
         $(impl Record for store::$record {
             fn is_plausible(&self) -> bool {
-                true $(&& self.$count < BEYOND)* $(&& self.$small < BEYOND_SMALL)*
+                true $(&& self.$count < COUNT_LIMIT)* $(&& self.$small < SMALL_COUNT_LIMIT)*
             }
         })*
     };
@@ -53,32 +58,32 @@ records! {
 }
 
 /// Reads the record at `key`, if there is one.
-pub(super) fn load<R: Record>(state: &dyn Read, key: &[u8]) -> storage::Result<Option<R>> {
+pub fn load<R: Record>(state: &dyn Read, key: &[u8]) -> storage::Result<Option<R>> {
     state.get(key)?.map(|value| decode(key, &value)).transpose()
 }
 
-/// Reads a record that another record promises.
-pub(super) fn require<R: Record>(state: &dyn Read, key: &[u8]) -> storage::Result<R> {
+/// Reads a record that must exist, because another record refers to it.
+pub fn require<R: Record>(state: &dyn Read, key: &[u8]) -> storage::Result<R> {
     load(state, key)?.ok_or_else(|| damaged::<R>(key, "it is missing, though another record refers to it"))
 }
 
 /// Writes `record` at `key`.
-pub(super) fn save<R: Message>(state: &mut dyn Write, key: &[u8], record: &R) -> storage::Result<()> {
+pub fn save<R: Message>(state: &mut dyn Write, key: &[u8], record: &R) -> storage::Result<()> {
     state.put(key, &record.encode_to_vec())
 }
 
 /// Whether there is a row at `key`.
-pub(super) fn exists(state: &dyn Read, key: &[u8]) -> storage::Result<bool> {
+pub fn exists(state: &dyn Read, key: &[u8]) -> storage::Result<bool> {
     Ok(state.get(key)?.is_some())
 }
 
 /// Decodes the record found at `key`.
-pub(super) fn decode<R: Record>(key: &[u8], value: &[u8]) -> storage::Result<R> {
+pub fn decode<R: Record>(key: &[u8], value: &[u8]) -> storage::Result<R> {
     let record = R::decode(value).map_err(|error| damaged::<R>(key, error))?;
     if record.is_plausible() {
         return Ok(record);
     }
-    Err(damaged::<R>(key, "it counts further than anything can have happened"))
+    Err(damaged::<R>(key, "one of its counts is larger than any count can grow"))
 }
 
 fn damaged<R: Name>(key: &[u8], detail: impl std::fmt::Display) -> StorageError {
@@ -87,7 +92,7 @@ fn damaged<R: Name>(key: &[u8], detail: impl std::fmt::Display) -> StorageError 
 }
 
 /// The first `limit` keys of `span`.
-pub(super) fn keys_in(state: &dyn Read, span: &Span, limit: usize) -> storage::Result<Vec<Vec<u8>>> {
+pub fn keys_in(state: &dyn Read, span: &Span, limit: usize) -> storage::Result<Vec<Vec<u8>>> {
     let mut found = Vec::new();
     if limit > 0 {
         state.scan(&span.start, &span.end, &mut |key, _| {
@@ -99,7 +104,7 @@ pub(super) fn keys_in(state: &dyn Read, span: &Span, limit: usize) -> storage::R
 }
 
 /// How many rows `span` holds, counting no further than `limit`.
-pub(super) fn count_in(state: &dyn Read, span: &Span, limit: u64) -> storage::Result<u64> {
+pub fn count_in(state: &dyn Read, span: &Span, limit: u64) -> storage::Result<u64> {
     let mut count = 0;
     if limit > 0 {
         state.scan(&span.start, &span.end, &mut |_, _| {
@@ -110,8 +115,8 @@ pub(super) fn count_in(state: &dyn Read, span: &Span, limit: u64) -> storage::Re
     Ok(count)
 }
 
-/// Visits the records of `span`, ascending; `visit` breaks or fails to end the scan.
-pub(super) fn each<R: Record>(
+/// Visits the records of `span` in ascending order, until `visit` breaks or fails.
+pub fn each<R: Record>(
     state: &dyn Read,
     span: &Span,
     mut visit: impl FnMut(&[u8], R) -> storage::Result<ControlFlow<()>>,
@@ -131,8 +136,8 @@ pub(super) fn each<R: Record>(
     outcome
 }
 
-/// Deletes at most `limit` rows from the front of `span`; answers how many.
-pub(super) fn clear(state: &mut dyn Write, span: &Span, limit: usize) -> storage::Result<usize> {
+/// Deletes the first `limit` rows of `span`, or all if they are fewer, and returns how many.
+pub fn clear(state: &mut dyn Write, span: &Span, limit: usize) -> storage::Result<usize> {
     let doomed = keys_in(state, span, limit)?;
     for key in &doomed {
         state.delete(key)?;
@@ -140,48 +145,8 @@ pub(super) fn clear(state: &mut dyn Write, span: &Span, limit: usize) -> storage
     Ok(doomed.len())
 }
 
-/// The account of this folded name, deleted or not.
-pub(super) fn account_named(
-    state: &dyn Read,
-    folded: &str,
-) -> storage::Result<Option<(AccountId, store::AccountRecord)>> {
-    let Some(store::AccountRef { account_id }) = load(state, &keys::name(folded))? else { return Ok(None) };
-    let id = AccountId(account_id);
-    Ok(Some((id, require(state, &keys::account(id))?)))
-}
-
-/// A conversation and the place of one of its present members.
-pub(super) fn membership(
-    state: &dyn Read,
-    account: AccountId,
-    conversation: ConversationId,
-) -> storage::Result<Option<(store::ConversationRecord, store::MemberRecord)>> {
-    let Some(member) = load(state, &keys::member(account, conversation))? else { return Ok(None) };
-    Ok(Some((require(state, &keys::conversation(conversation))?, member)))
-}
-
-/// The event at `seq` of a timeline, which the caller knows to reach that far.
-pub(super) fn event_at(
-    state: &dyn Read,
-    conversation: ConversationId,
-    seq: u64,
-) -> storage::Result<store::EventRecord> {
-    require(state, &keys::event(conversation, seq))
-}
-
-/// Whether an event is a message, erased or not.
-pub(super) fn is_message(event: &store::EventRecord) -> bool {
-    use store::event_record::Kind;
-    matches!(event.kind, Some(Kind::Body(_) | Kind::Erased(_)))
-}
-
-/// Whether an event is a message that was erased for everyone.
-pub(super) fn is_erased(event: &store::EventRecord) -> bool {
-    matches!(event.kind, Some(store::event_record::Kind::Erased(_)))
-}
-
-/// Like [`each`], descending.
-pub(super) fn each_back<R: Record>(
+/// Like [`each`], in descending order.
+pub fn each_back<R: Record>(
     state: &dyn Read,
     span: &Span,
     mut visit: impl FnMut(&[u8], R) -> storage::Result<ControlFlow<()>>,
