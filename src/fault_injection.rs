@@ -1,8 +1,8 @@
 //! Floor 0: classic bugs that a test can switch on, to prove that the simulation finds them.
 //!
-//! Product code asks [`enabled`] at the place where a bug would be, in a line or two. In every build without the feature
-//! `fault-injection` the answer is the constant `false`, and the compiler drops the bug. With the feature, a process may
-//! arm one bug, once, before it starts anything else. Until then the answer is `false` too.
+//! Product code asks [`enabled`] at the place where a bug would be, in a line or two. In every build without the
+//! feature `fault-injection` the answer is the constant `false`, and the compiler drops the bug. With the feature, a
+//! process may arm one bug, once, before it starts anything else. Until then the answer is `false` too.
 //!
 //! # Invariants
 //!

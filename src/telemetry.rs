@@ -1,7 +1,8 @@
 //! Floor 1: logging.
 //!
-//! Log lines go to standard error, as text for people or as one JSON object per line for programs. No code in this crate
-//! may pass a secret (a password, a token, a request body) to a log macro, because nothing here filters secrets out.
+//! Log lines go to standard error, as text for people or as one JSON object per line for programs. No code in this
+//! crate may pass a secret (a password, a token, a request body) to a log macro, because nothing here filters secrets
+//! out.
 
 use std::io::{self, IsTerminal};
 
@@ -20,8 +21,8 @@ pub struct InvalidFilter {
     pub problem: String,
 }
 
-/// Sets up logging for the whole process. `filter` is a level or a tracing filter; `json` asks for JSON lines. A second call
-/// changes nothing.
+/// Sets up logging for the whole process. `filter` is a level or a tracing filter; `json` asks for JSON lines. A second
+/// call changes nothing.
 pub fn init(filter: &str, json: bool) -> Result<(), InvalidFilter> {
     let registry = tracing_subscriber::registry().with(parse(filter)?);
     let lines = fmt::layer().with_writer(io::stderr);

@@ -35,8 +35,8 @@ pub struct Grpc {
     pub connections: usize,
     /// Subscriptions served at once, 1 to [`limits::SUBSCRIPTIONS`].
     pub subscriptions: usize,
-    /// How long a stopping node waits for calls in progress before it cuts them off. At most 4 s, so that the whole node
-    /// stops within 5 s.
+    /// How long a stopping node waits for calls in progress before it cuts them off. At most 4 s, so that the whole
+    /// node stops within 5 s.
     pub drain: Duration,
 }
 
@@ -54,8 +54,8 @@ impl Argon2 {
     /// The minimum of OWASP's Password Storage Cheat Sheet: 19 MiB, two passes, one lane.
     pub const OWASP: Self = Self { memory_kib: 19_456, iterations: 2, parallelism: 1 };
 
-    /// Checks the parameters: no cheaper than [`Self::OWASP`] in any respect, and at most 1 GiB, 16 passes and 16 lanes, so
-    /// that logins cannot exhaust memory.
+    /// Checks the parameters: no cheaper than [`Self::OWASP`] in any respect, and at most 1 GiB, 16 passes and 16
+    /// lanes, so that logins cannot exhaust memory.
     pub fn new(memory_kib: u32, iterations: u32, parallelism: u32) -> Result<Self, ConfigError> {
         let floor = Self::OWASP;
         check_number("argon2_memory_kib", u64::from(memory_kib), u64::from(floor.memory_kib), 1024 * 1024)?;
@@ -64,7 +64,8 @@ impl Argon2 {
         Ok(Self { memory_kib, iterations, parallelism })
     }
 
-    /// The cheapest parameters that the algorithm allows. They protect nothing: for tests that log in thousands of times.
+    /// The cheapest parameters that the algorithm allows. They protect nothing: for tests that log in thousands of
+    /// times.
     pub const fn insecure_for_tests() -> Self {
         Self { memory_kib: 8, iterations: 1, parallelism: 1 }
     }
@@ -100,11 +101,11 @@ pub struct NodeConfig {
     pub zone: Option<Zone>,
     /// Time between heartbeats: 10 ms to 10 s, at most a third of the least election timeout.
     pub heartbeat: Duration,
-    /// The least random part of the election timeout. In openraft a follower stands for election after the leader's lease,
-    /// which lasts `election_timeout_max`, plus a random time between the two: after 0.9 to 1.2 s by default.
+    /// The least random part of the election timeout. In openraft a follower stands for election after the leader's
+    /// lease, which lasts `election_timeout_max`, plus a random time between the two: after 0.9 to 1.2 s by default.
     pub election_timeout_min: Duration,
-    /// The largest random part of the election timeout: more than the least, as equal timeouts would split votes, and at
-    /// most 60 s.
+    /// The largest random part of the election timeout: more than the least, as equal timeouts would split votes, and
+    /// at most 60 s.
     pub election_timeout_max: Duration,
     /// When to snapshot.
     pub snapshot: SnapshotPolicy,

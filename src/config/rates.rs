@@ -23,8 +23,8 @@ impl Rate {
     }
 }
 
-/// The rate limits that a node enforces on its own clients. They protect the node, so they are not replicated: an account
-/// that writes to three nodes has three limits. `None` means no limit.
+/// The rate limits that a node enforces on its own clients. They protect the node, so they are not replicated: an
+/// account that writes to three nodes has three limits. `None` means no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rates {
     /// Writes of one account, retries among them.

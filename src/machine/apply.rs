@@ -21,8 +21,8 @@ use crate::{
     },
 };
 
-/// Rows that each command of an entry prunes from the table of requests and from that of sessions. More than the one row
-/// that a command adds, so that the tables shrink again after a burst.
+/// Rows that each command of an entry prunes from the table of requests and from that of sessions. More than the one
+/// row that a command adds, so that the tables shrink again after a burst.
 const PRUNE_PER_COMMAND: usize = 2;
 
 /// The results of one log entry.
@@ -49,11 +49,12 @@ impl Decided {
     }
 }
 
-/// Applies the log entry at `index` to the state. The caller commits the changes together with the index, or drops them.
+/// Applies the log entry at `index` to the state. The caller commits the changes together with the index, or drops
+/// them.
 ///
 /// # Errors
-/// Only if the store cannot be read or written, or holds what cannot be. Then the node must stop, and the changes must be
-/// dropped.
+/// Only if the store cannot be read or written, or holds what cannot be. Then the node must stop, and the changes must
+/// be dropped.
 pub fn apply(state: &mut dyn kv::Write, index: u64, batch: &store::CommandBatch) -> storage::Result<Applied> {
     let mut context = Context::begin(state, index, batch.time_ms)?;
     let mut outcomes = Vec::with_capacity(batch.commands.len());

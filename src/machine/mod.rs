@@ -14,10 +14,10 @@
 //!
 //! # What `apply` promises
 //!
-//! - **Deterministic.** No clock, no randomness, no hash maps, no floats, no threads. Time comes with the entry, stamped
-//!   by the leader, and never goes back: *log time* is the largest stamp so far.
-//! - **Total.** No input makes it panic or stop. A caller's mistake is an outcome ([`Refusal`]), never an error. An `Err`
-//!   means that this replica's disk cannot be trusted, and the node stops.
+//! - **Deterministic.** No clock, no randomness, no hash maps, no floats, no threads. Time comes with the entry,
+//!   stamped by the leader, and never goes back: *log time* is the largest stamp so far.
+//! - **Total.** No input makes it panic or stop. A caller's mistake is an outcome ([`Refusal`]), never an error. An
+//!   `Err` means that this replica's disk cannot be trusted, and the node stops.
 //! - **All or nothing.** A verb checks everything before it changes anything. A refusal leaves no trace except the
 //!   remembered outcome.
 //! - **Once.** A write repeated under its request id gets its first outcome again and has no second effect (P4): see
@@ -38,10 +38,11 @@
 //!
 //! # Conversations, not mailboxes
 //!
-//! A message is stored once, in the timeline of its conversation, however many accounts read it. A timeline is a sequence
-//! of events numbered densely from 1, the *seq*: messages, deletions, joins, leaves, new titles. Every event also has a
-//! *cursor*, its position in the log, which is the same on all replicas. A subscription is all timelines of an account
-//! merged by cursor ([`query::events_after`]). Because seqs are dense, its reader can prove that nothing is missing (P5).
+//! A message is stored once, in the timeline of its conversation, however many accounts read it. A timeline is a
+//! sequence of events numbered densely from 1, the *seq*: messages, deletions, joins, leaves, new titles. Every event
+//! also has a *cursor*, its position in the log, which is the same on all replicas. A subscription is all timelines of
+//! an account merged by cursor ([`query::events_after`]). Because seqs are dense, its reader can prove that nothing is
+//! missing (P5).
 //!
 //! What belongs to one account is small and is stored beside the timeline: from where on it sees events, how far it has
 //! read, which messages it has hidden. Unread counts are derived from these and from numbers on the events, so they
@@ -51,18 +52,18 @@
 //!
 //! - The first message creates a direct conversation. There is one for each pair of accounts, and one for notes to
 //!   oneself.
-//! - Rooms have members, a title and an owner: see `verbs/rooms.rs`. A member sees the events from its own joining on. An
-//!   account that has left reads no history any more, but its subscriptions still deliver what came before it left.
+//! - Rooms have members, a title and an owner: see `verbs/rooms.rs`. A member sees the events from its own joining on.
+//!   An account that has left reads no history any more, but its subscriptions still deliver what came before it left.
 //! - An account can neither write to an account that has blocked it nor invite it: see `core/blocks.rs`.
-//! - The name of a deleted account is never given out again. Its messages stay, with the sender shown as deleted, unless
-//!   it asks for their deletion.
+//! - The name of a deleted account is never given out again. Its messages stay, with the sender shown as deleted,
+//!   unless it asks for their deletion.
 //!
 //! # Where things are
 //!
 //! `core/keys.rs` lays out the keys and `store.proto` the records; `core/` holds the rules that several verbs share;
 //! `verbs/` changes the state, [`query`] reads it. Verbs and queries use `core` and never each other.
 //!
-//! # What is missing
+//! # Limitations
 //!
 //! - An entry written by a newer program may hold a verb that this one does not know. This one refuses it as
 //!   INVALID_ARGUMENT, while a newer replica does something. So all replicas must be upgraded before new verbs are

@@ -107,5 +107,5 @@ fn without_zone(layout: &Layout) -> Option<String> {
         return None;
     }
     let (names, have) = (unnamed.join(" "), if unnamed.len() == 1 { "has" } else { "have" });
-    Some(format!("{names} {have} no zone: what is said of losing a zone leaves that out"))
+    Some(format!("{names} {have} no zone: the figures on zones leave that out"))
 }

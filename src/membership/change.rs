@@ -71,7 +71,8 @@ impl Verdict {
 }
 
 impl Layout {
-    /// The layout once `change` is done, or the reason for refusing it. A change that is already in force changes nothing.
+    /// The layout once `change` is done, or the reason for refusing it. A change that is already in force changes
+    /// nothing.
     pub fn after(&self, change: &Change) -> Result<Self, Verdict> {
         let [voters] = self.voter_sets() else {
             return Err(Verdict::refused(
@@ -160,7 +161,8 @@ impl Layout {
 /// - the loss of the last voter;
 /// - a change that makes no sense, such as adding a name that is taken.
 ///
-/// A change after which the cluster survives fewer failures needs the flag. Only removing or demoting a voter can be one.
+/// A change after which the cluster survives fewer failures needs the flag. Only removing or demoting a voter can be
+/// one.
 pub fn judge(before: &Layout, change: &Change) -> Verdict {
     let after = match before.after(change) {
         Ok(after) => after,

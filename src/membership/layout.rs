@@ -19,8 +19,8 @@ pub struct Node {
 
 /// The members of a cluster and its voter sets.
 ///
-/// Invariants: `nodes` is sorted by id. There are one or two voter sets, and two differ. A set may name ids that have no
-/// node: these count as voters that do not answer.
+/// Invariants: `nodes` is sorted by id. There are one or two voter sets, and two differ. A set may name ids that have
+/// no node: these count as voters that do not answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     nodes: Vec<Node>,

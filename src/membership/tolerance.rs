@@ -32,9 +32,10 @@ pub struct ZoneLoss {
     pub voters: Vec<String>,
     /// How many of them answer now.
     pub answering: usize,
-    /// How many more nodes, whichever, may fail after that. `None` if the loss stops writes, or writes have stopped already.
+    /// How many more nodes, whichever, may fail after that. `None` if the loss stops writes, or writes have stopped
+    /// already.
     pub then_any_nodes: Option<usize>,
-    /// What is left of the voter set closest to losing its quorum.
+    /// The remaining voters of the set closest to losing its quorum.
     pub left: Majority,
 }
 

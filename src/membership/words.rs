@@ -4,7 +4,7 @@ use super::tolerance::{Majority, Tolerance, ZoneLoss};
 use crate::types::counted;
 
 impl Tolerance {
-    /// A heading, then what is survived, the effect of losing each zone, and advice; one line each.
+    /// A heading, then the failures survived, the effect of losing each zone, and advice; one line each.
     pub fn words(&self) -> Vec<String> {
         let mut lines = vec![self.heading()];
         let mut body = Vec::new();

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! - Each CRC-32 covers its frame from the first byte.
-//! - The BLAKE3 hash covers the pairs as in the frames, regardless of where frames end. It is the digest of the state and
-//!   the same on every replica (P8).
+//! - The BLAKE3 hash covers the pairs as in the frames, regardless of where frames end. It is the digest of the state
+//!   and the same on every replica (P8).
 //! - Keys are in strictly ascending order over all frames.
 //! - A frame holds up to [`ARCHIVE_FRAME_BYTES`] of pairs, or one larger pair, so that both sides need little memory.
 //! - Nothing may follow the trailer, and an archive without one is damaged: a stream that was cut off is found.

@@ -82,8 +82,8 @@ impl DataDir {
         self.disks.read_small(name)?.map(|bytes| record::decode(&what, &bytes)).transpose()
     }
 
-    /// Writes the record `name`. It is durable when this returns. After a crash before that, the record is the old one or
-    /// the new one.
+    /// Writes the record `name`. It is durable when this returns. After a crash before that, the record is the old one
+    /// or the new one.
     pub fn write_record<M: prost::Message>(&self, name: &str, message: &M) -> Result<()> {
         self.disks.write_small(name, &record::encode(message))
     }

@@ -1,7 +1,7 @@
 //! The seam between the stores and the files they live in: files of a directory, or of a simulated disk.
 //!
-//! [`Disks`] is a folder, [`Disk`] one file of it. Stores know only these two, so a test can put a simulation that fails
-//! the way disks fail below the real engine.
+//! [`Disks`] is a folder, [`Disk`] one file of it. Stores know only these two, so a test can put a simulation that
+//! fails the way disks fail below the real engine.
 
 use std::{
     fmt::Debug,
@@ -27,8 +27,8 @@ pub enum Open {
 
 /// A flat folder of files. The contract of every method: once it returns without error, its effect survives a crash.
 pub trait Disks: Debug + Send + Sync + 'static {
-    /// Opens a file for a store. Reads return what the disk holds or what is still to be written to it. They never return
-    /// what a failed sync left in a cache, because no later sync would write that.
+    /// Opens a file for a store. Reads return data that is on the disk or will be written to it. They never return data
+    /// that a failed sync left in a cache, because no later sync would write that.
     fn open(&self, name: &str, how: Open) -> Result<Disk>;
 
     /// The bytes of a small file; `None` if it does not exist.
@@ -95,8 +95,8 @@ impl Disk {
     }
 }
 
-/// Options for a file that only this user can read and write. The standard library adds O_CLOEXEC, so child processes do
-/// not inherit it.
+/// Options for a file that only this user can read and write. The standard library adds O_CLOEXEC, so child processes
+/// do not inherit it.
 pub(super) fn private_file() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
@@ -121,7 +121,8 @@ fn display(path: &Path) -> String {
 type Io<T> = std::result::Result<T, std::io::Error>;
 type Lock<T> = std::result::Result<T, BackendError>;
 
-/// redb owns its backend. It gets a clone that shares the file, so that the size can be asked for without a transaction.
+/// redb owns its backend. It gets a clone that shares the file, so that the size can be asked for without a
+/// transaction.
 impl StorageBackend for Disk {
     fn len(&self) -> Io<u64> {
         self.backend.len()

@@ -36,8 +36,8 @@ pub(super) struct Kind {
 }
 
 impl Engine {
-    /// Opens `disk`, or creates a database on an empty one, and verifies the checksums of all its pages. A plain open of
-    /// redb would trust a file that was closed cleanly. Takes about a second per GiB.
+    /// Opens `disk`, or creates a database on an empty one, and verifies the checksums of all its pages. A plain open
+    /// of redb would trust a file that was closed cleanly. Takes about a second per GiB.
     pub(super) fn open(disk: Disk, kind: &Kind) -> Result<Self> {
         let (backend, name) = (disk.clone(), disk.name().to_owned());
         let db = guard(disk.name(), || {
@@ -116,8 +116,8 @@ impl Engine {
     }
 }
 
-/// redb may panic over a file that was altered behind its back. That is damage like any other. The error stops the store,
-/// so nothing that the panic left half done is used afterwards.
+/// redb may panic over a file that was altered behind its back. That is damage like any other. The error stops the
+/// store, so nothing that the panic left half done is used afterwards.
 fn guard<T>(what: &str, f: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| {
         let detail = panic

@@ -33,7 +33,7 @@ pub enum StorageError {
     Damaged {
         /// Which file or record.
         what: String,
-        /// What is wrong with it.
+        /// The damage.
         detail: String,
     },
     /// A newer program wrote the file.

@@ -1,7 +1,7 @@
 //! Ordered bytes: all that the chat state machine sees of a disk.
 //!
-//! There is one keyspace, so a snapshot, a backup or a digest is one scan. The traits are small and object-safe: commands
-//! run unchanged on a map in memory (in tests), on redb, or on a layer between them.
+//! There is one keyspace, so a snapshot, a backup or a digest is one scan. The traits are small and object-safe:
+//! commands run unchanged on a map in memory (in tests), on redb, or on a layer between them.
 
 use std::{collections::BTreeMap, ops::ControlFlow};
 

@@ -1,14 +1,14 @@
 //! An append-only indexed log of opaque records and a few named values, in one redb file, with group commit.
 //!
-//! A change is readable when its call returns, and durable when its [`Done`] is called with `Ok`. One writer thread takes
-//! everything that is queued, in order, writes it as one durable transaction, and then calls every callback. So many
-//! concurrent appends share one fsync, and a single one never waits for others to join it.
+//! A change is readable when its call returns, and durable when its [`Done`] is called with `Ok`. One writer thread
+//! takes everything that is queued, in order, writes it as one durable transaction, and then calls every callback. So
+//! many concurrent appends share one fsync, and a single one never waits for others to join it.
 //!
 //! # Invariants
 //!
 //! - **Order.** Operations reach the disk in the order of the calls. Each transaction holds a run of whole operations.
-//! - **Tail.** The tail in memory is the end of the log without a hole, and everything that is not durable is in it. So a
-//!   read never waits for the writer.
+//! - **Tail.** The tail in memory is the end of the log without a hole, and everything that is not durable is in it. So
+//!   a read never waits for the writer.
 //! - **Fail-stop.** After the first failure every later operation fails with the same error. The log does not retry a
 //!   failed fsync: the kernel may have dropped the dirty pages, so a second fsync could succeed without the data being
 //!   on disk ("Can Applications Recover from fsync Failures?", USENIX ATC 2020).
@@ -17,17 +17,18 @@
 //! # Locks
 //!
 //! One mutex guards [`State`]. Nobody holds it across a commit or a callback: the writer takes the queue, releases the
-//! lock, writes, and takes the lock again to publish the result. A read holds it while it opens a view of the file. The lock on the writer's join handle is held only to
-//! take it. Only one thread writes: the writer thread, or with [`Blocking::Inline`] the single thread of a simulation.
+//! lock, writes, and takes the lock again to publish the result. A read holds it while it opens a view of the file. The
+//! lock on the writer's join handle is held only to take it. Only one thread writes: the writer thread, or with
+//! [`Blocking::Inline`] the single thread of a simulation.
 //!
 //! # Crashes
 //!
 //! | the crash comes | after it |
 //! |---|---|
 //! | before the transaction commits | the log is as before; no callback was called |
-//! | between the commit and the witness's write | the transaction is there; no callback was called, so more survived than promised |
+//! | between the commit and the witness's write | the transaction is there, though no callback was called |
 //! | after the witness's write | the transaction is there; a log that comes back without it is `Damaged` |
-//! | between two portions of a purge | the marker is durable, so the rows left are not read; the next open goes on removing |
+//! | between two portions of a purge | the marker is durable: the rows left are not read, and the next open goes on |
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -74,7 +75,7 @@ struct Shared {
     room: Condvar,
 }
 
-/// The log as callers see it, which is ahead of the disk by what is queued.
+/// The log as callers see it, which is ahead of the disk by the queued operations.
 ///
 /// Invariants, whenever the lock is free:
 /// - `tail` is contiguous and ends at the upper bound. It holds every record whose `operation > durable`.
@@ -127,9 +128,9 @@ impl LogFile {
         Self::on(dir.disk(name, how)?, Some(witness), blocking)
     }
 
-    /// Opens the log, or creates it on an empty disk, and verifies it: page checksums, and that no index is missing. With
-    /// [`Blocking::Pool`] it starts the writer thread. With [`Blocking::Inline`] there is none, and every operation is
-    /// durable before its call returns.
+    /// Opens the log, or creates it on an empty disk, and verifies it: page checksums, and that no index is missing.
+    /// With [`Blocking::Pool`] it starts the writer thread. With [`Blocking::Inline`] there is none, and every
+    /// operation is durable before its call returns.
     pub fn on(disk: Disk, witness: Option<Disk>, blocking: Blocking) -> Result<Self> {
         let name = disk.name().to_owned();
         let (table, found) = LogTable::open(disk, witness)?;
@@ -163,8 +164,8 @@ impl LogFile {
 
     /// Appends records. Their indexes must follow the last one without a gap; an empty log may start at any index.
     ///
-    /// They are readable when this returns, and durable when `done` is called with `Ok`. Waits for the writer while more
-    /// than 64 MiB are queued, so that a disk that stalls makes its replica stall instead of filling the memory.
+    /// They are readable when this returns, and durable when `done` is called with `Ok`. Waits for the writer while
+    /// more than 64 MiB are queued, so that a disk that stalls makes its replica stall instead of filling the memory.
     pub fn append(&self, records: Vec<(u64, Bytes)>, done: Done) {
         if let Err((error, done)) = self.shared().queue_append(records, done) {
             return done(Err(error));
@@ -180,8 +181,8 @@ impl LogFile {
         });
     }
 
-    /// Sets a named value without a sync of its own: it is written with the next operation, or at the close. Until then a
-    /// crash may lose it.
+    /// Sets a named value without a sync of its own: it is written with the next operation, or at the close. Until then
+    /// a crash may lose it.
     pub fn set_lazily(&self, name: &'static str, value: Bytes) {
         let mut state = self.shared().lock();
         state.values.insert(name.to_owned(), value.clone());
@@ -200,9 +201,9 @@ impl LogFile {
         self.queue(Operation::TruncateFrom(index), done, |state| state.truncate_from(index));
     }
 
-    /// Removes every record up to and including `index`, which may lie beyond the last one, and sets the value `marker` in
-    /// the same transaction. Once `done` is called, no crash brings the records back. Their space on disk is freed in
-    /// portions, so that appends never wait for a large purge.
+    /// Removes every record up to and including `index`, which may lie beyond the last one, and sets the value `marker`
+    /// in the same transaction. Once `done` is called, no crash brings the records back. Their space on disk is freed
+    /// in portions, so that appends never wait for a large purge.
     pub fn purge_to(&self, index: u64, marker: (&'static str, Bytes), done: Done) {
         self.queue(Operation::PurgeTo(index, marker.clone()), done, |state| {
             state.lazy.remove(marker.0);
@@ -212,14 +213,14 @@ impl LogFile {
     }
 
     /// The records of `range` that lie within [`bounds`](Self::bounds). A hole, or a record that fails its checksum, is
-    /// `Damaged`. Recent records come from memory without copying. Older ones are read from disk, which blocks; the caller
-    /// bounds the range.
+    /// `Damaged`. Recent records come from memory without copying. Older ones are read from disk, which blocks; the
+    /// caller bounds the range.
     pub fn read(&self, range: Range<u64>) -> Result<Vec<(u64, Bytes)>> {
         self.shared().read(range, usize::MAX)
     }
 
-    /// Like [`read`](Self::read), but stops before the record that would make it more than `max_bytes`. Always returns the
-    /// first record.
+    /// Like [`read`](Self::read), but stops before the record that would make it more than `max_bytes`. Always returns
+    /// the first record.
     pub fn read_some(&self, range: Range<u64>, max_bytes: usize) -> Result<Vec<(u64, Bytes)>> {
         self.shared().read(range, max_bytes)
     }
@@ -335,8 +336,8 @@ impl Shared {
             state.read_tail(start..end, &mut records);
             return Ok(records.found);
         }
-        // Take the view and the tail under one lock, so that no truncation comes between them. Records before the tail are
-        // durable, and nothing queued changes them: a truncation would have shortened `bounds` already.
+        // Take the view and the tail under one lock, so that no truncation comes between them. Records before the tail
+        // are durable, and nothing queued changes them: a truncation would have shortened `bounds` already.
         let view = match &state.table {
             Some(table) => table.view()?,
             None => return Err(closed(&self.name)),
@@ -374,7 +375,8 @@ impl Shared {
         while self.write_once() {}
     }
 
-    /// Writes everything queued as one durable transaction, or a portion of a purge. Returns whether more is to be written.
+    /// Writes everything queued as one durable transaction, or a portion of a purge. Returns whether more is to be
+    /// written.
     fn write_once(&self) -> bool {
         let mut state = self.lock();
         if !state.has_work() && (state.lazy.is_empty() || !state.closing) {

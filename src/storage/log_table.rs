@@ -5,8 +5,8 @@
 //! | `records` | index, u64 | `crc32 (4 bytes, little-endian) \| record` |
 //! | `values` | name, text | `crc32 (4 bytes, little-endian) \| value` |
 //!
-//! Each checksum covers key and value. Two of the named values belong to the log itself, and their leading dot keeps them
-//! apart from callers' names. Both are u64, little-endian:
+//! Each checksum covers key and value. Two of the named values belong to the log itself, and their leading dot keeps
+//! them apart from callers' names. Both are u64, little-endian:
 //!
 //! - `.purged`: the highest purged index. Rows up to it may still be in `records`.
 //! - `.commit`: counts the transactions, for the [`Witness`].
@@ -47,8 +47,8 @@ pub(super) struct LogTable {
 
 /// The number of the last transaction, and the witness that remembers it.
 ///
-/// Invariant: the witness's number is at most that of the last durable transaction. Both are changed under one lock, by the
-/// only writer, after the transaction has committed.
+/// Invariant: the witness's number is at most that of the last durable transaction. Both are changed under one lock, by
+/// the only writer, after the transaction has committed.
 #[derive(Debug)]
 struct Commits {
     last: u64,
@@ -187,8 +187,8 @@ impl LogTable {
         Ok(LogView { rows, engine: engine.clone() })
     }
 
-    /// Makes the operations durable in one transaction, which also removes a portion of the purged rows. Returns whether
-    /// purged rows are left.
+    /// Makes the operations durable in one transaction, which also removes a portion of the purged rows. Returns
+    /// whether purged rows are left.
     pub(super) fn write(&self, operations: &[Operation], lazy: &BTreeMap<&'static str, Bytes>) -> Result<bool> {
         let engine = &self.engine;
         // The log has one writer, so nobody ever waits for this lock.
@@ -255,7 +255,8 @@ impl LogTable {
         Ok(())
     }
 
-    /// Removes all of it in one transaction. After a crash between two portions, the rest would look like part of the log.
+    /// Removes all of it in one transaction. After a crash between two portions, the rest would look like part of the
+    /// log.
     fn truncate_from(&self, records: &mut Table<'_, u64, &'static [u8]>, index: u64) -> Result<()> {
         while key(records.last().map_err(|e| self.engine.err(e))?).is_some_and(|last| last >= index) {
             records.pop_last().map_err(|e| self.engine.err(e))?;

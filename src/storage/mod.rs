@@ -17,28 +17,28 @@
 //! Both redb files have a table `format` with one row: the kind of file and its format number. A file that a newer
 //! program wrote is refused as [`StorageError::TooNew`].
 //!
-//! # What is promised
+//! # Guarantees
 //!
 //! - **Durable (P1)**: when [`Done`] is called with `Ok`, or a commit with [`Durable::Yes`], [`StateFile::flush`],
-//!   [`DataDir::write_record`] or [`StateSlot::install`] returns, the data is on disk. A crash loses none of it and leaves
-//!   no half of it.
+//!   [`DataDir::write_record`] or [`StateSlot::install`] returns, the data is on disk. A crash loses none of it and
+//!   leaves no half of it.
 //! - **Fail-stop**: after the first disk error a store refuses everything until it is opened again. It never retries a
 //!   failed sync, and an open reads the disk instead of what a failed sync left in the cache.
-//! - **Honest (P7)**: opening verifies every page of a redb file. Every row has its own CRC-32 over key and value, checked
-//!   at every read, so that a bit that flips while the process runs is found too. A file that is missing or empty although
-//!   it should exist is damage, not a new store ([`Open`]). A full disk is [`StorageError::DiskFull`] and keeps everything
-//!   acknowledged before.
+//! - **Honest (P7)**: opening verifies every page of a redb file. Every row has its own CRC-32 over key and value,
+//!   checked at every read, so that a bit that flips while the process runs is found too. A file that is missing or
+//!   empty although it should exist is damage, not a new store ([`Open`]). A full disk is [`StorageError::DiskFull`]
+//!   and keeps everything acknowledged before.
 //!
 //! redb commits in one phase, with one sync. After a crash the last commit may be torn, and redb goes back to the one
 //! before it. A page of the last commit that the disk damaged *after* it was synced looks the same. The log's witness
-//! tells the two apart. One case is left: if a power cut takes the last writes of the witness as well, and a bit flips in
-//! the pages of the last commit, that commit is rolled back with a warning in the log instead of an error. The state needs
-//! no witness: what it loses is replayed from the log, or the log begins too late for that, which is an error.
+//! tells the two apart. One case is left: if a power cut takes the last writes of the witness as well, and a bit flips
+//! in the pages of the last commit, that commit is rolled back with a warning in the log instead of an error. The state
+//! needs no witness: what it loses is replayed from the log, or the log begins too late for that, which is an error.
 //!
-//! # What is left to others
+//! # Left to others
 //!
-//! What keys, records and values mean; when to flush, purge and install; which thread calls what. Everything here blocks,
-//! except [`LogFile::append`] and the other calls that take a [`Done`], and belongs into [`Blocking::run`].
+//! What keys, records and values mean; when to flush, purge and install; which thread calls what. Everything here
+//! blocks, except [`LogFile::append`] and the other calls that take a [`Done`], and belongs into [`Blocking::run`].
 //!
 //! # Seams
 //!

@@ -21,9 +21,10 @@ const LOADING: &str = ".loading-";
 /// A replacement is loaded into a new file beside the live one, made durable, and renamed over it in one step.
 ///
 /// Invariants:
-/// - `live` is the file that the slot's name stands for, except between an error of [`install`](Self::install) and the next
-///   open.
-/// - The lock on `live` is held only to clone or to swap it, and across the rename. No batch or view is opened under it.
+/// - `live` is the file that the slot's name stands for, except between an error of [`install`](Self::install) and the
+///   next open.
+/// - The lock on `live` is held only to clone or to swap it, and across the rename. No batch or view is opened under
+///   it.
 /// - Every loader of one process has its own file name.
 ///
 /// | the crash comes | after it |
@@ -54,8 +55,8 @@ impl StateSlot {
         Ok(Self(Arc::new(Slot { disks, name: name.to_owned(), live, loaders: AtomicU64::new(0) })))
     }
 
-    /// The live file. Call this again for each batch or view: a file kept over an [`install`](Self::install) is the one that
-    /// was replaced.
+    /// The live file. Call this again for each batch or view: a file kept over an [`install`](Self::install) is the one
+    /// that was replaced.
     pub fn current(&self) -> StateFile {
         self.0.live.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -66,10 +67,11 @@ impl StateSlot {
         Loader::new(self.0.disks.clone(), name)
     }
 
-    /// Replaces the live file by a loaded one. The change is durable when this returns. Views of the old file stay valid.
-    /// No batch may be open: it would commit to the file that was replaced.
+    /// Replaces the live file by a loaded one. The change is durable when this returns. Views of the old file stay
+    /// valid. No batch may be open: it would commit to the file that was replaced.
     ///
-    /// After an error this process still uses the old file, while the disk may hold either. Stop, and open the slot again.
+    /// After an error this process still uses the old file, while the disk may hold either. Stop, and open the slot
+    /// again.
     pub fn install(&self, loaded: Loaded) -> Result<()> {
         let mut live = self.0.live.write().unwrap_or_else(PoisonError::into_inner);
         let file = loaded.rename_to(&self.0.name)?;

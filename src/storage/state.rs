@@ -64,8 +64,8 @@ impl StateFile {
         Ok(StateBatch { base, transaction, changes: BTreeMap::new() })
     }
 
-    /// The state at the last commit, durable or not. While it is held, the pages that it needs cannot be reused: do not keep
-    /// it for long. It stays valid when the file is replaced or removed.
+    /// The state at the last commit, durable or not. While it is held, the pages that it needs cannot be reused: do not
+    /// keep it for long. It stays valid when the file is replaced or removed.
     pub fn view(&self) -> Result<StateView> {
         let engine = &self.engine;
         let rows = engine.guard(|| {
@@ -180,12 +180,12 @@ impl Read for StateView {
 
 /// Changes that become visible together, or not at all if the batch is dropped.
 ///
-/// Invariant: `base` is the state at the last commit, because `transaction` holds the write lock. The state of the batch is
-/// `base` overlaid with `changes`.
+/// Invariant: `base` is the state at the last commit, because `transaction` holds the write lock. The state of the
+/// batch is `base` overlaid with `changes`.
 ///
-/// The changes gather in an ordered map and reach redb at the commit, in key order. So reads do not borrow from the write
-/// transaction, and a key that many commands change is written once. If every key changes once, this is as fast as
-/// opening the table for each access (`tests/measures.rs`).
+/// The changes gather in an ordered map and reach redb at the commit, in key order. So reads do not borrow from the
+/// write transaction, and a key that many commands change is written once. If every key changes once, this is as fast
+/// as opening the table for each access (`tests/measures.rs`).
 pub struct StateBatch {
     base: StateView,
     transaction: WriteTransaction,

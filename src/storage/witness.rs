@@ -1,10 +1,10 @@
 //! The witness: it remembers, outside a redb file, the last commit that was durable in it.
 //!
-//! redb commits in one phase. A last commit whose pages do not match their checksums is taken for torn by a crash, and is
-//! rolled back. But a bit that flips in those pages *after* the commit was synced looks the same, and an acknowledged
-//! commit would vanish without an error (P7). So every commit has a number, and once it is durable the number is written
-//! here, without a sync of its own. A file that comes back with a smaller number than its witness has lost a durable
-//! commit, which is damage.
+//! redb commits in one phase. A last commit whose pages do not match their checksums is taken for torn by a crash, and
+//! is rolled back. But a bit that flips in those pages *after* the commit was synced looks the same, and an
+//! acknowledged commit would vanish without an error (P7). So every commit has a number, and once it is durable the
+//! number is written here, without a sync of its own. A file that comes back with a smaller number than its witness has
+//! lost a durable commit, which is damage.
 //!
 //! ```text
 //! bytes  0            8            16          20
@@ -17,8 +17,8 @@
 //! | between the commit and the write here | the witness lags behind: it proves less, and refuses nothing |
 //! | a power cut after the write | the write may be lost, as it is not synced: the witness lags behind |
 //!
-//! The witness is never ahead, because it is written after the commit was synced. Two-phase commits would prove more, but
-//! cost a second sync for every commit.
+//! The witness is never ahead, because it is written after the commit was synced. Two-phase commits would prove more,
+//! but cost a second sync for every commit.
 
 use redb::StorageBackend;
 

@@ -46,8 +46,8 @@ impl FromStr for ConversationId {
 /// The position of an event in the log: the log index in the upper 44 bits, the event's number within that entry in the
 /// lower 20.
 ///
-/// An event has the same cursor on every node, and cursors strictly increase. So a subscription resumes from a cursor on
-/// any node. Clients treat it as opaque.
+/// An event has the same cursor on every node, and cursors strictly increase. So a subscription resumes from a cursor
+/// on any node. Clients treat it as opaque.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Cursor(pub u64);
 
@@ -77,8 +77,8 @@ impl Cursor {
     }
 }
 
-/// The id of one write: a UUIDv7 that the client mints (RFC 9562, section 5.7). All attempts at the write carry the same
-/// id, so that it takes effect once.
+/// The id of one write: a UUIDv7 that the client mints (RFC 9562, section 5.7). All attempts at the write carry the
+/// same id, so that it takes effect once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(Uuid);
 

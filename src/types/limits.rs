@@ -72,8 +72,8 @@ pub const CONNECTIONS: usize = 4_096;
 /// Connections that the operating system queues until the node accepts them. The system may allow fewer
 /// (`net.core.somaxconn`).
 pub const CONNECTIONS_QUEUED: u32 = 4_096;
-/// Calls in progress at once, each from its first byte until its answer has left, subscriptions not counted. One more is
-/// refused with OVERLOADED.
+/// Calls in progress at once, each from its first byte until its answer has left, subscriptions not counted. One more
+/// is refused with OVERLOADED.
 pub const CALLS: usize = 4_096;
 /// KiB of pages on their way to callers. One more is refused with OVERLOADED. Callers that do not read keep them here.
 pub const PAGES_KIB: usize = 256 * 1024;

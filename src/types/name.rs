@@ -1,7 +1,7 @@
 //! Names that people type.
 //!
-//! Usernames, node names and zones are plain ASCII, so that no two of them look alike. They are compared in lower case and
-//! shown as first written. A value of these types has passed its check.
+//! Usernames, node names and zones are plain ASCII, so that no two of them look alike. They are compared in lower case
+//! and shown as first written. A value of these types has passed its check.
 
 use std::fmt;
 

@@ -1,8 +1,8 @@
 //! Printable characters: those that a terminal shows as themselves and in their place.
 //!
-//! The others are dangerous in text from strangers. Control characters drive the terminal, direction marks make text read
-//! as something else, and invisible characters make two names look equal. Names must not contain them. In messages they
-//! are allowed, and shown as escapes.
+//! The others are dangerous in text from strangers. Control characters drive the terminal, direction marks make text
+//! read as something else, and invisible characters make two names look equal. Names must not contain them. In messages
+//! they are allowed, and shown as escapes.
 
 /// Whether all of `text` is printable.
 pub fn is_printable(text: &str) -> bool {

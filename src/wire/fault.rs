@@ -1,7 +1,7 @@
 //! Errors on the network: the one mapping between our reasons and `google.rpc.Status`.
 //!
-//! The details follow Google's AIP-193: `ErrorInfo` for the reason, `RetryInfo`, `BadRequest` for the field, `Help` for what to do
-//! next, and our own `LeaderHint`.
+//! The details follow Google's AIP-193: `ErrorInfo` for the reason, `RetryInfo`, `BadRequest` for the field, `Help` for
+//! what to do next, and our own `LeaderHint`.
 
 use std::{collections::BTreeMap, error::Error, fmt, time::Duration};
 
@@ -159,8 +159,8 @@ fn any(name: &str, message: &impl Message) -> Any {
     Any { type_url: format!("{TYPE_PREFIX}{name}"), value: message.encode_to_vec() }
 }
 
-/// Whether our own side of the connection made this status, because the call broke. Such a status has a source error, or
-/// the code UNKNOWN, which no server of ours sends.
+/// Whether our own side of the connection made this status, because the call broke. Such a status has a source error,
+/// or the code UNKNOWN, which no server of ours sends.
 fn is_local(status: &Status) -> bool {
     let unspoken = matches!(status.code(), Code::Unknown | Code::Internal | Code::Unavailable);
     status.details().is_empty() && (status.code() == Code::Unknown || (unspoken && status.source().is_some()))

@@ -1,7 +1,7 @@
 //! Floor 1: messages on the network and on disk.
 //!
-//! The generated protobuf modules, their JSON form, the one mapping between errors and `google.rpc.Status` ([`Fault`]), and
-//! how connections are made ([`Dialer`]). It does not know what the messages mean.
+//! The generated protobuf modules, their JSON form, the one mapping between errors and `google.rpc.Status` ([`Fault`]),
+//! and how connections are made ([`Dialer`]). It does not know what the messages mean.
 
 mod dial;
 mod fault;

@@ -14,7 +14,7 @@ use crate::{
 /// chores (1,024 rows, an event each) and a request that names 500 messages in as many conversations.
 pub const EVENTS_PER_COMMAND: u64 = 4_096;
 
-/// Tells subscribers where something is new. What is new they read from the state.
+/// Tells subscribers where to look for news. They read the news itself from the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
     /// The conversation has a new event, or it is a direct one in which a read mark moved.

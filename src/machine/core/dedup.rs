@@ -6,13 +6,13 @@
 //! have been pruned, and a late retry must not send a message twice.
 //!
 //! A known id counts as the same request only if the command matches:
-//! - It has the same verb and the same fields, apart from those that a retry may change: password hash, password version
-//!   and the key of a new session.
+//! - It has the same verb and the same fields, apart from those that a retry may change: password hash, password
+//!   version and the key of a new session.
 //! - It comes from the same session, or from the same account, as a client may have logged in again between attempts.
 //!
 //! Refusals are remembered like other outcomes, with three exceptions: refusals of the request id itself,
-//! SESSION_INVALID and OVERLOADED. These had no effect, so the same id may be sent again: a message in an outbox goes out
-//! under its first id after the user has logged in again.
+//! SESSION_INVALID and OVERLOADED. These had no effect, so the same id may be sent again: a message in an outbox goes
+//! out under its first id after the user has logged in again.
 //!
 //! Not covered: a client that mints a new id for a retry. To the machine that is a new request.
 

@@ -27,7 +27,7 @@
 //! |------|-------|-----|-------|
 //! | 0x01 | meta | none: one row | `Meta`: log time, the last ids given out, open chores |
 //! | 0x02 | account | account | `AccountRecord`; a deleted account keeps its row |
-//! | 0x03 | name | username in lower case | `AccountRef`; stays when the account is deleted, so no name is given out twice |
+//! | 0x03 | name | username in lower case | `AccountRef`; stays after a deletion, so no name is given out twice |
 //! | 0x04 | session | session key | `SessionRecord` |
 //! | 0x05 | session of account | account, created ms, session key | `Present`; oldest first |
 //! | 0x06 | session by expiry | expires ms, session key | `Present`; pruned from the front |

@@ -1,9 +1,9 @@
-//! One account in one conversation: its read mark, and the count of what is unread.
+//! One account in one conversation: its read mark, and how many messages are unread.
 //!
 //! The count is derived, never counted up and down, so it cannot drift. A message is unread for a member if it lies
-//! beyond the read mark, is not in the member's *sparse set* (the messages beyond the mark that it read one by one, sent
-//! or hid) and is not erased for everyone. `message_no` on every event makes that three numbers instead of a walk over
-//! the timeline:
+//! beyond the read mark, is not in the member's *sparse set* (the messages beyond the mark that it read one by one,
+//! sent or hid) and is not erased for everyone. `message_no` on every event makes that three numbers instead of a walk
+//! over the timeline:
 //!
 //! ```text
 //! unread = messages ever sent - message_no at the read mark
@@ -35,14 +35,14 @@ const ADVANCE_STEP: u64 = 1_024;
 /// a later command deletes them.
 pub const CLEAR_STEP: usize = 1_024;
 
-/// One account in one conversation: copies of both records, as a query found them or as a command changes them. A command
-/// that changes a copy saves it.
+/// One account in one conversation: copies of both records, as a query found them or as a command changes them. A
+/// command that changes a copy saves it.
 ///
 /// Invariants of `record`:
 /// - `read_seq` never goes back and never exceeds `last_seq`; `read_no` is the `message_no` of the event there.
 /// - `read_ahead` is the number of rows in the sparse set beyond `read_seq`.
-/// - Every row of the sparse set stands for a message; the message may be erased later. Rows at or below `read_seq` mean
-///   nothing.
+/// - Every row of the sparse set stands for a message; the message may be erased later. Rows at or below `read_seq`
+///   mean nothing.
 pub struct Member {
     /// The account.
     pub account: AccountId,

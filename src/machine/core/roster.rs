@@ -3,8 +3,8 @@
 //! Invariant: a membership is two rows, one under the account and one under the conversation, and is counted in both
 //! their records (`AccountRecord.conversations`, `ConversationRecord.members`). Only this file writes them.
 //!
-//! A member sees the events from `joined_seq` on. An account that has left reads no history any more, but a subscription
-//! that was away still delivers what came up to its leaving.
+//! A member sees the events from `joined_seq` on. An account that has left reads no history any more, but a
+//! subscription that was away still delivers what came up to its leaving.
 
 use std::ops::ControlFlow;
 
@@ -104,8 +104,8 @@ pub fn insert_member(
 
 /// Ends a membership. The caller has appended the event that says so, at the cursor `left`, and saves the conversation.
 ///
-/// Two things outlive the membership: an account event, from which a subscription that was away learns what it may still
-/// read, and the range of the account's own messages, so that deleting the account can erase them.
+/// Two things outlive the membership: an account event, from which a subscription that was away learns what it may
+/// still read, and the range of the account's own messages, so that deleting the account can erase them.
 pub fn delete_member(
     context: &mut Context<'_>,
     id: ConversationId,

@@ -29,8 +29,8 @@ use crate::{
 ///
 /// - Messages; hidden or erased ones without their body, so that seqs stay dense.
 /// - Messages deleted for everyone, or hidden by the account itself.
-/// - Joins, departures and new titles: the conversation as it is now, but with the event's own seq as `last_seq`. If the
-///   account has left since, it sees neither members nor counts.
+/// - Joins, departures and new titles: the conversation as it is now, but with the event's own seq as `last_seq`. If
+///   the account has left since, it sees neither members nor counts.
 /// - Read marks: its own, and in direct conversations the peer's, if the peer shows it. A mark that has moved several
 ///   times is delivered once, at its latest move.
 ///
@@ -78,7 +78,7 @@ struct Feed<'a> {
 }
 
 impl Feed<'_> {
-    /// Finds what is new in the given conversations, or in all of the account's.
+    /// Finds the news of the given conversations, or in all of the account's.
     fn gather(&mut self, only: Option<&[ConversationId]>) -> storage::Result<()> {
         if let Some(only) = only {
             for id in only {
@@ -202,7 +202,8 @@ impl Feed<'_> {
         }
     }
 
-    /// A room as an account sees it that has left. The title of a private room may have changed since, so it is not shown.
+    /// A room as an account sees it that has left. The title of a private room may have changed since, so it is not
+    /// shown.
     fn seen_from_outside(&self, id: ConversationId) -> storage::Result<chat::Conversation> {
         let record: store::ConversationRecord = require(self.state, &keys::conversation(id))?;
         Ok(chat::Conversation {

@@ -1,8 +1,8 @@
 //! Several timelines merged by cursor.
 //!
 //! The merge holds one position for each timeline, not its events: one event of each of 10,000 conversations, with
-//! messages of 32 KiB, would be too much memory. Where to begin in a timeline is a binary search, because seqs are dense
-//! and cursors grow with them.
+//! messages of 32 KiB, would be too much memory. Where to begin in a timeline is a binary search, because seqs are
+//! dense and cursors grow with them.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 

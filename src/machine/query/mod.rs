@@ -1,7 +1,7 @@
 //! Reads: pure functions of a state, most of which return the API's own messages.
 //!
-//! Every listing is paged and bounded in rows and bytes. A page may be shorter than asked for, even empty, and still have
-//! a successor: only an empty `next_page_token` means that the caller has seen everything.
+//! Every listing is paged and bounded in rows and bytes. A page may be shorter than asked for, even empty, and still
+//! have a successor: only an empty `next_page_token` means that the caller has seen everything.
 //!
 //! A query does not check who asks. The edge looks up the session first, and passes the account in.
 

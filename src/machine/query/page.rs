@@ -1,8 +1,8 @@
 //! Pages of a listing: how large, and where the next one begins.
 //!
-//! A page token is text that needs no escaping anywhere: a version digit, the letter of the listing, and the position of
-//! the last row seen, in hex. `1m0000000000700003` goes on after cursor 0x700003 in the listing of all messages. Tokens are
-//! opaque to callers, and checked when they come back: a token of another listing is refused.
+//! A page token is text that needs no escaping anywhere: a version digit, the letter of the listing, and the position
+//! of the last row seen, in hex. `1m0000000000700003` goes on after cursor 0x700003 in the listing of all messages.
+//! Tokens are opaque to callers, and checked when they come back: a token of another listing is refused.
 
 use crate::{
     machine::core::error::{Refusal, Result, invalid},

@@ -16,8 +16,8 @@ impl Pattern {
         &self.0[..end]
     }
 
-    /// Whether a name in lower case matches. It backtracks to the last `*` only, so the time is at most the length of the
-    /// pattern times the length of the name.
+    /// Whether a name in lower case matches. It backtracks to the last `*` only, so the time is at most the length of
+    /// the pattern times the length of the name.
     pub(super) fn matches(&self, name: &[u8]) -> bool {
         let pattern = &self.0;
         let (mut at, mut from) = (0, 0);

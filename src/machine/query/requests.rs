@@ -6,8 +6,8 @@ use crate::{
     types::RequestId,
 };
 
-/// Whether some request of this id has a remembered outcome. Only [`apply`](crate::machine::apply) decides whether a new
-/// command with the id is the same request.
+/// Whether some request of this id has a remembered outcome. Only [`apply`](crate::machine::apply) decides whether a
+/// new command with the id is the same request.
 pub fn is_decided(state: &dyn Read, id: RequestId) -> storage::Result<bool> {
     exists(state, &keys::request(id))
 }

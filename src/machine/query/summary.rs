@@ -85,8 +85,8 @@ pub fn missing(state: &dyn Read, other: &dyn Read, limit: usize) -> storage::Res
     Ok(found)
 }
 
-/// How many events of a timeline are missing. Timelines only grow at their end, so the two have a common beginning: this
-/// walks back from the end until two events have the same cursor.
+/// How many events of a timeline are missing. Timelines only grow at their end, so the two have a common beginning:
+/// this walks back from the end until two events have the same cursor.
 fn missing_events(
     state: &dyn Read,
     other: &dyn Read,

@@ -1,12 +1,12 @@
 //! Rooms: create, rename, invite, remove, join, leave.
 //!
-//! - Any member may invite and rename. Only the owner may remove others. The owner is the account that created the room;
-//!   when it leaves, the member who joined first becomes the owner.
-//! - Anyone may find and join a public room. A private room is joined by invitation only, and nobody outside learns that
-//!   it exists.
+//! - Any member may invite and rename. Only the owner may remove others. The owner is the account that created the
+//!   room; when it leaves, the member who joined first becomes the owner.
+//! - Anyone may find and join a public room. A private room is joined by invitation only, and nobody outside learns
+//!   that it exists.
 //! - An account cannot invite another that has blocked it.
-//! - A room that loses its last member keeps its timeline, because subscriptions of former members may still ask for its
-//!   last events. It is no longer listed, and nobody can join it.
+//! - A room that loses its last member keeps its timeline, because subscriptions of former members may still ask for
+//!   its last events. It is no longer listed, and nobody can join it.
 
 use std::collections::BTreeSet;
 

@@ -54,8 +54,8 @@ pub fn create(context: &mut Context<'_>, verb: &store::CreateSession) -> Result<
     }))
 }
 
-/// Ends expired sessions, then the oldest ones, until one more fits. Expired ones go first, so that the outcome does not
-/// depend on whether pruning came by before.
+/// Ends expired sessions, then the oldest ones, until one more fits. Expired ones go first, so that the outcome does
+/// not depend on whether pruning came by before.
 fn end_excess(context: &mut Context<'_>, account: AccountId) -> storage::Result<()> {
     let mut live = Vec::new();
     for (key, record) in session_table::of_account(context, account)? {

@@ -10,15 +10,15 @@ use crate::storage::{Disks, Durable, Open, Result, StateFile, StorageError, kv};
 /// Frames between durable commits, which bounds the memory that redb needs for those that are not durable.
 const FRAMES_PER_FLUSH: u64 = 4;
 
-/// Loads an archive into a new file and verifies it: checksums, order, and at the end the hash of everything. Blocks: call
-/// it through [`Blocking`](crate::storage::Blocking).
+/// Loads an archive into a new file and verifies it: checksums, order, and at the end the hash of everything. Blocks:
+/// call it through [`Blocking`](crate::storage::Blocking).
 ///
 /// Invariants:
-/// - The file holds the pairs of all frames verified so far, and nothing else. `hasher`, `pairs` and `raw_bytes` cover the
-///   same pairs.
+/// - The file holds the pairs of all frames verified so far, and nothing else. `hasher`, `pairs` and `raw_bytes` cover
+///   the same pairs.
 /// - `header` is set after the head frame, `digest` after the trailer. No frame may follow the trailer.
-/// - Nobody reads the file before [`finish`](Self::finish) has verified the whole archive. Until it is installed, dropping
-///   it removes it; a crash leaves it, and opening the slot removes it.
+/// - Nobody reads the file before [`finish`](Self::finish) has verified the whole archive. Until it is installed,
+///   dropping it removes it; a crash leaves it, and opening the slot removes it.
 pub struct Loader {
     target: Target,
     file: StateFile,
@@ -110,8 +110,8 @@ impl Loader {
         Ok(Loaded { header, digest, pairs: self.pairs, file: self.file, target: self.target })
     }
 
-    /// The length of the frame that `pending` begins with; `None` while too little of it is there to tell. The length is
-    /// checked against its limit before anything is allocated for it.
+    /// The length of the frame that `pending` begins with; `None` while too little of it is there to tell. The length
+    /// is checked against its limit before anything is allocated for it.
     fn frame_length(&self) -> Result<Option<usize>> {
         let pending = &self.pending[..];
         if pending.is_empty() {

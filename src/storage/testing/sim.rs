@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, io, mem};
 /// What a disk writes as a whole or not at all, in bytes.
 const SECTOR: usize = 512;
 
-/// All files of one folder, and what is to go wrong.
+/// All files of one folder, and the faults to come.
 ///
 /// Invariants:
 /// - An inode is never given to another content, so that a handle of a removed file stays valid.
 /// - Of each content, `live` is `durable` with `unsynced` applied, unless a sync of it failed (`stale`).
-/// - Everything that is decided at random comes from `rng`, in the order of the calls. The same seed and the same calls give
-///   the same disk.
+/// - Everything that is decided at random comes from `rng`, in the order of the calls. The same seed and the same calls
+///   give the same disk.
 #[derive(Debug)]
 pub(super) struct Sim {
     rng: u64,
