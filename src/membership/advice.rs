@@ -35,12 +35,8 @@ fn missing(layout: &Layout, tolerance: &Tolerance) -> Option<String> {
     match (tolerance.missing.as_slice(), tolerance.has_quorum()) {
         ([], _) => None,
         (_, true) if layout.is_joint() => None,
-        ([name], true) => {
-            Some(format!("{name} does not answer: bring it back, or put another in its place by replace-node"))
-        }
-        (_, true) => {
-            Some(format!("{names} do not answer: bring them back, or put others in their place by replace-node"))
-        }
+        ([name], true) => Some(format!("{name} does not answer: bring it back, or replace it with replace-node")),
+        (_, true) => Some(format!("{names} do not answer: bring them back, or replace them with replace-node")),
         (_, false) if layout.is_joint() => {
             Some(format!("writes go on once both voter sets have a majority again; missing: {names}"))
         }

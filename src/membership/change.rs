@@ -106,9 +106,8 @@ impl Layout {
             Change::Swap { old, new } => {
                 let (old, new) = (self.member(*old)?, self.member(*new)?);
                 if voters.contains(&new.id) {
-                    let why =
-                        format!("{} is a voter already: nobody would come in the place of {}", new.name, old.name);
-                    let next = format!("name a fresh node or a learner, or take {} out by remove-node", old.name);
+                    let why = format!("{} is a voter already and cannot take the place of {}", new.name, old.name);
+                    let next = format!("name a fresh node or a learner, or remove {} with remove-node", old.name);
                     return Err(Verdict::refused(why, next));
                 }
                 nodes.retain(|node| node.id != old.id);
@@ -248,7 +247,7 @@ fn warnings(was: &Tolerance, will_be: &Tolerance) -> Vec<String> {
         ));
     }
     let newly_fatal = will_be.fatal_zones.iter().filter(|zone| !was.fatal_zones.contains(zone));
-    warnings.extend(newly_fatal.map(|zone| format!("from then on the loss of zone {zone} stops writes")));
+    warnings.extend(newly_fatal.map(|zone| format!("after that the loss of zone {zone} stops writes")));
     warnings
 }
 

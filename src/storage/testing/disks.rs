@@ -8,7 +8,7 @@ use std::{
 
 use redb::StorageBackend;
 
-use super::sim::{Change, Counts, Fault, Inode, Sim, eio};
+use super::sim::{Change, Counts, Fault, Inode, Sim};
 use crate::storage::{Disk, Disks, Open, Result, StorageError};
 
 /// A flat folder of simulated files. Cheap to clone; all clones are the same folder.

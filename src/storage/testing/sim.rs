@@ -295,6 +295,6 @@ impl Change {
     }
 }
 
-pub(super) fn eio() -> io::Error {
+fn eio() -> io::Error {
     io::Error::from_raw_os_error(5)
 }
