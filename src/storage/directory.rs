@@ -109,6 +109,7 @@ struct Directory {
 }
 
 impl Directory {
+    /// Locks the directory and removes files whose writing was interrupted.
     fn lock(path: &Path) -> Result<Self> {
         let file = private_file().create(true).open(path.join(LOCK)).map_err(|e| failed("opening", path, e))?;
         match file.try_lock() {

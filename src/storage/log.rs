@@ -60,6 +60,8 @@ const QUEUE_BYTES: usize = 64 * 1024 * 1024;
 #[derive(Clone)]
 pub struct LogFile(Arc<Handle>);
 
+/// Closes the log when the last clone of [`LogFile`] is dropped. The writer thread holds [`Shared`] only, so it does
+/// not keep the log open.
 struct Handle {
     shared: Arc<Shared>,
     blocking: Blocking,

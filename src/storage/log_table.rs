@@ -106,6 +106,7 @@ pub(super) struct LogView {
 }
 
 impl LogTable {
+    /// Opens and checks the file. A witness that knows of a later transaction than the file is damage.
     pub(super) fn open(disk: Disk, witness: Option<Disk>) -> Result<(Self, Found)> {
         let engine = Engine::open(disk, &KIND)?;
         let witness = witness.map(Witness::open).transpose()?;
@@ -212,6 +213,7 @@ impl LogTable {
             write.commit().map_err(|e| engine.err(e))?;
             Ok(purging)
         })?;
+        // After the commit, so that the witness is never ahead of the file.
         commits.last = number;
         if let Some(witness) = &mut commits.witness {
             witness.note(number)?;
@@ -289,6 +291,7 @@ impl LogTable {
     }
 }
 
+/// Every transaction is durable, except under the injected bug.
 fn durability(operations: &[Operation]) -> Durability {
     let appends_only = || operations.iter().all(|operation| matches!(operation, Operation::Append(_)));
     if fault_injection::enabled(Bug::AckBeforeFsync) && appends_only() {

@@ -291,6 +291,7 @@ impl kv::Write for StateBatch {
     }
 }
 
+/// Writes one row: the checksum, then the value.
 fn insert(
     engine: &Engine,
     rows: &mut redb::Table<'_, &'static [u8], &'static [u8]>,

@@ -55,6 +55,7 @@ pub fn request_id(context: &Context<'_>, command: &store::Command) -> Result<Req
     Ok(id)
 }
 
+/// Whether the outcome of this request may have been pruned. Pruning asks the same, so nothing younger is ever pruned.
 fn is_too_old(id: RequestId, now_ms: u64) -> bool {
     let window_ms = u64::try_from(REQUEST_WINDOW.as_millis()).unwrap_or(u64::MAX);
     id.time_ms().saturating_add(window_ms) < now_ms

@@ -100,6 +100,7 @@ impl Member {
         Ok(seq <= self.record.read_seq || is_erased(event) || self.is_read_ahead(state, seq)?)
     }
 
+    /// Whether the message is in the sparse set. Most members have an empty set, and need no read of the state.
     fn is_read_ahead(&self, state: &dyn Read, seq: u64) -> storage::Result<bool> {
         Ok(self.record.read_ahead > 0 && exists(state, &keys::read(self.account, self.id, seq))?)
     }

@@ -74,6 +74,7 @@ pub fn remove_from_room(
     for account in accounts {
         delete_member(context, id, room, *account, Cursor(event.cursor))?;
     }
+    // The room's timeline stays, for subscriptions of former members.
     if room.members == 0 {
         context.state.delete(&keys::public(id))?;
     }
@@ -116,6 +117,7 @@ pub fn delete_member(
     let Some(member) = load::<store::MemberRecord>(context.state, &keys::member(account, id))? else { return Ok(()) };
     let mut record = context.account(account)?;
     record.conversations = record.conversations.saturating_sub(1);
+    // The member's row goes, so the account's record takes over the count of its messages here.
     record.sent_elsewhere += member.sent_count;
     conversation.members = conversation.members.saturating_sub(1);
     context.save_account(account, &record)?;

@@ -80,6 +80,7 @@ pub fn list_conversations(
 const OWN: char = 'c';
 const JOINABLE: char = 'j';
 
+/// The page under construction.
 struct Listing<'a> {
     state: &'a dyn Read,
     account: AccountId,
@@ -90,6 +91,7 @@ struct Listing<'a> {
 }
 
 impl Listing<'_> {
+    /// The conversations that the account is in.
     fn own(&mut self, before: Option<u64>) -> storage::Result<()> {
         let mut span = keys::all_of(keys::MEMBER, self.account.0);
         if let Some(before) = before {
@@ -108,6 +110,7 @@ impl Listing<'_> {
         })
     }
 
+    /// The public rooms that the account is not in.
     fn joinable(&mut self, before: Option<u64>) -> storage::Result<()> {
         let mut span: Span = keys::all(keys::PUBLIC);
         if let Some(before) = before {

@@ -117,6 +117,7 @@ impl Feed<'_> {
         Ok(())
     }
 
+    /// Adds the latest move of a read mark, which is in no timeline.
     fn add_mark(&mut self, id: ConversationId, who: AccountId, mark: &store::MemberRecord) -> storage::Result<()> {
         let event = Event::Read(chat::ReadMarkMoved {
             conversation_id: id.to_string(),
@@ -127,6 +128,7 @@ impl Feed<'_> {
         Ok(())
     }
 
+    /// Adds the conversations that the account has left, and the messages that it has hidden.
     fn add_account_events(&mut self) -> storage::Result<()> {
         let state = self.state;
         let span = keys::all_of_from(keys::ACCOUNT_EVENT, self.account.0, self.after.0.saturating_add(1));
@@ -162,6 +164,7 @@ impl Feed<'_> {
         }
     }
 
+    /// The event in the form of the API, as the account sees it.
     fn view(&mut self, next: Merged) -> storage::Result<Event> {
         let Merged { source, id, seq, event } = next;
         let member = &self.members[source];

@@ -90,6 +90,7 @@ fn member_of(state: &dyn Read, account: AccountId, recipient: &Recipient) -> Res
     Member::of(state, account, id).map(Some)
 }
 
+/// The page under construction.
 struct Page<'a> {
     state: &'a dyn Read,
     accounts: Accounts<'a>,
@@ -99,6 +100,7 @@ struct Page<'a> {
 }
 
 impl Page<'_> {
+    /// One conversation, oldest first.
     fn forwards(&mut self, member: &Member, after: u64) -> storage::Result<()> {
         let mut first = after.saturating_add(1).max(member.record.joined_seq);
         if self.unread_only {
@@ -112,6 +114,7 @@ impl Page<'_> {
         })
     }
 
+    /// One conversation, newest first.
     fn backwards(&mut self, member: &Member, before: u64) -> storage::Result<()> {
         let last = before.saturating_sub(1).min(member.conversation.last_seq);
         let span = keys::events(member.id, member.record.joined_seq, last);
@@ -122,6 +125,7 @@ impl Page<'_> {
         })
     }
 
+    /// All conversations of the account, oldest first by cursor.
     fn everywhere(&mut self, account: AccountId, after: Cursor) -> storage::Result<()> {
         let mut timelines = TimelineMerge::new(self.state);
         let mut members = Vec::new();

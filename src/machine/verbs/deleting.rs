@@ -1,4 +1,8 @@
 //! Deleting messages, for oneself or for everyone.
+//!
+//! Deleting for everyone erases the body from the state and leaves a tombstone, because seqs must stay dense. The body
+//! may still be in old log entries until the log is purged, and in old snapshots and backups. Deleting for oneself
+//! keeps the message and hides it from one account.
 
 use crate::{
     machine::core::{
@@ -32,6 +36,7 @@ pub fn delete(context: &mut Context<'_>, actor: &Actor, verb: &store::DeleteMess
 
 /// Replaces the caller's own messages by tombstones, and appends to each conversation an event that names them.
 fn erase_for_everyone(context: &mut Context<'_>, actor: &Actor, referenced: Vec<Referenced>) -> Result<u32> {
+    // All messages are checked before the first is erased: all or nothing.
     let foreign = |event: &store::EventRecord| event.author_id != actor.id.0;
     if referenced.iter().any(|referenced| referenced.messages.values().any(foreign)) {
         return refuse(Reason::NotAllowed, "only its author may delete a message for everyone");

@@ -1,4 +1,7 @@
 //! Sending a message.
+//!
+//! The recipient is a username or a conversation id. A username stands for the direct conversation with that account,
+//! which the first message creates. A message is stored once, however many members its conversation has.
 
 use crate::{
     machine::core::{
@@ -31,6 +34,8 @@ pub fn send(context: &mut Context<'_>, actor: &Actor, verb: &store::SendMessage)
         Some(Recipient::Username(name)) => member_of_pair(context, actor, name)?,
         Some(Recipient::ConversationId(number)) => member_of(context, actor, ConversationId(*number))?,
     };
+    // Asked before the append, which adds a message that counts as unread until the sender's mark or set says
+    // otherwise.
     let had_read_all = member.unread(context.state)? == 0;
     let body = Kind::Body(verb.body.clone());
     let event = timeline::append(context, member.id, &mut member.conversation, actor.id, body)?;
@@ -42,6 +47,7 @@ pub fn send(context: &mut Context<'_>, actor: &Actor, verb: &store::SendMessage)
     }
     member.record.sent_count += 1;
     member.record.last_sent_seq = seq;
+    // The range of own messages, in which a later erasure looks for them.
     if member.record.first_sent_seq == 0 {
         member.record.first_sent_seq = seq;
     }
@@ -79,6 +85,7 @@ fn member_of_pair(context: &mut Context<'_>, actor: &Actor, name: &str) -> Resul
     if let Some(pair) = pair {
         return Member::of(context.state, actor.id, ConversationId(pair.conversation_id));
     }
+    // From here on the conversation is new, and counts for both accounts.
     check_capacity(&actor.account)?;
     check_capacity(&peer_account)?;
     let id = context.next_conversation_id();

@@ -28,6 +28,7 @@ pub fn mark_read(context: &mut Context<'_>, actor: &Actor, verb: &store::MarkRea
     }
     let mut count = 0;
     for Referenced { mut member, messages } in referenced {
+        // The difference of two derived counts, so that a message named twice, or below the position, counts once.
         let unread = member.unread(context.state)?;
         let before = member.record.read_seq;
         if member.id == up_to_in {

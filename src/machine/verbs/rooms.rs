@@ -62,6 +62,7 @@ pub fn update(context: &mut Context<'_>, actor: &Actor, verb: &store::UpdateRoom
     let mut room = room_of(context, actor.id, id)?;
     let title = verb.title.as_deref().map(checked_title).transpose()?;
     let named = accounts_named(context, "add_members", &verb.add_members)?;
+    // Everything is checked before the first change: all or nothing.
     let leaving = members_to_remove(context, actor, id, &room, &verb.remove_members)?;
     if named.iter().any(|account| leaving.contains(account)) {
         let message = "add_members and remove_members name the same account; decide for one of them";
@@ -87,6 +88,7 @@ pub fn join(context: &mut Context<'_>, actor: &Actor, verb: &store::JoinRoom) ->
     let id = ConversationId(verb.conversation_id);
     let room: Option<store::ConversationRecord> = load(context.state, &keys::conversation(id))?;
     let Some(mut room) = room else { return Err(no_conversation(id).into()) };
+    // Before the check for public rooms: a member of a private room may repeat the call too.
     if exists(context.state, &keys::member(actor.id, id))? {
         return Ok(changed(id));
     }

@@ -1,4 +1,7 @@
 //! Sessions: log in and log out.
+//!
+//! The edge checks the password and makes the token. A command carries only the token's hash, so neither the log nor
+//! the state ever holds a token. The rows of a session are in `core/session_table.rs`.
 
 use crate::{
     machine::core::{
@@ -29,12 +32,14 @@ pub fn create(context: &mut Context<'_>, verb: &store::CreateSession) -> Result<
     }
     let found = account_named(context.state, &verb.username)?;
     let Some((id, account)) = found.filter(|(_, account)| !account.deleted) else {
+        // The same words as for a wrong password, so that a login does not reveal which names exist.
         return refuse(Reason::BadCredentials, "unknown username or wrong password");
     };
     check_password_version(&account, verb.password_version)?;
     if exists(context.state, &keys::session(&key))? {
         return invalid("new_session_key", "new_session_key names a session that exists already");
     }
+    // The last check is done: from here on the command changes the state.
     end_excess(context, id)?;
     let longest = u64::try_from(limits::SESSION_TTL.as_millis()).unwrap_or(u64::MAX);
     let ttl_ms = if verb.ttl_ms == 0 { longest } else { verb.ttl_ms.min(longest) };

@@ -143,6 +143,7 @@ impl Loader {
         }
     }
 
+    /// Checks one whole frame and takes in its content.
     fn frame(&mut self, frame: Bytes) -> Result<()> {
         let (body, crc) = frame.split_at(frame.len() - CRC);
         if crc32fast::hash(body).to_le_bytes() != crc {
@@ -166,6 +167,7 @@ impl Loader {
         self.load(&raw)
     }
 
+    /// Writes the pairs of one frame to the file.
     fn load(&mut self, raw: &[u8]) -> Result<()> {
         let durable = if self.frames.is_multiple_of(FRAMES_PER_FLUSH) { Durable::Yes } else { Durable::No };
         let mut pairs = Pairs { rest: raw, last: self.last_key.as_deref(), count: 0 };
@@ -178,6 +180,7 @@ impl Loader {
         Ok(())
     }
 
+    /// Compares the trailer with everything loaded.
     fn trailer(&mut self, mut fields: &[u8]) -> Result<()> {
         let (pairs, raw_bytes) = (fields.get_u64_le(), fields.get_u64_le());
         if (pairs, raw_bytes) != (self.pairs, self.raw_bytes) {
@@ -232,6 +235,7 @@ impl<'a> Pairs<'a> {
     }
 }
 
+/// A length that a frame announces, if it is within `limit`.
 fn bounded(length: u32, limit: usize) -> Result<usize> {
     match length as usize {
         length if length <= limit => Ok(length),
