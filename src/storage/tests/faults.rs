@@ -307,7 +307,7 @@ fn a_state_that_cannot_be_read_answers_with_an_error_and_never_with_an_absence()
         drop((view, live));
         disks.power_on();
         let view = state(&disks, Open::Existing).unwrap().current().view().unwrap();
-        assert!((0..keys).all(|key| !unreadable(&view, key, fault)), "on a mended disk everything is there");
+        assert!((0..keys).all(|key| !unreadable(&view, key, fault)), "on a fixed disk everything is there");
     }
 }
 
