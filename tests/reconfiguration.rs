@@ -175,7 +175,7 @@ async fn with_one_of_three_dead_a_live_one_stays_and_the_dead_one_is_replaced() 
 }
 
 async fn transfer(cluster: &Cluster, to: &str) -> Result<(), Fault> {
-    let client = cluster.client_with(Duration::from_secs(8)).patient();
+    let client = cluster.client_with(Duration::from_secs(8)).for_slow_calls();
     let request = TransferLeadershipRequest { to_name: to.to_owned() };
     let asked = client.on_leader(|channel| {
         let request = request.clone();

@@ -31,7 +31,8 @@ where
     F: Fn(Admin) -> Fut,
     Fut: Future<Output = Changes>,
 {
-    let mut stream = cluster.patient().on_leader(|channel| ask(AdminServiceClient::new(channel))).await?.into_inner();
+    let mut stream =
+        cluster.for_slow_calls().on_leader(|channel| ask(AdminServiceClient::new(channel))).await?.into_inner();
     let mut last = None;
     loop {
         match stream.message().await {

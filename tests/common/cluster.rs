@@ -291,7 +291,7 @@ impl Cluster {
     pub async fn transfer_leader(&self, to: usize) {
         let request = TransferLeadershipRequest { to_name: format!("n{to}") };
         eventually(&format!("n{to} leads"), async || {
-            let client = self.client().patient();
+            let client = self.client().for_slow_calls();
             let asked = client.on_leader(|channel| {
                 let request = request.clone();
                 async move { AdminServiceClient::new(channel).transfer_leadership(request).await }
