@@ -60,18 +60,10 @@ struct Reminder {
 type Pending = BTreeMap<(u64, u64), Reminder>;
 
 impl Bot {
-    /// Runs until the session ends or something else fails that repeating does not cure.
+    /// Runs until the session ends, or until something fails that a repetition does not cure.
     pub async fn run(&self, cluster: &Cluster) -> Result<(), Box<dyn Error>> {
-        match Session::register(cluster, &self.name, &self.password).await {
-            Err(fault) if fault.reason != Reason::NameTaken => return Err(fault.into()),
-            _ => {}
-        }
-        let (session, _) = Session::login(cluster, &self.name, &self.password, "bot").await?;
-        let mut saved = match fs::read_to_string(&self.file) {
-            Ok(text) => text.trim().parse()?,
-            Err(error) if error.kind() == ErrorKind::NotFound => 0,
-            Err(error) => return Err(error.into()),
-        };
+        let session = self.sign_in(cluster).await?;
+        let mut saved = self.load()?;
         let mut subscription = session.subscribe(Start::After(saved));
         let mut pending = Pending::new();
         loop {
@@ -80,7 +72,7 @@ impl Bot {
             let wait =
                 pending.keys().next().map_or(Duration::MAX, |(due, _)| Duration::from_millis(due.saturating_sub(now)));
             tokio::select! {
-                // On a failing node the subscription moves to another by itself, and repeats and omits nothing.
+                // If a node fails, the subscription moves to another by itself. It repeats nothing and omits nothing.
                 update = subscription.next(), if pending.len() < PENDING => match update {
                     Some(Ok(Update::Event(event))) => {
                         if let Some(Event::Message(message)) = event.event {
@@ -92,19 +84,41 @@ impl Bot {
                     None => return Ok(()),
                 },
                 () = sleep(wait) => {
-                    if let Some(entry) = pending.first_entry() && self.answer(&session, *entry.key(), entry.get()).await? {
+                    if let Some(entry) = pending.first_entry()
+                        && self.answer(&session, *entry.key(), entry.get()).await?
+                    {
                         entry.remove();
                     }
                 }
             }
             let cursor = pending.values().map(|reminder| reminder.before).min().unwrap_or(subscription.cursor());
             if cursor != saved {
-                let new = self.file.with_extension("new");
-                fs::write(&new, cursor.to_string())?;
-                fs::rename(&new, &self.file)?;
+                self.save(cursor)?;
                 saved = cursor;
             }
         }
+    }
+
+    async fn sign_in(&self, cluster: &Cluster) -> Result<Session, Fault> {
+        match Session::register(cluster, &self.name, &self.password).await {
+            Err(fault) if fault.reason != Reason::NameTaken => return Err(fault),
+            _ => {}
+        }
+        Ok(Session::login(cluster, &self.name, &self.password, "bot").await?.0)
+    }
+
+    fn load(&self) -> Result<u64, Box<dyn Error>> {
+        match fs::read_to_string(&self.file) {
+            Ok(text) => Ok(text.trim().parse()?),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn save(&self, cursor: u64) -> std::io::Result<()> {
+        let new = self.file.with_extension("new");
+        fs::write(&new, cursor.to_string())?;
+        fs::rename(&new, &self.file)
     }
 
     /// The reminder that a message asks for: `in DURATION TEXT`, from somebody else.

@@ -35,7 +35,7 @@ const REDIRECTS: u32 = 3;
 ///
 /// # Invariants
 /// - It belongs to the first cluster that answers. Nodes of another cluster, even at the same addresses, are ignored.
-/// - The lock on what is known is never held across an await, so a slow node delays nobody else.
+/// - The lock on what is known is never held across an await, so a slow node delays no other task.
 /// - One task at a time asks all nodes; the others wait for its result.
 /// - An operation ends at its deadline, whatever the nodes do.
 ///
@@ -105,7 +105,8 @@ struct Known {
 }
 
 impl Cluster {
-    /// A cluster that is found through `seeds`, the addresses of some of its nodes. One of them must answer. Makes no call.
+    /// A cluster that is found through `seeds`, the addresses of some of its nodes. One of them must answer. Makes no
+    /// call.
     pub fn new(seeds: Vec<Address>, dialer: Dialer, settings: Settings) -> Self {
         let view = View::new(seeds);
         let known =
@@ -155,10 +156,11 @@ impl Cluster {
     /// Sends an operator's command to the leader. Finds the leader, follows redirects, and finds the next leader when
     /// this one is gone or silent, until the deadline.
     ///
-    /// `call` runs once for each attempt. The command must be safe to repeat: the server looks at what is already done.
+    /// `call` runs once for each attempt. The command must be safe to repeat: the server checks how far it is done already.
     ///
     /// # Errors
-    /// The refusal, if the leader refuses. At the deadline the last fault, or TIMEOUT if the call may have taken effect.
+    /// The refusal, if the leader refuses. At the deadline the last fault, or TIMEOUT if the call may have taken
+    /// effect.
     pub async fn on_leader<T, F, Fut>(&self, call: F) -> Result<T, Fault>
     where
         F: Fn(Channel) -> Fut,
@@ -176,8 +178,8 @@ impl Cluster {
         self.call_leader(Kind::Read, |channel, _| call(channel)).await
     }
 
-    /// Like [`Cluster::on_leader`], for a call of any kind. `call` is given the timeout of the attempt. A write must bear
-    /// the same request_id in all attempts.
+    /// Like [`Cluster::on_leader`], for a call of any kind. `call` is given the timeout of the attempt. A write must
+    /// bear the same request_id in all attempts.
     pub(super) async fn call_leader<T, F, Fut>(&self, kind: Kind, call: F) -> Result<T, Fault>
     where
         F: Fn(Channel, Duration) -> Fut,

@@ -48,7 +48,7 @@ pub(super) enum Kind {
     Read,
     /// Bears a request_id, so a repetition takes effect at most once.
     Write,
-    /// An operator's command. Bears no request_id; the server looks at what is already done.
+    /// An operator's command. Bears no request_id; the server checks how far it is done already.
     Command,
 }
 

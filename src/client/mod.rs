@@ -13,8 +13,9 @@
 //! - A write has one `request_id`, which all of its attempts bear, so it takes effect at most once (P4).
 //! - Only transient faults are repeated, until the deadline in [`Settings`]. A refusal is returned at once.
 //! - A write whose outcome is unknown ends as TIMEOUT, never as a refusal. [`outcome_is_unknown`] tells them apart.
-//! - The client follows a hint about the leader only if its term is not older than the newest term seen, and only within
-//!   one cluster. It does not trust other nodes' word about a leader that went silent until that leader answers again.
+//! - The client follows a hint about the leader only if its term is not older than the newest term seen, and only
+//!   within one cluster. It does not trust other nodes' word about a leader that went silent until that leader answers
+//!   again.
 //! - One attempt gets less time than the whole operation, so a frozen node does not use up the deadline.
 //! - Memory is bounded: one channel per address, at most [`CHANNELS`].
 //!

@@ -12,8 +12,8 @@ use crate::{
 ///
 /// # Invariants
 /// - `cursor` never goes back. It is the cursor of the last event or heartbeat accepted.
-/// - `tails` holds the last sequence number seen in a conversation. A conversation that it does not hold, or holds as 0,
-///   may continue with any number: the subscriber has seen nothing of it yet.
+/// - `tails` holds the last sequence number seen in a conversation. A conversation that it does not hold, or holds as
+///   0, may continue with any number: the subscriber has seen nothing of it yet.
 /// - `tails` is bounded; see [`Order::tail`].
 #[derive(Debug, Default)]
 pub(super) struct Order {

@@ -4,8 +4,8 @@
 //! fate is certain. After a crash in between, the message is sent again under the same request_id, which takes effect
 //! once (P4).
 //!
-//! The file is a log of changes, one line each ([`line`]). It is appended to, and rewritten without the old lines once
-//! they are most of it.
+//! The file is a log of changes, one line each ([`mod@line`]). It is appended to, and rewritten without the old lines
+//! once they are most of it.
 //!
 //! # Invariants
 //! - [`Outbox::keep`] returns only after the line is synced. From then on the message is in the outbox until it is
@@ -78,7 +78,8 @@ pub enum Fate {
     Waiting,
     /// The service refused it for good, for this reason. The user renews or drops it.
     Refused(String),
-    /// Its request_id is older than the service remembers, so it may have been sent or not. The user renews or drops it.
+    /// Its request_id is older than the service remembers, so it may have been sent or not. The user renews or drops
+    /// it.
     TooOld,
 }
 
@@ -184,7 +185,8 @@ impl Outbox {
         self.change_of(id, Line::Struck { id: id.to_string() })
     }
 
-    /// Makes a refused or too old message wait again, as a new message with the request_id `fresh`. The user decides this.
+    /// Makes a refused or too old message wait again, as a new message with the request_id `fresh`. The user decides
+    /// this.
     pub fn renew(&self, id: RequestId, fresh: RequestId) -> Result<(), OutboxError> {
         self.change_of(id, Line::Renewed { id: id.to_string(), fresh: fresh.to_string() })
     }

@@ -212,7 +212,7 @@ impl Subscription {
             Verdict::Gap { conversation, after, got } => {
                 self.held = Some(delivered);
                 let message = format!("{conversation}: message {got} came after {after}: the stream is not complete");
-                let next = "`chat history` shows what is there; please report this as a fault of the service";
+                let next = "`chat history` shows the whole conversation; please report this as a bug of the service";
                 Some(Update::Broken(Fault::new(Reason::Internal, message).next(next)))
             }
         }

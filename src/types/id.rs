@@ -22,6 +22,14 @@ pub struct InvalidId {
 pub struct AccountId(pub u64);
 
 /// A conversation's id; in text `c` and a number, as `c42`.
+///
+/// ```
+/// use quorate::types::ConversationId;
+///
+/// assert_eq!("c42".parse(), Ok(ConversationId(42)));
+/// assert_eq!(ConversationId(42).to_string(), "c42");
+/// assert!("42".parse::<ConversationId>().is_err());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConversationId(pub u64);
 
@@ -46,6 +54,14 @@ impl FromStr for ConversationId {
 /// Where an event stands in the log: the log index above, its place within that entry below.
 ///
 /// The same on every node and strictly increasing, so a subscription resumes from it anywhere.
+///
+/// ```
+/// use quorate::types::Cursor;
+///
+/// assert!(Cursor::new(7, 1) > Cursor::new(7, 0));
+/// assert!(Cursor::new(8, 0) > Cursor::end_of(7));
+/// assert_eq!(Cursor::new(7, 1).index(), 7);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Cursor(pub u64);
 
@@ -76,6 +92,15 @@ impl Cursor {
 }
 
 /// Names one write, whatever becomes of the connection: a UUIDv7 minted by the client (RFC 9562, section 5.7).
+///
+/// ```
+/// use quorate::types::RequestId;
+///
+/// let id = RequestId::new(1_700_000_000_000, [7; 10]);
+/// assert_eq!(id.time_ms(), 1_700_000_000_000);
+/// assert_eq!(id.to_string().parse(), Ok(id));
+/// assert!("not a UUIDv7".parse::<RequestId>().is_err());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(Uuid);
 

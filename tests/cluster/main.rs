@@ -9,7 +9,8 @@
 //! | [`subscriptions`] | no gap and no duplicate in a live stream (P5) |
 //! | [`bot`] | `examples/bot.rs`, through failover and restart |
 //!
-//! "Scenario N" is a row of the table in `tests/simulation/scenarios/mod.rs`. One test: `cargo test --test cluster NAME`.
+//! "Scenario N" is a row of the table in `tests/simulation/scenarios/mod.rs`. One test: `cargo test --test cluster
+//! NAME`.
 
 #[path = "../common/mod.rs"]
 mod common;

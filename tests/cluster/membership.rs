@@ -40,8 +40,8 @@ async fn add_and_kill_the_leader_at(cluster: &Cluster, number: usize, phase: Pha
     leader
 }
 
-/// Of the progress messages about a learner that has caught up, the one before the last. A cut at this message comes too
-/// late for the safety check, which trusts the leader's lease, and in time for the joint entry.
+/// Of the progress messages about a learner that has caught up, the one before the last. A cut at this message comes
+/// too late for the safety check, which trusts the leader's lease, and in time for the joint entry.
 const LAST_BUT_ONE: u32 = 4;
 
 /// Scenario 1 (P6).
@@ -99,8 +99,8 @@ async fn the_same_node_added_twice_at_once_is_one_member() {
     cluster.wait_for_voters(2).await;
 }
 
-/// Scenario 3 (P6): the leader dies while the new node adopts its identity. The connection breaks and the call is dropped,
-/// so the node has to finish by itself.
+/// Scenario 3 (P6): the leader dies while the new node adopts its identity. The connection breaks and the call is
+/// dropped, so the node has to finish by itself.
 #[tokio::test]
 async fn an_addition_goes_on_after_the_caller_died_during_the_adoption() {
     let cluster = Cluster::of(1).spare(1).start().await;
@@ -156,8 +156,8 @@ async fn an_addition_survives_the_leader_at_every_stage() {
     cluster.assert_replicas_agree().await;
 }
 
-/// Scenario 3 (P6): only the dead leader and one follower have the joint entry, which is not committed. That follower, or
-/// the new node, leads next.
+/// Scenario 3 (P6): only the dead leader and one follower have the joint entry, which is not committed. That follower,
+/// or the new node, leads next.
 #[tokio::test]
 async fn a_joint_configuration_that_a_new_leader_finds_is_completed() {
     let cluster = Cluster::of(5).spare(1).start().await;
@@ -311,8 +311,8 @@ async fn a_joint_entry_of_a_leader_that_was_cut_off_is_taken_back() {
     cluster.assert_replicas_agree().await;
 }
 
-/// A leader that is deposed while it confirms its leadership does not know what its successor has done. It must not tell
-/// a member that the member was removed.
+/// A leader that is deposed while it confirms its leadership does not know what its successor has done. It must not
+/// tell a member that the member was removed.
 #[tokio::test]
 async fn a_leader_that_is_deposed_while_it_is_asked_does_not_say_who_is_a_member() {
     let cluster = Cluster::of(3).spare(1).start().await;
@@ -340,8 +340,8 @@ async fn a_leader_that_is_deposed_while_it_is_asked_does_not_say_who_is_a_member
     assert!(known.await.member);
 }
 
-/// Scenarios 6 and 7 (P6): the leader, a follower that is down, and a follower that is cut off are removed; the last two
-/// return.
+/// Scenarios 6 and 7 (P6): the leader, a follower that is down, and a follower that is cut off are removed; the last
+/// two return.
 #[tokio::test]
 async fn removed_nodes_learn_of_it_and_disturb_nobody() {
     let cluster = Cluster::of(5).start().await;

@@ -24,8 +24,8 @@ use super::{Network, Place, User, eventually, host::Host};
 
 /// A cluster in this process. Tests name nodes by number, from 1; node 3 has the name `n3`.
 ///
-/// Invariant: a host that is being worked on (started, killed, stopped) is taken out of `hosts` meanwhile, so no lock is
-/// held across an await. A second call to the same host panics instead of waiting.
+/// Invariant: a host that is being worked on (started, killed, stopped) is taken out of `hosts` meanwhile, so no lock
+/// is held across an await. A second call to the same host panics instead of waiting.
 pub struct Cluster {
     pub network: Network,
     hosts: Mutex<Vec<Host>>,

@@ -1,7 +1,7 @@
 //! The machine of one node: its port, its data directory and its runtime.
 //!
-//! Invariants: the port is bound for as long as the host exists, so no other process can take it while the node is down.
-//! All tasks of a node run on its own runtime, so shutting that down kills the node.
+//! Invariants: the port is bound for as long as the host exists, so no other process can take it while the node is
+//! down. All tasks of a node run on its own runtime, so shutting that down kills the node.
 
 use std::{
     sync::{

@@ -1,8 +1,8 @@
 //! A whole cluster in one process, for tests: real nodes, real gRPC on loopback, faults at the network connector.
 //!
-//! Each node has its own runtime, port and data directory. To kill a node, the fixture shuts its runtime down: all tasks
-//! end between two awaits, nothing is handed over, the connections break and the directory is unlocked. Power cuts are
-//! left to the storage tests, SIGKILL to `tests/processes`.
+//! Each node has its own runtime, port and data directory. To kill a node, the fixture shuts its runtime down: all
+//! tasks end between two awaits, nothing is handed over, the connections break and the directory is unlocked. Power
+//! cuts are left to the storage tests, SIGKILL to `tests/processes`.
 #![allow(dead_code, reason = "each test program uses a part of the fixture")]
 
 mod admin;

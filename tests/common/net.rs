@@ -1,7 +1,7 @@
 //! The network between nodes and clients, with links that can be cut one way or both ways.
 //!
-//! A cut link behaves like a pulled cable: dialling hangs, bytes on open connections are held back, and neither side gets
-//! an error. A link that heals continues where it was, unless keepalive has closed the connection in the meantime.
+//! A cut link behaves like a pulled cable: dialling hangs, bytes on open connections are held back, and neither side
+//! gets an error. A link that heals continues where it was, unless keepalive has closed the connection in the meantime.
 //! Dialling is intercepted on the side that dials, so it works without root and on any system.
 
 use std::{

@@ -21,7 +21,7 @@ async fn a_follower_that_moved_is_dialled_at_its_new_address() {
     assert_eq!(taken.status.code(), Some(7), "n2 is there: {}", text(&taken.stderr));
 
     world.run("n3");
-    eventually("n3's log says what is missing", || {
+    eventually("n3's log names the missing command", || {
         world.log("n3").contains(&format!("set-address n3 {new}")).then_some(())
     });
     let wrong = world.admin_at(&others, &["set-address", "n2", &new]);

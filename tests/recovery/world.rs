@@ -1,4 +1,5 @@
-//! Real nodes on loopback, each a process with its own data directory. Nodes still running are killed when the test ends.
+//! Real nodes on loopback, each a process with its own data directory. Nodes still running are killed when the test
+//! ends.
 
 use std::{
     collections::BTreeMap,

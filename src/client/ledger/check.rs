@@ -166,8 +166,8 @@ impl<'a> Checker<'a> {
         self.stream_of(name, received, |_| true);
     }
 
-    /// Like [`Checker::stream`], for a subscriber that is shown some conversations in `whole`, and parts of others that it
-    /// joins and leaves.
+    /// Like [`Checker::stream`], for a subscriber that is shown some conversations in `whole`, and parts of others that
+    /// it joins and leaves.
     pub fn stream_of(
         &mut self,
         name: &str,
@@ -205,7 +205,8 @@ impl<'a> Checker<'a> {
                     }
                     *next += skipped;
                     if !self.agrees(*conversation, &timeline[*next], entry) {
-                        self.findings.add(Kind::StreamDiffers, || format!("{} is not what is held", place()));
+                        self.findings
+                            .add(Kind::StreamDiffers, || format!("{} is not what the first replica holds", place()));
                     }
                     *next += 1;
                 }
@@ -277,8 +278,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Checks a read that began at position `began` of the events: it must not end before `floor`, nor before `last`, the
-    /// last place shown to its reader. Returns the last place that the reader has seen now.
+    /// Checks a read that began at position `began` of the events: it must not end before `floor`, nor before `last`,
+    /// the last place shown to its reader. Returns the last place that the reader has seen now.
     fn read(&mut self, number: usize, (floor, began): (u64, usize), last: u64) -> u64 {
         let read = &self.ledger.reads[number];
         let (reader, conversation, origin) = (read.reader, read.conversation, &read.origin);

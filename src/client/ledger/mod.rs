@@ -10,7 +10,7 @@
 //! # Invariants
 //! - Each body is sent by one attempt only. The checker recognises a message by its body, since timelines show no
 //!   request_id.
-//! - An attempt may be repeated under its request_id at any time. What is certain about it stays; a second outcome that
+//! - An attempt may be repeated under its request_id at any time. A certain outcome stays; a second outcome that
 //!   contradicts the first is a finding.
 //! - Only acknowledged messages are deleted. The checker recognises a deleted message by its place.
 //! - The timelines given to the checker hold only messages of the ledger, behind the `base` of each conversation.
@@ -133,8 +133,8 @@ enum Event {
 /// The record of all attempts and reads of a run, in order.
 ///
 /// # Invariants
-/// - `events` is in real-time order: if A ended before B began, A's end stands before B's begin. The caller records under
-///   one lock, a begin before it sends and an end after the answer came.
+/// - `events` is in real-time order: if A ended before B began, A's end stands before B's begin. The caller records
+///   under one lock, a begin before it sends and an end after the answer came.
 /// - An attempt changes from `Unknown` to `Acknowledged` or `Refused` at most once, and `ended` is set once.
 /// - `Acknowledged` appears in `events` once for an attempt, and only behind its `Invoked`.
 /// - Numbers of attempts and reads are positions in `attempts` and `reads`. Nothing is ever taken out.

@@ -1,8 +1,8 @@
 //! The file format of an outbox: one line `CRC32 JSON` for each change.
 //!
 //! # Invariants
-//! - The checksum is the CRC-32 (IEEE) of the JSON, in 8 hexadecimal digits. JSON escapes line breaks, so a line ends at
-//!   its only newline.
+//! - The checksum is the CRC-32 (IEEE) of the JSON, in 8 hexadecimal digits. JSON escapes line breaks, so a line ends
+//!   at its only newline.
 //! - Replaying the lines from the first on gives the entries. A line that does not fit the entries before it (such as
 //!   one that strikes off an unknown message) is damage.
 //! - Bytes after the last newline are an unfinished append and count for nothing.

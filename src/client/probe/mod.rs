@@ -1,8 +1,8 @@
 //! A probe: a load on a running cluster, and the verdict on how the cluster kept its promises.
 //!
-//! Two accounts write to each other and to a room at a steady rate, readers read from each node in turn, and a subscriber
-//! listens. The caller does the damage and records each [`incident`](Probe::incident). At the end the probe reads every
-//! replica that answers, checks all of it against the [`ledger`](super::ledger), and returns a [`Report`].
+//! Two accounts write to each other and to a room at a steady rate, readers read from each node in turn, and a
+//! subscriber listens. The caller does the damage and records each [`incident`](Probe::incident). At the end the probe
+//! reads every replica that answers, checks all of it against the [`ledger`](super::ledger), and returns a [`Report`].
 //!
 //! # Invariants
 //! - The probe touches only conversations of its own accounts.

@@ -216,7 +216,7 @@ impl Report {
                 digests.len()
             ),
             (true, false) if !asked => format!("only {} of {} digests could be had", digests.len(), self.read()),
-            (true, false) => "the digests differ, or never stood at one index".to_owned(),
+            (true, false) => "the digests differ, or the replicas were never at one index".to_owned(),
         };
         let bound = "no violation, equal digests".to_owned();
         Metric { name: "consistency", passed: wrong.is_empty() && equal, figure, bound }

@@ -33,8 +33,8 @@ pub struct Change {
 ///
 /// # Invariants
 /// - `view` is the newest answer that named a leader. Its term never goes back.
-/// - `outages` are in order and do not overlap. While `majority` is false, the last one is still going on and grows with
-///   every poll.
+/// - `outages` are in order and do not overlap. While `majority` is false, the last one is still going on and grows
+///   with every poll.
 /// - An outage is counted from the last poll that saw a majority, so it is rather too long than too short: no write may
 ///   be held against a cluster that could not serve it.
 pub(super) struct Watched {

@@ -62,7 +62,9 @@ impl Session {
             match &rooms[..] {
                 [] => {}
                 [room] => {
-                    let odd = |error| Fault::new(Reason::Internal, format!("the server named a room oddly: {error}"));
+                    let odd = |error| {
+                        Fault::new(Reason::Internal, format!("the server sent a room id that is none: {error}"))
+                    };
                     return room.conversation_id.parse().map_err(odd);
                 }
                 several => {
