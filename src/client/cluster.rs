@@ -36,7 +36,7 @@ const REDIRECTS: u32 = 3;
 /// # Invariants
 /// - It belongs to the first cluster that answers. Nodes of another cluster, even at the same addresses, are ignored.
 /// - The lock on what is known is never held across an await, so a slow node delays no other task.
-/// - One task at a time asks all nodes; the others wait for its result.
+/// - Of the tasks that look for a leader, one at a time asks all nodes; the others wait for its result.
 /// - An operation ends at its deadline, whatever the nodes do.
 ///
 /// Creating one makes no call:
@@ -156,7 +156,8 @@ impl Cluster {
     /// Sends an operator's command to the leader. Finds the leader, follows redirects, and finds the next leader when
     /// this one is gone or silent, until the deadline.
     ///
-    /// `call` runs once for each attempt. The command must be safe to repeat: the server checks how far it is done already.
+    /// `call` runs once for each attempt. The command must be safe to repeat: the server checks how far it is done
+    /// already.
     ///
     /// # Errors
     /// The refusal, if the leader refuses. At the deadline the last fault, or TIMEOUT if the call may have taken

@@ -12,8 +12,9 @@ use crate::{
 /// The seeds, the members, and the leader in the newest term seen.
 ///
 /// # Invariants
-/// - `term` never goes back, and `leader` is the leader of `term` or unknown. Raft elects at most one leader in a term
-///   (Raft paper, section 5.2), so within a term a known leader is never replaced by another.
+/// - `term` is the newest term whose leader was named. It never goes back, and `leader` is the leader of `term` or
+///   unknown. Raft elects at most one leader in a term (Raft paper, section 5.2), so within a term a known leader is
+///   never replaced by another.
 /// - `cluster_id` is set by the first answer and never changes.
 /// - `nodes` is empty only until the first answer that lists members.
 /// - A suspect leads again only in a newer term, or once it has answered for itself.

@@ -40,8 +40,8 @@ async fn add_and_kill_the_leader_at(cluster: &Cluster, number: usize, phase: Pha
     leader
 }
 
-/// Of the progress messages about a learner that has caught up, the one before the last. A cut at this message comes
-/// too late for the safety check, which trusts the leader's lease, and in time for the joint entry.
+/// The number of the progress message before the last, among those about a learner that has caught up. A cut at this
+/// message comes too late for the safety check, which trusts the leader's lease, and in time for the joint entry.
 const LAST_BUT_ONE: u32 = 4;
 
 /// Scenario 1 (P6).

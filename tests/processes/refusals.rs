@@ -18,7 +18,7 @@ fn a_directory_that_is_taken_is_refused() {
     // In use: all commands refuse the directory.
     for args in [&["run"][..], &["inspect"], &["init", "--name", "n1", "--listen", &other]] {
         let ended = chat_node(&[args, &["--data-dir", &data]].concat());
-        // A second `run` at the recorded address gets more advice.
+        // A second `run` at the recorded address fails at the port already, with advice of its own.
         match args == ["run"] {
             true => ended.expect(4).says("in use by another process").says("next: stop the other process"),
             false => ended.expect(4).says("in use by another process"),

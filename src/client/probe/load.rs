@@ -15,7 +15,8 @@ use crate::{
     wire::{Address, chat::subscribe_response::Event},
 };
 
-/// Messages per second that one writer can surely send even while the cluster is slow. It decides how many writers run.
+/// Estimate of how many messages per second one writer sends while the cluster is slow. It decides how many writers
+/// run.
 const PER_WRITER: u32 = 5;
 /// Most writers.
 const WRITERS: u32 = 64;

@@ -86,16 +86,16 @@ async fn read_all(run: &Run, members: &[(String, Address)]) -> BTreeMap<String, 
     let session = run.accounts.sessions[0].reading(Consistency::AtLeast(run.accounts.sessions[0].index()));
     let read = |(name, address): &(String, Address)| {
         let (name, address, session) = (name.clone(), address.clone(), session.clone());
-        async move { (name, hold(run, &session, &address).await) }
+        async move { (name, read_replica(run, &session, &address).await) }
     };
     join_all(members.iter().map(read)).await.into_iter().collect()
 }
 
 /// Reads what the node at `address` holds. Repeats while the node starts up or lags behind.
-async fn hold(run: &Run, session: &Session, address: &Address) -> Option<Timelines> {
+async fn read_replica(run: &Run, session: &Session, address: &Address) -> Option<Timelines> {
     let deadline = Instant::now() + SETTLE;
     loop {
-        match hold_once(run, session, address).await {
+        match read_once(run, session, address).await {
             Ok(timelines) => return Some(timelines),
             // The connection is refused: the node is down, not slow.
             Err(fault) if fault.reason == Reason::Unreachable => return None,
@@ -105,7 +105,7 @@ async fn hold(run: &Run, session: &Session, address: &Address) -> Option<Timelin
     }
 }
 
-async fn hold_once(run: &Run, session: &Session, address: &Address) -> Result<Timelines, Fault> {
+async fn read_once(run: &Run, session: &Session, address: &Address) -> Result<Timelines, Fault> {
     let mut timelines = Timelines::new();
     for (conversation, base) in run.accounts.conversations {
         timelines.insert(conversation, timeline(session, address, conversation, base, TIMEOUT).await?);

@@ -62,10 +62,9 @@ impl Session {
             match &rooms[..] {
                 [] => {}
                 [room] => {
-                    let odd = |error| {
-                        Fault::new(Reason::Internal, format!("the server sent a room id that is none: {error}"))
-                    };
-                    return room.conversation_id.parse().map_err(odd);
+                    let invalid =
+                        |error| Fault::new(Reason::Internal, format!("the server sent an invalid room id: {error}"));
+                    return room.conversation_id.parse().map_err(invalid);
                 }
                 several => {
                     let ids: Vec<&str> = several.iter().map(|room| room.conversation_id.as_str()).collect();

@@ -22,7 +22,8 @@ const SMALL: u64 = 64;
 /// Longest time for writes to recover. Generous, because the machine may be busy with other tests.
 const RECOVERY: Duration = Duration::from_secs(15);
 
-/// A random number generator with a seed: splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators).
+/// A random number generator with a seed: splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number
+/// generators).
 pub struct Dice(u64);
 
 impl Dice {
