@@ -21,6 +21,22 @@ pub struct Node {
 ///
 /// Invariants: `nodes` is sorted by id. There are one or two voter sets, and two differ. A set may name ids that have
 /// no node: these count as voters that do not answer.
+///
+/// ```
+/// use quorate::membership::Layout;
+///
+/// // Five voters over three zones: any two nodes may fail, or any one zone.
+/// let tolerance = Layout::of_zones([("a", 2), ("b", 2), ("c", 1)]).tolerance();
+/// assert_eq!((tolerance.settled().voters, tolerance.settled().quorum), (5, 3));
+/// assert_eq!((tolerance.survives_any_nodes, tolerance.survives_any_zones), (2, 1));
+///
+/// // Three of the five in one zone: without it, writes stop.
+/// let tolerance = Layout::of_zones([("a", 3), ("b", 2)]).tolerance();
+/// assert_eq!((tolerance.survives_any_zones, tolerance.fatal_zones), (0, vec!["a".to_owned()]));
+///
+/// // A sixth voter does not help: the quorum grows with it.
+/// assert_eq!(Layout::of_zones([("a", 6)]).tolerance().survives_any_nodes, 2);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     nodes: Vec<Node>,

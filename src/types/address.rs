@@ -10,6 +10,15 @@ use super::limits;
 pub struct InvalidAddress(pub String);
 
 /// An address to dial: a host name or IP address, and a port from 1. An IPv6 address is in brackets.
+///
+/// ```
+/// use quorate::types::Address;
+///
+/// let address: Address = "[::1]:7400".parse()?;
+/// assert_eq!((address.host(), address.port()), ("::1", "7400"));
+/// assert!("127.0.0.1".parse::<Address>().is_err(), "without a port");
+/// # Ok::<(), quorate::types::InvalidAddress>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address(String);
 

@@ -22,6 +22,14 @@ pub struct InvalidId {
 pub struct AccountId(pub u64);
 
 /// A conversation's id. In text it is `c` and a number, such as `c42`.
+///
+/// ```
+/// use quorate::types::ConversationId;
+///
+/// assert_eq!("c42".parse(), Ok(ConversationId(42)));
+/// assert_eq!(ConversationId(42).to_string(), "c42");
+/// assert!("42".parse::<ConversationId>().is_err());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConversationId(pub u64);
 
@@ -48,6 +56,14 @@ impl FromStr for ConversationId {
 ///
 /// An event has the same cursor on every node, and cursors strictly increase. So a subscription resumes from a cursor
 /// on any node. Clients treat it as opaque.
+///
+/// ```
+/// use quorate::types::Cursor;
+///
+/// assert!(Cursor::new(7, 1) > Cursor::new(7, 0));
+/// assert!(Cursor::new(8, 0) > Cursor::end_of(7));
+/// assert_eq!(Cursor::new(7, 1).index(), 7);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Cursor(pub u64);
 
@@ -79,6 +95,15 @@ impl Cursor {
 
 /// The id of one write: a UUIDv7 that the client mints (RFC 9562, section 5.7). All attempts at the write carry the
 /// same id, so that it takes effect once.
+///
+/// ```
+/// use quorate::types::RequestId;
+///
+/// let id = RequestId::new(1_700_000_000_000, [7; 10]);
+/// assert_eq!(id.time_ms(), 1_700_000_000_000);
+/// assert_eq!(id.to_string().parse(), Ok(id));
+/// assert!("not a UUIDv7".parse::<RequestId>().is_err());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(Uuid);
 

@@ -57,6 +57,15 @@ macro_rules! ascii_name {
 
 ascii_name!(
     /// The name of an account.
+    ///
+    /// ```
+    /// use quorate::types::Username;
+    ///
+    /// let name = Username::new("Alice")?;
+    /// assert_eq!((name.as_str(), name.folded().as_str()), ("Alice", "alice"));
+    /// assert!(Username::new("no spaces").is_err());
+    /// # Ok::<(), quorate::types::InvalidName>(())
+    /// ```
     Username, "a username", limits::USERNAME_BYTES
 );
 ascii_name!(
@@ -69,6 +78,13 @@ ascii_name!(
 );
 
 /// The title of a room: any printable text, shown as written.
+///
+/// ```
+/// use quorate::types::RoomTitle;
+///
+/// assert!(RoomTitle::new("Über uns ☕").is_ok());
+/// assert!(RoomTitle::new("a\u{1b}[31m").is_err(), "an escape sequence");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RoomTitle(String);
 

@@ -39,7 +39,7 @@ pub struct Operator {
 impl Operator {
     /// `who` tells one operator from another.
     pub fn new(world: Rc<World>, who: &str) -> Self {
-        let cluster = cluster(&world, "operator", TIMEOUT).patient();
+        let cluster = cluster(&world, "operator", TIMEOUT).for_slow_calls();
         let rng = Rng::of(world.seed, &format!("operator {who}"));
         Self { world, cluster, rng }
     }

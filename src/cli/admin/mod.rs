@@ -49,7 +49,7 @@ pub async fn run(args: Args, dialer: Dialer, output: &mut Output) -> Result<()> 
         // A probe is as impatient as any user.
         return probe::run(options, &cluster, output).await;
     }
-    Context { cluster: cluster.patient(), args: &args }.dispatch(output).await
+    Context { cluster: cluster.for_slow_calls(), args: &args }.dispatch(output).await
 }
 
 /// What every command that talks to a cluster needs.

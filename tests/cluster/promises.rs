@@ -1,10 +1,7 @@
-//! The promises, attacked from outside: a whole cluster, its real client, and a network that fails.
-
-mod common;
+//! The promises P1 to P4 and P8, attacked through the real client while nodes die, links break and clocks jump.
 
 use std::time::Duration;
 
-use common::{Cluster, Load, Place, eventually};
 use prost::Message;
 use quorate::{
     types::Consistency,
@@ -13,6 +10,9 @@ use quorate::{
 use tonic::Code;
 use tonic_types::StatusExt;
 
+use crate::common::{Cluster, Load, Place, eventually};
+
+/// Timeout of a call to one node.
 const SOON: Duration = Duration::from_secs(5);
 
 /// P1, P2, P8.
@@ -29,7 +29,7 @@ async fn an_acknowledged_message_survives_a_deposed_leader() {
     cluster.assert_replicas_agree().await;
 }
 
-/// P2: killed, cut off from the other nodes, or gone from the network altogether; the leader always among them.
+/// P2: two nodes, the leader among them, are killed, then cut off from the other nodes, then cut off from all.
 #[tokio::test]
 async fn any_two_of_five_may_fail() {
     let cluster = Cluster::of(5).start().await;
@@ -59,8 +59,8 @@ async fn any_two_of_five_may_fail() {
     cluster.assert_replicas_agree().await;
 }
 
-/// P2 and scenario 20: a third failure stops writes within a bounded time and by name; nothing is lost, and one node's
-/// return is enough.
+/// P2 and scenario 20: after a third failure, writes are refused in bounded time with a reason. Nothing is lost, and
+/// writes go on as soon as one node returns.
 #[tokio::test]
 async fn without_a_majority_writes_are_refused_and_stale_reads_served_until_one_returns() {
     let cluster = Cluster::of(5).start().await;
@@ -91,7 +91,7 @@ async fn without_a_majority_writes_are_refused_and_stale_reads_served_until_one_
     cluster.assert_replicas_agree().await;
 }
 
-/// P3: what a client that knows nothing of ours needs to find the leader is in the status itself.
+/// P3: the status alone tells any gRPC client how to find the leader.
 #[tokio::test]
 async fn a_follower_sends_writers_to_the_leader_with_every_detail() {
     let cluster = Cluster::of(3).start().await;
@@ -142,7 +142,7 @@ async fn a_minority_leader_answers_only_stale_reads_and_loses_nothing_it_promise
     let (old, followers) = cluster.roles().await;
     cluster.partition(&[old, followers[0]], &followers[1..]);
     let channel = cluster.channel(old);
-    // From the first moment on, while it still takes itself for the leader.
+    // From the first moment on, while it still believes that it leads.
     for _ in 0..3 {
         let fresh = bob.read_at(channel.clone(), "alice", Consistency::Linearizable, Duration::from_millis(700)).await;
         let fault = Fault::from_status(&fresh.expect_err("it cannot know"));
@@ -185,7 +185,7 @@ async fn a_repeated_request_has_its_first_outcome_through_failover_and_restart()
     cluster.assert_replicas_agree().await;
 }
 
-/// P4: a write whose answer was lost.
+/// P4: the answer to a write is lost.
 #[tokio::test]
 async fn a_write_of_unknown_outcome_takes_effect_once_when_repeated() {
     let cluster = Cluster::of(3).start().await;
@@ -194,7 +194,7 @@ async fn a_write_of_unknown_outcome_takes_effect_once_when_repeated() {
         let (leader, _) = cluster.roles().await;
         let id = alice.request_id();
         let body = format!("round {round}");
-        // Requests arrive, answers do not.
+        // Requests reach the leader, and its answers do not come back.
         alice.send("bob", &format!("before {round}")).await;
         cluster.network.cut_one_way(Place::Node(leader), Place::Clients);
         let impatient = alice.session.through(&cluster.client_with(Duration::from_millis(600)));
@@ -224,7 +224,7 @@ async fn all_five_may_be_killed_at_once_under_load() {
     assert!(acknowledged >= 160, "{acknowledged} acknowledged");
 }
 
-/// P1, P2, P3, P4, P8: the leader dies, is cut off, is handed over, again and again.
+/// P1, P2, P3, P4, P8: the leader is killed, cut off, replaced by a transfer, and stopped, one after the other.
 #[tokio::test]
 async fn the_ledger_holds_through_changes_of_leader() {
     let cluster = Cluster::of(3).start().await;
@@ -265,7 +265,7 @@ async fn one_way_links_do_not_stop_a_majority_that_hears_each_other() {
         cluster.heal();
         load.goes_on(20).await;
     }
-    // One follower does not see the leader; the other one sees both.
+    // One follower and the leader do not see each other; the other follower sees both.
     let (leader, followers) = cluster.roles().await;
     cluster.network.cut(Place::Node(leader), Place::Node(followers[0]));
     load.goes_on(40).await;
@@ -273,7 +273,7 @@ async fn one_way_links_do_not_stop_a_majority_that_hears_each_other() {
     load.finish(&cluster).await;
 }
 
-/// P1, P3 and scenario 17: order does not come from clocks, and a session does not end because one clock jumped.
+/// P1, P3 and scenario 17: order does not depend on clocks, and a session does not end because one clock jumps.
 #[tokio::test]
 async fn a_clock_that_jumps_an_hour_changes_neither_order_nor_sessions() {
     let cluster = Cluster::of(3).start().await;
@@ -288,7 +288,7 @@ async fn a_clock_that_jumps_an_hour_changes_neither_order_nor_sessions() {
     load.finish(&cluster).await;
 }
 
-/// P8, and log compaction: the log of a node that was stopped begins late.
+/// P8 and log compaction: after it, the logs of the leader and of the lagging node begin late.
 #[tokio::test]
 async fn the_log_is_compacted_and_a_lagging_node_takes_a_snapshot() {
     let cluster = Cluster::of(3).snapshots(20, 5).start().await;

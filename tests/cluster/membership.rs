@@ -1,10 +1,7 @@
-//! Changes of membership that meet trouble (P6): every scenario ends with the change done or untouched, never half done.
-
-mod common;
+//! Changes of membership that meet trouble (P6). In the end each change is done or not begun, never half done.
 
 use std::{collections::BTreeSet, pin::pin, time::Duration};
 
-use common::{Cluster, TIMEOUT, eventually};
 use quorate::{
     node::{Exit, StartError},
     wire::{
@@ -16,6 +13,8 @@ use quorate::{
 };
 use tokio::sync::mpsc;
 
+use crate::common::{Cluster, TIMEOUT, change, eventually};
+
 fn node_id(cluster: &Cluster, leader: usize, name: &str) -> Option<u64> {
     cluster.membership(leader).nodes.iter().find(|node| node.name == name).map(|node| node.node_id)
 }
@@ -24,7 +23,7 @@ fn role(cluster: &Cluster, leader: usize, name: &str) -> Option<Role> {
     cluster.membership(leader).nodes.iter().find(|node| node.name == name).map(|node| node.role())
 }
 
-/// Begins to add `number`; kills the leader as soon as the change reports `phase`.
+/// Starts to add `number` and kills the leader as soon as the change reports `phase`. Returns the dead leader.
 async fn add_and_kill_the_leader_at(cluster: &Cluster, number: usize, phase: Phase) -> usize {
     let leader = cluster.wait_for_leader().await;
     let (reached, mut stage) = mpsc::unbounded_channel();
@@ -41,8 +40,8 @@ async fn add_and_kill_the_leader_at(cluster: &Cluster, number: usize, phase: Pha
     leader
 }
 
-/// The look at a learner that has caught up after which only one more comes before it is promoted: a cut then is too late
-/// for the judgement, by the leader's lease, and in time for the joint entry.
+/// The number of the progress message before the last, among those about a learner that has caught up. A cut at this
+/// message comes too late for the safety check, which trusts the leader's lease, and in time for the joint entry.
 const LAST_BUT_ONE: u32 = 4;
 
 /// Scenario 1 (P6).
@@ -86,7 +85,7 @@ async fn a_node_of_another_cluster_a_member_and_a_taken_name_or_address_are_told
     assert_eq!(other.membership(1).nodes.len(), 1);
 }
 
-/// Scenario 2 (P6): the same node from two operators at once, and then both again.
+/// Scenario 2 (P6): two operators add the same node at once, and then one adds it again.
 #[tokio::test]
 async fn the_same_node_added_twice_at_once_is_one_member() {
     let cluster = Cluster::of(1).spare(1).start().await;
@@ -100,8 +99,8 @@ async fn the_same_node_added_twice_at_once_is_one_member() {
     cluster.wait_for_voters(2).await;
 }
 
-/// Scenario 3 (P6): the leader dies while the node takes its identity. The connection breaks and the call is dropped, so
-/// the node must finish by itself.
+/// Scenario 3 (P6): the leader dies while the new node adopts its identity. The connection breaks and the call is
+/// dropped, so the node has to finish by itself.
 #[tokio::test]
 async fn an_addition_goes_on_after_the_caller_died_during_the_adoption() {
     let cluster = Cluster::of(1).spare(1).start().await;
@@ -124,16 +123,16 @@ async fn an_addition_goes_on_after_the_caller_died_during_the_adoption() {
     };
     let mut caller = JoinServiceClient::new(cluster.channel(2));
     tokio::select! {
-        // The stores are being made, the identity is about to be written, and the caller is gone before consensus begins.
+        // The node creates its stores and is about to write its identity. The caller is gone before consensus begins.
         () = opening => {}
         answer = caller.adopt(adoption) => drop(answer),
     }
-    cluster.add_node(2).await.expect("the same command goes on");
+    cluster.add_node(2).await.expect("the same command continues");
     cluster.wait_for_voters(2).await;
-    assert_eq!(node_id(&cluster, 1, "n2"), Some(7), "under the identity that it has taken");
+    assert_eq!(node_id(&cluster, 1, "n2"), Some(7), "under the identity that it has adopted");
 }
 
-/// Scenario 3 (P6): the same command again finishes what a dead leader began, wherever that was.
+/// Scenario 3 (P6): the leader dies at each phase of a change. The same command, given again, finishes the change.
 #[tokio::test]
 async fn an_addition_survives_the_leader_at_every_stage() {
     let cluster = Cluster::of(3).spare(4).start().await;
@@ -142,7 +141,7 @@ async fn an_addition_survives_the_leader_at_every_stage() {
     for (number, phase) in (4..).zip(stages) {
         let dead = add_and_kill_the_leader_at(&cluster, number, phase).await;
         alice.send("bob", &format!("{phase:?}")).await;
-        // For a moment the new leader takes the dead one for alive, and refuses what does not reach it.
+        // For a moment the new leader believes that the dead one is alive, and refuses a node that cannot reach it.
         eventually("the same command finishes it", async || {
             cluster.add_node(number).await.map_err(|fault| format!("{phase:?}: {fault:?}"))
         })
@@ -157,7 +156,8 @@ async fn an_addition_survives_the_leader_at_every_stage() {
     cluster.assert_replicas_agree().await;
 }
 
-/// Scenario 3 (P6): the joint entry is on the dead leader and one follower, committed nowhere; that follower leads next.
+/// Scenario 3 (P6): only the dead leader and one follower have the joint entry, which is not committed. That follower,
+/// or the new node, leads next.
 #[tokio::test]
 async fn a_joint_configuration_that_a_new_leader_finds_is_completed() {
     let cluster = Cluster::of(5).spare(1).start().await;
@@ -193,7 +193,7 @@ async fn a_joint_configuration_that_a_new_leader_finds_is_completed() {
     };
     let _ = tokio::join!(adding, kill);
     cluster.heal();
-    // Without this one nobody but those two with the joint entry, the follower and the newcomer, has a majority's votes.
+    // Without this voter, only the two nodes with the joint entry, the follower and the new node, can win an election.
     cluster.isolate(followers[3]);
     let elected = cluster.wait_for_leader().await;
     assert!(elected == followers[0] || elected == 6, "{}", cluster.status());
@@ -204,7 +204,7 @@ async fn a_joint_configuration_that_a_new_leader_finds_is_completed() {
     cluster.assert_replicas_agree().await;
 }
 
-/// Scenario 3 (P6): killed between the two steps of the joint change, as near as can be aimed.
+/// Scenario 3 (P6): the leader is killed between the two steps of the joint change, as precisely as a test can aim.
 #[tokio::test]
 async fn a_leader_killed_while_joint_leaves_no_joint_configuration_behind() {
     let cluster = Cluster::of(3).spare(3).start().await;
@@ -236,7 +236,7 @@ async fn a_leader_killed_while_joint_leaves_no_joint_configuration_behind() {
     cluster.assert_replicas_agree().await;
 }
 
-/// Scenario 4 (P6): both were meant for the membership of before; at most one may follow from it.
+/// Scenario 4 (P6): both changes carry the etag of the same membership, so at most one may succeed.
 #[tokio::test]
 async fn of_two_changes_of_one_membership_one_wins_and_the_other_conflicts() {
     let cluster = Cluster::of(3).spare(1).start().await;
@@ -250,7 +250,7 @@ async fn of_two_changes_of_one_membership_one_wins_and_the_other_conflicts() {
         ..Default::default()
     };
     let client = cluster.client();
-    let removing = common::change(
+    let removing = change(
         &client,
         |mut admin: AdminServiceClient<_>| {
             let remove = remove.clone();
@@ -311,15 +311,15 @@ async fn a_joint_entry_of_a_leader_that_was_cut_off_is_taken_back() {
     cluster.assert_replicas_agree().await;
 }
 
-/// A leader that is deposed while it makes sure that it leads knows nothing of what its successor has done: it must not
-/// tell a member that it was removed.
+/// A leader that is deposed while it confirms its leadership does not know what its successor has done. It must not
+/// tell a member that the member was removed.
 #[tokio::test]
 async fn a_leader_that_is_deposed_while_it_is_asked_does_not_say_who_is_a_member() {
     let cluster = Cluster::of(3).spare(1).start().await;
     let (old, followers) = cluster.roles().await;
     cluster.isolate(old);
     let new = cluster.wait_for_leader_among(&followers).await;
-    // The old one may be asked first: it refuses, for nobody answers it.
+    // The client may ask the old leader first, which refuses because no node answers it.
     eventually("n4 is added", async || cluster.add_learner(4).await).await;
     let question = CheckMemberRequest {
         cluster_id: cluster.membership(new).cluster_id,
@@ -340,7 +340,8 @@ async fn a_leader_that_is_deposed_while_it_is_asked_does_not_say_who_is_a_member
     assert!(known.await.member);
 }
 
-/// Scenarios 6 and 7 (P6): the leader, a follower that is down, one that is cut off and returns.
+/// Scenarios 6 and 7 (P6): the leader, a follower that is down, and a follower that is cut off are removed; the last
+/// two return.
 #[tokio::test]
 async fn removed_nodes_learn_of_it_and_disturb_nobody() {
     let cluster = Cluster::of(5).start().await;
@@ -376,7 +377,7 @@ async fn removed_nodes_learn_of_it_and_disturb_nobody() {
     cluster.assert_replicas_agree().await;
 }
 
-/// Scenario 7 (P6): an id is never used twice, and old data never comes back.
+/// Scenario 7 (P6): a node id is never used twice.
 #[tokio::test]
 async fn a_node_comes_back_only_empty_and_under_a_new_id() {
     let cluster = Cluster::of(3).start().await;
@@ -384,7 +385,7 @@ async fn a_node_comes_back_only_empty_and_under_a_new_id() {
     let back = followers[0];
     let name = format!("n{back}");
     let old = node_id(&cluster, leader, &name).expect("a member");
-    // Wiped while it is a member: it is empty, takes no part, and is not counted on.
+    // Wiped while it is a member: it is an empty node and takes no part in the cluster.
     cluster.kill([back]).await;
     cluster.wipe(back).await;
     cluster.restart(back).await.unwrap();
@@ -397,7 +398,7 @@ async fn a_node_comes_back_only_empty_and_under_a_new_id() {
     cluster.assert_replicas_agree().await;
 }
 
-/// Scenario 7 (P6): a node whose log is all compacted away is not a fresh one.
+/// Scenario 7 (P6): a node with an empty, fully compacted log is not an empty node.
 #[tokio::test]
 async fn a_removed_node_with_a_compacted_log_is_not_taken_for_a_fresh_one() {
     let cluster = Cluster::of(3).snapshots(1, 0).start().await;
@@ -417,7 +418,7 @@ async fn a_removed_node_with_a_compacted_log_is_not_taken_for_a_fresh_one() {
     .await;
     cluster.remove_node(3, true).await.unwrap();
     cluster.restart(3).await.unwrap();
-    // At once: before it has asked whether it still belongs.
+    // At once, before the node has asked whether it is still a member.
     let refused = cluster.try_add_node(cluster.adding(3), |_| {}).await.unwrap_err();
     assert!(refused.reason == Reason::Unsafe && refused.message.contains("`empty node`"), "{refused:?}");
     assert_eq!(cluster.exited(3).await, Exit::Removed);

@@ -1,8 +1,5 @@
-//! No gap, no duplicate (P5): every subscriber gets every event once, in order, whatever happens to the nodes.
+//! No gap and no duplicate (P5): every subscriber gets every event once and in order, whatever happens to the nodes.
 
-mod common;
-
-use common::{Cluster, User, event_of, eventually};
 use futures::future::join_all;
 use quorate::{
     client::{Recipient, Session, Start},
@@ -10,7 +7,9 @@ use quorate::{
     wire::chat::{Message, SubscribeResponse, subscribe_response::Event},
 };
 
-/// The messages among the events.
+use crate::common::{Cluster, User, event_of, eventually};
+
+/// The message in an event, if it is one.
 fn message(event: SubscribeResponse) -> Option<Message> {
     match event.event {
         Some(Event::Message(message)) => Some(message),
@@ -18,7 +17,7 @@ fn message(event: SubscribeResponse) -> Option<Message> {
     }
 }
 
-/// Follows `session` from its beginning until a message says `last`.
+/// Collects the messages of a subscription from the beginning until the text `last`.
 async fn follow(session: Session, last: &str) -> Vec<Message> {
     let mut subscription = session.subscribe(Start::After(0));
     let mut seen = Vec::new();
@@ -47,7 +46,7 @@ async fn fifty_subscribers_miss_nothing_while_nodes_die_and_take_snapshots() {
     let cluster = Cluster::of(3).snapshots(20, 5).start().await;
     let [owner] = cluster.accounts(["owner"]).await;
     let names: Vec<String> = (0..SUBSCRIBERS).map(|number| format!("member{number}")).collect();
-    let members = join_all(names.iter().map(|name| User::register(&cluster, name))).await;
+    let members = join_all(names.iter().map(|name| cluster.user(name))).await;
     let room = room_of(&owner, &members).await;
     let following: Vec<_> = members.iter().map(|member| tokio::spawn(follow(member.session.clone(), "end"))).collect();
     say(&owner, room, 0, 20).await;
@@ -81,7 +80,7 @@ async fn fifty_subscribers_miss_nothing_while_nodes_die_and_take_snapshots() {
     cluster.assert_replicas_agree().await;
 }
 
-/// P5: a subscription that was dropped goes on from its cursor at every other node, live or long after.
+/// P5: a subscription resumes from any cursor on any node.
 #[tokio::test]
 async fn a_cursor_from_one_node_resumes_on_every_other() {
     let cluster = Cluster::of(3).start().await;
@@ -105,7 +104,7 @@ async fn a_cursor_from_one_node_resumes_on_every_other() {
     }
 }
 
-/// P5: a subscription that begins on a follower which is cut off learns that there is no quorum, and catches up later.
+/// P5: a subscription on a follower that is cut off catches up once the link is restored.
 #[tokio::test]
 async fn a_subscriber_of_a_node_that_is_cut_off_catches_up_when_it_heals() {
     let cluster = Cluster::of(3).start().await;

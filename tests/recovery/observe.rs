@@ -1,4 +1,4 @@
-//! Looks at a cluster that works hard, and at one that hangs.
+//! `verify` and `status` on a cluster under load, and on one that hangs.
 
 use std::{
     sync::{
@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use crate::world::{World, account, program, text, to};
 
-/// Verify's figures: whether it passed, and at which index.
+/// Runs `chat-admin verify`. Returns whether it passed, and its output.
 fn verify(world: &World) -> (bool, String) {
     let output = world.admin(&["verify"]);
     (output.status.success(), format!("{}{}", text(&output.stdout), text(&output.stderr)))
@@ -35,7 +35,7 @@ async fn replicas_are_compared_at_one_index_under_full_load() {
             })
         })
         .collect();
-    // A round counts if something was written meanwhile: the first may be over before the load has begun.
+    // A round counts only if something was written during it. The first may end before the load begins.
     let mut under_load = 0;
     for round in 0.. {
         let before = written.load(Relaxed);
@@ -55,7 +55,7 @@ async fn replicas_are_compared_at_one_index_under_full_load() {
     assert!(passed, "at rest: {said}");
 }
 
-/// `chat-admin status` with its default timeout, and how long it took.
+/// Runs `chat-admin status` with its default timeout. Returns whether it succeeded, its output, and its duration.
 fn status(endpoints: &str) -> (bool, String, Duration) {
     let begun = Instant::now();
     let output = program("chat-admin").args(["-e", endpoints, "status"]).output().expect("chat-admin runs");
@@ -82,7 +82,7 @@ fn status_answers_within_a_second_when_nodes_hang_and_when_there_is_no_quorum() 
         assert!(ok && took < Duration::from_secs(1), "no quorum: {took:?}\n{said}");
         said.contains("NO QUORUM").then_some(())
     });
-    // The endpoint given may be the one that hangs.
+    // The first endpoint given may be the one that hangs.
     let hung_first = format!("{},{}", world.address("n2"), world.address("n1"));
     let (ok, said, took) = status(&hung_first);
     assert!(ok && took < Duration::from_secs(1), "the first endpoint hangs: {took:?}\n{said}");

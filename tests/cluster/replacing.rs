@@ -1,15 +1,14 @@
-//! Nodes put in the place of others, and newcomers that are not what the operator says (P6).
+//! Who may replace whom, and new nodes that are not what the operator says (P6).
 
-mod common;
-
-use common::{Cluster, Place};
 use quorate::wire::{
     Reason,
     admin::{AddNodeRequest, RemoveNodeRequest},
     cluster::Role,
 };
 
-/// Two of five are dead. That a voter would take the place of another is one voter less: writes would stop.
+use crate::common::{Cluster, Place, eventually};
+
+/// A voter that replaces another voter leaves one voter fewer. With two of five dead, that would stop writes.
 #[tokio::test]
 async fn a_voter_takes_nobodys_place() {
     let cluster = Cluster::of(5).start().await;
@@ -37,12 +36,12 @@ async fn a_learner_takes_a_members_place_if_it_answers() {
     assert!(fault.reason == Reason::Unsafe && fault.message.contains("does not answer"), "{fault:?}");
     assert_eq!(cluster.voters(leader).len(), 3);
     cluster.restart(4).await.unwrap();
-    common::eventually("it takes the place", async || cluster.replace_node(followers[0], 4).await).await;
+    eventually("it takes the place", async || cluster.replace_node(followers[0], 4).await).await;
     cluster.wait_for_voters(3).await;
     assert!(cluster.voters(cluster.wait_for_leader().await).contains(&4));
 }
 
-/// Judged first: a leader that steps aside for what is refused afterwards has cost an election for nothing.
+/// The check comes first. If the leader stepped down before a refusal, the election would be for nothing.
 #[tokio::test]
 async fn a_leader_that_is_not_to_be_replaced_goes_on_leading() {
     let cluster = Cluster::of(3).start().await;
@@ -54,7 +53,7 @@ async fn a_leader_that_is_not_to_be_replaced_goes_on_leading() {
     assert_eq!((now.leader_id, now.term), (now.answered_by_id, term));
 }
 
-/// The wiped node answers at its old address, as nobody; its replacement must not be held to reach it.
+/// The wiped node answers at its old address as an empty node. Its replacement need not reach it.
 #[tokio::test]
 async fn a_wiped_voter_is_replaced_by_a_fresh_node() {
     let cluster = Cluster::of(3).spare(1).start().await;
@@ -62,14 +61,14 @@ async fn a_wiped_voter_is_replaced_by_a_fresh_node() {
     cluster.kill([followers[0]]).await;
     cluster.wipe(followers[0]).await;
     cluster.restart(followers[0]).await.unwrap();
-    common::eventually("it is replaced", async || cluster.replace_node(followers[0], 4).await).await;
+    eventually("it is replaced", async || cluster.replace_node(followers[0], 4).await).await;
     cluster.wait_for_voters(3).await;
 }
 
 #[tokio::test]
 async fn a_newcomer_is_let_in_as_it_was_started_and_not_otherwise() {
     let cluster = Cluster::of(1).spare(1).zones(&["a", "b"]).start().await;
-    // So that nothing else is on its way to the log.
+    // Makes sure that nothing else is about to enter the log.
     cluster.accounts(["alice"]).await;
     let before = cluster.membership(1).commit_index;
     let right = cluster.adding(2);
@@ -90,7 +89,8 @@ async fn a_newcomer_is_let_in_as_it_was_started_and_not_otherwise() {
     assert_eq!(learner.unwrap_err().reason, Reason::NameTaken);
 }
 
-/// The leader reaches it and it reaches every voter, but one voter does not: it could never replicate to it as leader.
+/// The leader reaches the new node, and the new node reaches every voter, but one voter does not reach the new node. As
+/// leader, that voter could never replicate to it.
 #[tokio::test]
 async fn a_newcomer_that_one_voter_does_not_reach_is_refused() {
     let cluster = Cluster::of(3).spare(1).start().await;
@@ -105,21 +105,21 @@ async fn a_newcomer_that_one_voter_does_not_reach_is_refused() {
     cluster.add_node(4).await.unwrap();
 }
 
-/// What a change would come to is told before it is made.
+/// A dry run shows the fault tolerance after the change.
 #[tokio::test]
-async fn a_change_that_is_only_judged_tells_what_would_be_survived() {
+async fn a_change_that_is_only_judged_tells_what_dry_run_survived() {
     let cluster = Cluster::of(3).spare(2).start().await;
     let (leader, followers) = cluster.roles().await;
     let adding = AddNodeRequest { validate_only: true, ..cluster.adding(4) };
-    let would_be = cluster.try_add_node(adding, |_| {}).await.unwrap().tolerance.unwrap();
-    assert_eq!((would_be.voters, would_be.quorum), (4, 3));
+    let dry_run = cluster.try_add_node(adding, |_| {}).await.unwrap().tolerance.unwrap();
+    assert_eq!((dry_run.voters, dry_run.quorum), (4, 3));
     let removing = RemoveNodeRequest {
         name: format!("n{}", followers[0]),
         accept_lower_tolerance: true,
         validate_only: true,
         ..Default::default()
     };
-    let would_be = cluster.try_remove_node(removing).await.unwrap().tolerance.unwrap();
-    assert_eq!((would_be.voters, would_be.survives_any_nodes), (2, 0));
+    let dry_run = cluster.try_remove_node(removing).await.unwrap().tolerance.unwrap();
+    assert_eq!((dry_run.voters, dry_run.survives_any_nodes), (2, 0));
     assert!(cluster.membership(leader).nodes.iter().all(|node| node.role() == Role::Voter), "nothing was changed");
 }

@@ -1,11 +1,8 @@
-//! Growing, shrinking and replacing while writes go on (P6): the ledger holds, and no change takes the cluster below its
+//! Growing, shrinking and replacing under load (P6): the ledger finds no violation, and no change costs the cluster its
 //! quorum.
-
-mod common;
 
 use std::time::Duration;
 
-use common::{Cluster, Load, Place, TIMEOUT, eventually};
 use quorate::{
     client::Recipient,
     node::Exit,
@@ -17,6 +14,8 @@ use quorate::{
     },
 };
 use tokio::sync::mpsc;
+
+use crate::common::{Cluster, Load, Place, TIMEOUT, User, eventually};
 
 /// Scenario 8 (P1 to P4, P6).
 #[tokio::test]
@@ -30,7 +29,7 @@ async fn a_cluster_grows_to_five_and_shrinks_to_one_under_load() {
     cluster.wait_for_voters(5).await;
     for left in (1..=4).rev() {
         let (leader, followers) = cluster.roles().await;
-        // The leader goes every other time.
+        // Every other time the leader is removed.
         let gone = if left % 2 == 0 { leader } else { followers[0] };
         cluster
             .remove_node(gone, true)
@@ -43,7 +42,7 @@ async fn a_cluster_grows_to_five_and_shrinks_to_one_under_load() {
     load.finish(&cluster).await;
 }
 
-/// Scenario 8 (P1 to P4, P6): every node is replaced, one by one.
+/// Scenario 8 (P1 to P4, P6): all nodes are replaced, one by one.
 #[tokio::test]
 async fn every_node_is_replaced_under_load() {
     let cluster = Cluster::of(3).spare(3).start().await;
@@ -61,8 +60,8 @@ async fn every_node_is_replaced_under_load() {
     load.finish(&cluster).await;
 }
 
-/// Some state that takes a while to send: 6 MB that do not compress.
-async fn fill(cluster: &Cluster) -> common::User {
+/// Writes state that takes a while to send: 6 MB that do not compress.
+async fn fill(cluster: &Cluster) -> User {
     let [alice, _bob] = cluster.accounts(["alice", "bob"]).await;
     let mut seed = 0x2545_f491_4f6c_dd1d_u64;
     for _ in 0..200 {
@@ -78,14 +77,14 @@ async fn fill(cluster: &Cluster) -> common::User {
     alice
 }
 
-/// Scenarios 9 and 14 (P6): the sender of the snapshot dies half way, then the receiver does.
+/// Scenarios 9 and 14 (P6): the sender of the snapshot dies half way, then the receiver.
 #[tokio::test]
 async fn a_learner_joins_by_snapshot_though_sender_and_receiver_die_half_way() {
     let cluster = Cluster::of(3).spare(1).snapshots(20, 0).start().await;
     let alice = fill(&cluster).await;
     let (leader, _) = cluster.roles().await;
     let newcomer = Place::Node(4);
-    // About a third of what there is to send.
+    // About a third of the snapshot.
     cluster.network.cut_after(Place::Node(leader), newcomer, 2_000_000);
     let half_way = async |sender: usize| {
         eventually("the link is cut half way", async || {
@@ -113,7 +112,7 @@ async fn a_learner_joins_by_snapshot_though_sender_and_receiver_die_half_way() {
     let strays: Vec<_> = std::fs::read_dir(cluster.data_dir(4)).unwrap().filter_map(Result::ok).collect();
     let names: Vec<String> = strays.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     assert!(!names.iter().any(|name| name.contains("loading")), "{names:?}");
-    // On a snapshot alone, with its log purged, it knows the membership after a restart (scenario 14).
+    // Scenario 14: with a snapshot and an empty log, it knows the membership after a restart.
     cluster.stop(4).await;
     cluster.restart(4).await.unwrap();
     cluster.wait_for_voters(4).await;
@@ -121,7 +120,7 @@ async fn a_learner_joins_by_snapshot_though_sender_and_receiver_die_half_way() {
     assert!(!sent.is_empty());
 }
 
-/// Scenario 10 (P6): a learner that does not follow is not promoted; writes go on meanwhile.
+/// Scenario 10 (P6): a learner that is cut off is not promoted, and writes go on.
 #[tokio::test]
 async fn a_learner_is_promoted_only_once_it_has_really_caught_up() {
     let cluster = Cluster::of(3).spare(1).start().await;
@@ -136,7 +135,7 @@ async fn a_learner_is_promoted_only_once_it_has_really_caught_up() {
     });
     let meanwhile = async {
         tokio::time::timeout(TIMEOUT, phases.recv()).await.expect("a learner is added");
-        // More than a learner may lag to be promoted, and it has nothing.
+        // The learner has nothing yet, and now lags by more than a promotion allows.
         load.goes_on(150).await;
         let view = cluster.membership(leader);
         let learner = view.nodes.iter().find(|node| node.name == "n4").expect("a learner");
@@ -157,7 +156,7 @@ async fn with_one_of_three_dead_a_live_one_stays_and_the_dead_one_is_replaced() 
     let load = Load::start(&cluster).await;
     let (leader, followers) = cluster.roles().await;
     cluster.kill([followers[0]]).await;
-    // At once: who answered a moment ago does not count, only who answers now.
+    // At once: only nodes that answer now count, not nodes that answered a moment ago.
     for accept in [false, true] {
         let refused = cluster.remove_node(followers[1], accept).await.unwrap_err();
         assert_eq!((refused.reason, refused.reason.exit_code()), (Reason::Unsafe, 7), "{refused:?}");
@@ -175,7 +174,7 @@ async fn with_one_of_three_dead_a_live_one_stays_and_the_dead_one_is_replaced() 
 }
 
 async fn transfer(cluster: &Cluster, to: &str) -> Result<(), Fault> {
-    let client = cluster.client_with(Duration::from_secs(8)).patient();
+    let client = cluster.client_with(Duration::from_secs(8)).for_slow_calls();
     let request = TransferLeadershipRequest { to_name: to.to_owned() };
     let asked = client.on_leader(|channel| {
         let request = request.clone();
@@ -204,7 +203,7 @@ async fn leadership_is_not_handed_to_the_dead_the_unknown_or_a_learner_and_write
     load.finish(&cluster).await;
 }
 
-/// Scenario 12 (P6): handed over in the middle of a change.
+/// Scenario 12 (P6): leadership is transferred in the middle of a change.
 #[tokio::test]
 async fn a_change_during_which_leadership_is_handed_over_is_finished_by_the_same_command() {
     let cluster = Cluster::of(3).spare(1).start().await;
