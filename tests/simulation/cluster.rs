@@ -35,7 +35,7 @@ const MAX_LATENCY: Duration = Duration::from_millis(12);
 pub const REPORT_AGE: Duration = Duration::from_millis(50);
 /// Interval at which the judge looks whether all users have finished.
 const POLL: Duration = Duration::from_millis(50);
-/// Send buffer of a simulated connection, in segments. A full one would block for ever behind a held link.
+/// Send buffer of a simulated connection, in segments. A full one would block for ever behind a link that holds messages back.
 const TCP_CAPACITY: usize = 4096;
 /// Far more than any run takes; turmoil wants a bound.
 const MAX_SIMULATED: Duration = Duration::from_secs(100_000);
@@ -183,6 +183,7 @@ impl Cluster {
                 self.world.violation(format!("a task panicked: {panic}"));
             }
         }
+        // Once per simulated second is enough, since reading /proc is slow.
         if self.world.elapsed_ms().is_multiple_of(1_000) && threads() > self.threads {
             self.world.violation("a thread was started inside the simulation".into());
             self.threads = threads();

@@ -9,8 +9,11 @@ use crate::{cluster::Cluster, rng::Rng, world::State};
 
 /// Every kind of fault, as it is counted in reports.
 pub const FAULTS: [&str; 15] = [
+    // SIGKILL: the process dies, the page cache survives.
     "kills",
+    // The machine dies: unsynced writes are lost, kept or torn.
     "power cuts",
+    // The power goes in the middle of a write or sync, not between two events.
     "power cuts at a step",
     "power cuts at a step of a newcomer",
     "all killed at once",
@@ -18,11 +21,14 @@ pub const FAULTS: [&str; 15] = [
     "isolations",
     "one-way cuts",
     "slow links",
+    // Like a process under SIGSTOP: all its messages arrive, much later.
     "freezes",
+    // Single connections end, while hosts and links live.
     "lost connections",
     "disk errors",
     "full disks",
     "clock jumps",
+    // Like SIGTERM: the node transfers leadership and stops cleanly.
     "graceful stops",
 ];
 
@@ -107,7 +113,7 @@ impl Nemesis {
         self.recoveries.push((due, Recovery::Restart(name.to_owned())));
     }
 
-    /// Picks a running machine, often the leader.
+    /// Picks a running machine. The leader is picked often, because most that can go wrong starts there.
     fn victim(&mut self, cluster: &Cluster) -> Option<String> {
         if self.rng.chance(40)
             && let Some(leader) = cluster.leader()
@@ -119,6 +125,7 @@ impl Nemesis {
         self.rng.pick(&running).cloned()
     }
 
+    /// Injects one fault. The shares are set so that power cuts and partitions come most often: they have found the most.
     fn inject(&mut self, cluster: &mut Cluster, now: u64) {
         let Some(victim) = self.victim(cluster) else { return };
         let end = now + self.rng.within(200..MAX_FAULT_MS);
@@ -161,6 +168,7 @@ impl Nemesis {
     /// Resets connections in the middle of what they carry. Each can be dialled again at once.
     fn reset_connections(&mut self, cluster: &Cluster) {
         cluster.world.count("fault:lost connections");
+        // All of them, or a few: half of a set of connections makes a node look alive to some peers only.
         let share = *self.rng.pick(&[5, 30, 100]).unwrap_or(&100);
         tracing::info!(target: "simulation", share, "connections reset");
         cluster.world.connections.reset(|| self.rng.chance(share));
@@ -188,6 +196,7 @@ impl Nemesis {
     }
 
     /// Makes disk operations fail, or fills the disk.
+    /// One in three is full, the others fail in one of the ways of [`Fault`]. The room may last for a while.
     fn fail_disks(&mut self, cluster: &Cluster, victim: String, end: u64) {
         let machine = cluster.world.machine(&victim);
         let fault = if self.rng.chance(70) { self.rng.pick(&Fault::ALL).copied() } else { None };

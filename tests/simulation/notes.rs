@@ -47,7 +47,7 @@ struct Members {
     permanent: Vec<String>,
 }
 
-/// What is known about a visitor's presence in a room.
+/// A visitor's presence in a room, as far as the users can tell.
 ///
 /// Joining and leaving are calls that can fail with an unknown outcome, and several can be under way: the owner may remove
 /// a visitor who is about to join. Which of two overlapping moves took effect last is not known then.

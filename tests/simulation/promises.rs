@@ -106,7 +106,7 @@ impl Promises {
 
     /// Records that a candidate asks for votes: it has voted for itself.
     pub fn vote_requested(&self, vote: Vote) {
-        self.record().note_own(vote);
+        self.record().own_vote(vote);
     }
 
     /// Records an append request that reached `node`.
@@ -117,6 +117,7 @@ impl Promises {
         let (term, id) = (leader.term, leader.node_id);
         record.expect(first == id, || format!("nodes {first} and {id} both led in term {term}"));
         record.own_vote(leader);
+        // Raft's consistency check holds for the first entry only; the others must follow it without a hole.
         let next = request.prev_log_id.map_or(0, |prev| prev.index + 1);
         for (entry, place) in request.entries.iter().zip(next..) {
             let index = entry.log_id.unwrap_or_default().index;
@@ -138,6 +139,7 @@ impl Promises {
         if leader.term >= promised.term {
             let sent =
                 request.prev_log_id.iter().chain(request.entries.iter().filter_map(|entry| entry.log_id.as_ref()));
+            // The previous entry counts too: the node truncates its log if its own entry there differs.
             promised.overwritten_by(sent);
         }
     }
@@ -282,13 +284,13 @@ impl NodePromises {
         }
         // Entries that the state has applied, or that were purged, need not be in the log.
         let covered = found.purged.map_or(0, |id| id.index).max(found.applied);
-        let held: BTreeMap<u64, u64> =
+        let on_disk: BTreeMap<u64, u64> =
             found.entries.iter().filter_map(|entry| entry.log_id).map(|id| (id.index, id.term)).collect();
-        let lost = self.acknowledged.range(covered + 1..).find(|(index, term)| held.get(index) != Some(term));
+        let lost = self.acknowledged.range(covered + 1..).find(|(index, term)| on_disk.get(index) != Some(term));
         if let Some((index, term)) = lost {
-            let now = held.get(index);
+            let found = on_disk.get(index);
             missing.push(format!(
-                "entry {index} of term {term}, which it acknowledged, is not on its disk; term found there: {now:?}"
+                "entry {index} of term {term}, which it acknowledged, is not on its disk; term found there: {found:?}"
             ));
         }
         missing

@@ -29,6 +29,8 @@ const DIGEST_MS: u64 = 2_000;
 /// Interval at which a node is asked for its report.
 const REPORT_EVERY: Duration = Duration::from_millis(20);
 
+/// Software of a machine's host: turmoil calls it at the first start and after each restart.
+///
 /// Runs a process from its start to its end, and records how it ended. A process that fails although its disk had no fault
 /// is a violation.
 pub async fn run(world: Rc<World>, name: String) {
@@ -61,10 +63,11 @@ async fn run_process(world: &Rc<World>, name: &str) -> State {
         dialer: world.connections.dialer(),
         blocking: Blocking::Inline,
     };
-    // After bit rot the node itself must notice what is missing, so nothing is checked here.
+    // After bit rot a promise may well be lost. The node itself must notice that, so nothing is checked here.
     if !world.machine(name).has_bit_rot() {
         world.promises.check_disk(name, &world.machine(name).disks());
     }
+    // Bound first: peers may dial at once, and wait in the listener's queue until the node serves.
     let listener = match TcpListener::bind(("0.0.0.0", PORT)).await {
         Ok(listener) => listener,
         Err(error) => return State::Failed(format!("cannot bind the port: {error}")),
@@ -86,6 +89,8 @@ async fn run_process(world: &Rc<World>, name: &str) -> State {
         let _ = stop.send(());
         std::future::pending::<()>().await;
     };
+    // Biased, so that the order of branches costs no random draw. A node that ends by itself ends the process; observing
+    // and stopping only go along.
     tokio::select! {
         biased;
         exit = node.exited() => match exit {
@@ -101,6 +106,8 @@ async fn run_process(world: &Rc<World>, name: &str) -> State {
     }
 }
 
+/// Starts the node. The founder creates the cluster at its very first start, and never again: a second founding, after its
+/// disk was replaced, would make a second cluster.
 async fn start(world: &World, settings: Settings, dir: DataDir, name: &str) -> Result<Node, StartError> {
     if name == FOUNDER && !world.is_founded.replace(true) {
         Node::init_on(settings.clone(), dir.clone()).await?;
@@ -108,6 +115,7 @@ async fn start(world: &World, settings: Settings, dir: DataDir, name: &str) -> R
     Node::start_on(settings, dir).await
 }
 
+/// A configuration like that of production, except for password hashing: argon2 at full cost would dominate the run.
 fn config(world: &World, name: &str) -> NodeConfig {
     NodeConfig {
         name: NodeName::new(name).ok(),

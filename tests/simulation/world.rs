@@ -228,8 +228,8 @@ impl World {
 
     /// All violations so far, those of [`Promises`] included.
     pub fn violations(&self) -> Vec<String> {
-        for broken in self.promises.take_broken() {
-            self.violation(broken);
+        for what in self.promises.take_violations() {
+            self.violation(what);
         }
         self.violations.borrow().clone()
     }

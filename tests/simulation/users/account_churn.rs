@@ -155,7 +155,7 @@ impl<'a> AccountChurn<'a> {
     /// Checks what the host sees of a deleted account.
     async fn check_what_remains(&self, host: &Session, conversation: ConversationId, erased: bool) {
         let read = async || messages_after(host, conversation, 0).await;
-        let all = self.user.until_ok("look after a guest", read).await;
+        let all = self.user.until_ok("read the greeting", read).await;
         let [message] = &all[..] else {
             return self.violation(format!("a deleted account sent 1 message, but {} are left", all.len()));
         };

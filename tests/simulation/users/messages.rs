@@ -37,6 +37,7 @@ impl User {
                 let name = format!("{} in a hurry", self.name);
                 session.through(&connect(&self.world, &name, SHORT_TIMEOUT))
             });
+            // Both clients share the session, so both writes belong to what it has seen.
             let client = if self.draw(|rng| rng.chance(25)) { hurried } else { session };
             self.attempt(client, number).await;
             // A session reads its own writes on any node, even without asking a quorum.
@@ -69,7 +70,8 @@ impl User {
         self.notes.ledger.borrow().attempts()[number].outcome.clone()
     }
 
-    /// Makes an attempt, and returns whether its outcome is certain now.
+    /// Makes an attempt, and returns whether its outcome is certain now. A refusal that may pass (no leader, overload) had no
+    /// effect, but it does not settle the attempt: the same request may still succeed.
     async fn attempt(&self, session: &Session, number: usize) -> bool {
         let Attempt { id, conversation, body, ended, .. } = self.notes.ledger.borrow().attempts()[number].clone();
         // By name or by id; but all repetitions the same way, because a repetition must be the same request.
@@ -109,12 +111,14 @@ impl User {
         }
     }
 
+    /// Remembers that this user has seen messages up to `seq`.
     fn raise_last_seen(&self, conversation: ConversationId, seq: u64) {
         let mut seen = self.last_seen.borrow_mut();
         let last = seen.entry(conversation).or_default();
         *last = seq.max(*last);
     }
 
+    /// Reads a random conversation.
     pub(super) async fn read(&self, session: &Session) {
         let Some(conversation) = self.pick_conversation() else { return };
         if self.notes.is_own(&self.name, conversation) {

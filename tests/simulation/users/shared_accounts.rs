@@ -114,7 +114,7 @@ impl<'a> SharedAccounts<'a> {
             Err(fault) if fault.reason == Reason::NameTaken => Ok(false),
             Err(fault) => Err(fault),
         };
-        let succeeded = self.user.until_answered("claim", register, decide).await;
+        let succeeded = self.user.until_answered("create a shared account", register, decide).await;
         name.returned(call, succeeded);
         succeeded
     }
@@ -140,13 +140,13 @@ impl<'a> SharedAccounts<'a> {
                 }
             }
         };
-        self.user.until_ok("clerk signs in", login).await
+        self.user.until_ok("sign in to a shared account", login).await
     }
 
     /// Creates the account's room, and sends it messages from the host.
     async fn set_up(&self, account: &str, session: &Session, host: &Session) -> AccountRegisters {
         let create = async || session.create_room("title 0", true, Vec::new()).await;
-        let room = conversation_id(&self.user.until_ok("clerk's room", create).await.conversation_id);
+        let room = conversation_id(&self.user.until_ok("room of a shared account", create).await.conversation_id);
         let to = Recipient::Username(account.to_owned());
         let mut memos = None;
         for number in 1..=MEMOS {
@@ -207,7 +207,7 @@ impl<'a> SharedAccounts<'a> {
                     let (reason, why) = (fault.reason, &fault.message);
                     self.user.world.violation(format!("{op:?} of {field:?} was refused: {reason:?} {why}"));
                 }
-                self.user.back_off("clerk", &fault).await;
+                self.user.back_off("use a register", &fault).await;
             }
         }
     }
@@ -233,7 +233,7 @@ impl<'a> SharedAccounts<'a> {
     async fn delete(&self, name: &History<AccountName>, account: &str, owner: usize, session: &Session) {
         let (call, password) = (name.invoke(NameOp::Delete), Self::password(account, owner));
         let delete = async || session.delete_account(&password, true).await.map(drop);
-        self.user.until_done("clerk goes", Reason::SessionInvalid, delete).await;
+        self.user.until_done("delete a shared account", Reason::SessionInvalid, delete).await;
         name.returned(call, true);
     }
 }

@@ -1,4 +1,5 @@
-//! Follows the user's stream of events, and records what it delivers.
+//! Follows the user's stream of events, and records what it delivers. The judge compares it with the timelines: no gap, no
+//! duplicate, in order (P5).
 
 use quorate::{
     client::{Session, Start, Subscription, Update},
@@ -20,9 +21,11 @@ impl User {
         }
     }
 
-    /// Takes `events` events of one subscription. Returns the cursor of the last one.
+    /// Takes `events` events of one subscription. Returns the cursor of the last one. The subscription survives crashes and
+    /// partitions by itself, so any error that reaches the user is a violation.
     async fn follow(&self, mut subscription: Subscription, mut events: u64) -> u64 {
         while events > 0 {
+            // A subscription without end ended: the judge will find the gap. Waiting here keeps the other parts running.
             let Some(update) = subscription.next().await else { std::future::pending().await };
             match update {
                 Ok(Update::Event(event)) => {

@@ -37,6 +37,7 @@ impl User {
     pub(super) async fn delete_for_all(&self, session: &Session) {
         let Some((number, message)) = self.pick_acknowledged(false) else { return };
         self.world.count("deletions");
+        // From here on the ledger accepts the message with its text or without; once acknowledged, only without.
         self.notes.ledger.borrow_mut().begin_erasing(number);
         match session.delete(vec![message], true).await {
             Ok(_) => self.notes.ledger.borrow_mut().erased(number),
@@ -62,6 +63,7 @@ impl User {
         match self.draw(|rng| rng.within(0..10)) {
             0..7 => {
                 let Some(room) = self.draw(|rng| rng.pick(&visitable).copied()) else { return };
+                // Where it is certain, make the move that changes something.
                 let join = match self.notes.presence(&self.name, room).0 {
                     Some(is_inside) => !is_inside,
                     None => self.draw(|rng| rng.chance(60)),
