@@ -35,7 +35,8 @@ const MAX_LATENCY: Duration = Duration::from_millis(12);
 pub const REPORT_AGE: Duration = Duration::from_millis(50);
 /// Interval at which the judge looks whether all users have finished.
 const POLL: Duration = Duration::from_millis(50);
-/// Send buffer of a simulated connection, in segments. A full one would block for ever behind a link that holds messages back.
+/// Segments that may be under way on one connection. With turmoil's default, 64, a link that holds messages back would
+/// soon block its writers.
 const TCP_CAPACITY: usize = 4096;
 /// Far more than any run takes; turmoil wants a bound.
 const MAX_SIMULATED: Duration = Duration::from_secs(100_000);
@@ -71,8 +72,8 @@ impl Plan {
         self
     }
 
-    /// A random plan: three nodes or five, one operator or two, snapshots seldom or all the time, a short tick or a long
-    /// one.
+    /// A random plan: three nodes or five, one operator or two, snapshots seldom or all the time, a short tick or a
+    /// long one.
     pub fn random(seed: u64) -> Self {
         let mut rng = Rng::of(seed, "plan");
         let nodes = if rng.chance(30) { 3 } else { 5 };
@@ -88,8 +89,8 @@ impl Plan {
 ///
 /// Invariants:
 /// - turmoil's clock, the world's and the one of [`libc_hooks`] show the same time during a step.
-/// - A machine whose host was crashed is not `Running` in the world, and the other way round; only a machine whose power
-///   went at a chosen disk step may run on until somebody notices.
+/// - A machine whose host was crashed is not `Running` in the world, and the other way round; only a machine whose
+///   power went at a chosen disk step may run on until somebody notices.
 /// - No thread starts while the simulation runs: its timing would not follow from the seed.
 /// - After the first violation no more simulated time passes than the current step.
 pub struct Cluster {
@@ -190,7 +191,8 @@ impl Cluster {
         }
     }
 
-    /// Lets simulated time pass until `fact` holds. Returns false if it does not hold within `bound`, or after a violation.
+    /// Lets simulated time pass until `fact` holds. Returns false if it does not hold within `bound`, or after a
+    /// violation.
     pub fn run_until(&mut self, bound: Duration, mut fact: impl FnMut(&mut Self) -> bool) -> bool {
         let end = self.sim.elapsed() + bound;
         while !fact(self) {
@@ -207,7 +209,8 @@ impl Cluster {
         self.run_until(time, |_| false);
     }
 
-    /// Like [`run_until`](Self::run_until), but a fact that does not come true in time is a violation. `what` describes it.
+    /// Like [`run_until`](Self::run_until), but a fact that does not come true in time is a violation. `what` describes
+    /// it.
     pub fn expect(&mut self, what: &str, bound: Duration, fact: impl FnMut(&mut Self) -> bool) {
         if !self.run_until(bound, fact) && !self.is_broken() {
             let status = self.status();
@@ -224,8 +227,8 @@ impl Cluster {
         self.sim.elapsed()
     }
 
-    /// Kills the process on a machine, or (`power`) cuts its power: then unsynced writes are lost, kept or torn, as the seed
-    /// decides.
+    /// Kills the process on a machine, or (`power`) cuts its power: then unsynced writes are lost, kept or torn, as the
+    /// seed decides.
     pub fn crash(&mut self, name: &str, power: bool) {
         tracing::info!(target: "simulation", name, power, "crash");
         let machine = self.world.machine(name);
@@ -239,8 +242,8 @@ impl Cluster {
         self.sim.crash(name);
     }
 
-    /// Starts the process on a machine again, with its disk repaired. A removed node gets an empty disk, and so becomes a
-    /// new node.
+    /// Starts the process on a machine again, with its disk repaired. A removed node gets an empty disk, and so becomes
+    /// a new node.
     pub fn restart(&mut self, name: &str) {
         tracing::info!(target: "simulation", name, "restart");
         if *self.world.machine(name).state.borrow() == State::Removed {
@@ -299,7 +302,8 @@ impl Cluster {
         }
     }
 
-    /// Ends all faults, and checks all promises: the cluster heals within a bound (P2), and the judge finds no violation.
+    /// Ends all faults, and checks all promises: the cluster heals within a bound (P2), and the judge finds no
+    /// violation.
     pub fn heal_and_judge(&mut self) {
         tracing::info!(target: "simulation", "the faults are over");
         self.is_healing = true;

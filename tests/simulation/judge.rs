@@ -1,5 +1,5 @@
-//! The final check, once all faults are over and nobody writes any more: the ledger holds every message, every stream is
-//! complete, and all replicas have the same state.
+//! The final check, once all faults are over and nobody writes any more: the ledger holds every message, every stream
+//! is complete, and all replicas have the same state.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -104,8 +104,8 @@ fn check_ledger(world: &World, notes: &Notes, users: &[String], timelines: Timel
     }
 }
 
-/// Checks that all members come to one index, and that digests at equal indexes are equal (P8). Indexes move on while the
-/// digests are taken, so earlier ones are kept for comparison.
+/// Checks that all members come to one index, and that digests at equal indexes are equal (P8). Indexes move on while
+/// the digests are taken, so earlier ones are kept for comparison.
 async fn check_replicas(world: &World, cluster: &Cluster) {
     let mut seen: BTreeMap<u64, (String, Vec<u8>)> = BTreeMap::new();
     for _ in 0..ROUNDS {

@@ -1,5 +1,5 @@
-//! The nemesis (a word of Jepsen's): it injects faults of all kinds at random, and ends each after a while. What it does and
-//! when follows from the seed.
+//! The nemesis (a word of Jepsen's): it injects faults of all kinds at random, and ends each after a while. What it
+//! does and when follows from the seed.
 
 use std::time::Duration;
 
@@ -84,8 +84,8 @@ impl Nemesis {
         }
     }
 
-    /// Crashes machines whose power went at a chosen disk step, and schedules the restart of everything that is down: also
-    /// of nodes that were stopped, removed or failed.
+    /// Crashes machines whose power went at a chosen disk step, and schedules the restart of everything that is down:
+    /// also of nodes that were stopped, removed or failed.
     fn schedule_restarts(&mut self, cluster: &mut Cluster, now: u64) {
         for name in cluster.world.names() {
             let machine = cluster.world.machine(&name);
@@ -125,7 +125,7 @@ impl Nemesis {
         self.rng.pick(&running).cloned()
     }
 
-    /// Injects one fault. The shares are set so that power cuts and partitions come most often: they have found the most.
+    /// Injects one fault. Power cuts and partitions come most often.
     fn inject(&mut self, cluster: &mut Cluster, now: u64) {
         let Some(victim) = self.victim(cluster) else { return };
         let end = now + self.rng.within(200..MAX_FAULT_MS);
@@ -168,7 +168,6 @@ impl Nemesis {
     /// Resets connections in the middle of what they carry. Each can be dialled again at once.
     fn reset_connections(&mut self, cluster: &Cluster) {
         cluster.world.count("fault:lost connections");
-        // All of them, or a few: half of a set of connections makes a node look alive to some peers only.
         let share = *self.rng.pick(&[5, 30, 100]).unwrap_or(&100);
         tracing::info!(target: "simulation", share, "connections reset");
         cluster.world.connections.reset(|| self.rng.chance(share));
@@ -195,8 +194,8 @@ impl Nemesis {
         self.recoveries.push((end, Recovery::RepairLinks));
     }
 
-    /// Makes disk operations fail, or fills the disk.
-    /// One in three is full, the others fail in one of the ways of [`Fault`]. The room may last for a while.
+    /// Makes disk operations fail, or fills the disk. Three in ten are full, the others fail in one of the ways of
+    /// [`Fault`]. A full disk may still take some writes first.
     fn fail_disks(&mut self, cluster: &Cluster, victim: String, end: u64) {
         let machine = cluster.world.machine(&victim);
         let fault = if self.rng.chance(70) { self.rng.pick(&Fault::ALL).copied() } else { None };

@@ -38,7 +38,8 @@ pub fn incoming(listener: TcpListener) -> impl stream::Stream<Item = io::Result<
 /// All open connections, each of which the nemesis can reset.
 ///
 /// Invariants: entries are in the order in which they were dialled, so that draws of the nemesis fall on the same
-/// connections in every run of a seed. An entry does not keep its connection alive; closed ones leave at the next reset.
+/// connections in every run of a seed. An entry does not keep its connection alive; closed ones leave at the next
+/// reset.
 #[derive(Default)]
 pub struct Connections(Mutex<Vec<Weak<ResetFlag>>>);
 

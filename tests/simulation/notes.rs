@@ -49,8 +49,8 @@ struct Members {
 
 /// A visitor's presence in a room, as far as the users can tell.
 ///
-/// Joining and leaving are calls that can fail with an unknown outcome, and several can be under way: the owner may remove
-/// a visitor who is about to join. Which of two overlapping moves took effect last is not known then.
+/// Joining and leaving are calls that can fail with an unknown outcome, and several can be under way: the owner may
+/// remove a visitor who is about to join. Which of two overlapping moves took effect last is not known then.
 #[derive(Debug, Clone, Copy, Default)]
 struct Presence {
     /// `None` while nobody can tell.
@@ -153,9 +153,9 @@ impl Notes {
         all.iter().filter(|user| !self.is_own(user, room)).cloned().collect()
     }
 
-    /// Turns a message that was shown to `user` into an entry for the ledger, which knows nothing of hidden messages: the
-    /// entry gets the original text back. `hidden` are the attempts that were certainly hidden before the read started.
-    /// The error names a violation: a hidden message that was shown, or a text under the wrong name.
+    /// Turns a message that was shown to `user` into an entry for the ledger, which knows nothing of hidden messages:
+    /// the entry gets the original text back. `hidden` are the attempts that were certainly hidden before the read
+    /// started. The error names a violation: a hidden message that was shown, or a text under the wrong name.
     pub fn entry(&self, user: &str, message: Message, hidden: &[usize]) -> Result<Entry, String> {
         let ledger = self.ledger.borrow();
         let (seq, id) = (message.seq, message.conversation_id.parse::<ConversationId>().ok());

@@ -39,8 +39,8 @@ type ProgressStream = Result<Response<Streaming<ChangeProgress>>, Status>;
 
 /// One operator, who does one thing after another.
 ///
-/// The clients of all operators draw the same random numbers, because they have one name. That is harmless: admin requests
-/// carry no request id. What an operator does at random follows from its own name.
+/// The clients of all operators draw the same random numbers, because they have one name. That is harmless: admin
+/// requests carry no request id. What an operator does at random follows from its own name.
 pub struct Operator {
     world: Rc<World>,
     cluster: Cluster,
@@ -92,7 +92,7 @@ impl Operator {
         let leader = self.world.newest_leader().map(|report| report.answered_by);
         let (member, voter) = (self.rng.pick(&members).cloned()?, self.rng.pick(&voters).cloned()?);
         let (learner, new) = (self.rng.pick(&learners).cloned(), self.rng.pick(&spare).cloned());
-        // Below four voters every removal would put the cluster at risk, and be refused.
+        // At least three voters stay, so that one may always fail.
         let can_shrink = voters.len() > 3;
         Some(match (self.rng.within(0..100), new, learner) {
             (0..20, Some(new), _) => Task::Add(new),
@@ -137,9 +137,6 @@ impl Operator {
         follow(stream.into_inner(), on_phase).await
     }
 
-    // Lower fault tolerance is accepted where a command may lower it: otherwise the safety check would refuse most tasks, and
-    // their interesting part would never run.
-
     async fn add(&mut self, name: &str, learner_only: bool, on_phase: impl FnMut(Phase)) -> Result<(), Fault> {
         let address = address(name).to_string();
         let request = AddNodeRequest { name: name.into(), address, learner_only, ..Default::default() };
@@ -147,6 +144,7 @@ impl Operator {
     }
 
     async fn set_role(&mut self, name: &str, role: Role, on_phase: impl FnMut(Phase)) -> Result<(), Fault> {
+        // Without this the safety check would refuse every demotion from an odd number of voters.
         let accept_lower_tolerance = role == Role::Learner;
         let request =
             SetRoleRequest { name: name.into(), role: role.into(), accept_lower_tolerance, ..Default::default() };
@@ -171,8 +169,8 @@ impl Operator {
     }
 }
 
-/// Runs every task of `queue`, for ever: each by an operator of its own, so that tasks which a scenario submits together
-/// run at the same time.
+/// Runs every task of `queue`, for ever: each by an operator of its own, so that tasks which a scenario submits
+/// together run at the same time.
 pub async fn serve(queue: Rc<TaskQueue>, world: Rc<World>) {
     loop {
         while let Some((id, task)) = queue.take_next() {

@@ -35,8 +35,8 @@ pub struct TaskId(usize);
 
 /// All tasks of one simulation. Scenarios submit and watch; an operator takes each and reports on it.
 ///
-/// Invariants: a task is taken once, in the order of submission, and never forgotten. Its phase stays as it is once it has
-/// a result.
+/// Invariants: a task is taken once, in the order of submission, and never forgotten. Its phase stays as it is once it
+/// has a result.
 #[derive(Default)]
 pub struct TaskQueue(RefCell<BTreeMap<TaskId, Entry>>);
 

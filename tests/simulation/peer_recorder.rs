@@ -1,7 +1,7 @@
 //! Records what a node and its peers say to each other, for the checks of [`Promises`].
 //!
-//! It stands between the network and the node's own peer service and passes everything on unchanged. It records votes and
-//! appends; snapshots, transfers of leadership and read indexes bind nobody, so they pass without a record.
+//! It stands between the network and the node's own peer service and passes everything on unchanged. It records votes
+//! and appends; snapshots, transfers of leadership and read indexes bind nobody, so they pass without a record.
 
 use std::{
     collections::BTreeMap,

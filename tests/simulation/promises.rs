@@ -39,8 +39,8 @@ pub struct Promises(Mutex<Record>);
 
 /// Invariants:
 /// - `leaders`, `entries` and `voters` only grow: what was seen first stands, and later messages are compared with it.
-/// - A node's promises belong to one disk. They are dropped when the node starts on an empty disk, together with its id in
-///   `names`; a message that was still on its way from the old disk then binds nobody.
+/// - A node's promises belong to one disk. They are dropped when the node starts on an empty disk, together with its id
+///   in `names`; a message that was still on its way from the old disk then binds nobody.
 #[derive(Default)]
 struct Record {
     /// By the name of the machine.
@@ -144,7 +144,8 @@ impl Promises {
         }
     }
 
-    /// Records that `node` called these entries (index and term), sent by a leader of `term`, synced and equal to the leader's.
+    /// Records that `node` called these entries (index and term), sent by a leader of `term`, synced and equal to the
+    /// leader's.
     pub fn append_acknowledged(&self, node: &str, term: u64, entries: impl IntoIterator<Item = (u64, u64)>) {
         let mut record = self.record();
         let promised = record.nodes.entry(node.to_owned()).or_default();
@@ -161,8 +162,8 @@ impl Promises {
         self.record().nodes.get(node).map_or(0, |promised| promised.term)
     }
 
-    /// Compares the disk of a node that is about to start with its promises. An empty disk makes it a new node, which has
-    /// promised nothing.
+    /// Compares the disk of a node that is about to start with its promises. An empty disk makes it a new node, which
+    /// has promised nothing.
     pub fn check_disk(&self, node: &str, disks: &SimDisks) {
         if disks.contents("identity").is_none() {
             let mut record = self.record();
@@ -220,8 +221,8 @@ impl Record {
         });
     }
 
-    /// Checks the members that vote for the first time by the membership at `index`: each must have caught up. The leader
-    /// has the entry by definition, and the founder has index 0.
+    /// Checks the members that vote for the first time by the membership at `index`: each must have caught up. The
+    /// leader has the entry by definition, and the founder has index 0.
     fn new_voters(&mut self, membership: &Membership, leader: &Vote, index: u64) {
         let ids: BTreeSet<u64> = membership.configs.iter().flat_map(|set| set.node_ids.iter().copied()).collect();
         let new: Vec<u64> = ids.into_iter().filter(|id| self.voters.insert(*id) && *id != leader.node_id).collect();
@@ -233,8 +234,8 @@ impl Record {
         }
     }
 
-    /// Checks a log on disk: terms never fall along it, and no entry differs from the one that was replicated with its index
-    /// and term.
+    /// Checks a log on disk: terms never fall along it, and no entry differs from the one that was replicated with its
+    /// index and term.
     fn check_order(&mut self, node: &str, entries: &[Entry]) {
         let mut last = 0;
         for entry in entries {
@@ -260,8 +261,8 @@ impl NodePromises {
         self.acknowledged.keys().next_back().copied()
     }
 
-    /// A later leader may overwrite acknowledged entries that were not committed. This ends the promise for them and for all
-    /// entries behind them.
+    /// A later leader may overwrite acknowledged entries that were not committed. This ends the promise for them and
+    /// for all entries behind them.
     fn overwritten_by<'a>(&mut self, sent: impl Iterator<Item = &'a LogId>) {
         for id in sent {
             if self.acknowledged.get(&id.index).is_some_and(|term| *term != id.term) {
@@ -277,7 +278,8 @@ impl NodePromises {
         if vote.term < self.term {
             missing.push(format!("its vote is of term {}, but it promised term {}", vote.term, self.term));
         }
-        // A follower stores its leader as the vote of the term, whichever candidate it voted for, and marks it committed.
+        // A follower stores its leader as the vote of the term, whichever candidate it voted for, and marks it
+        // committed.
         let voted = self.votes.get(&vote.term).filter(|candidate| !vote.committed && **candidate != vote.node_id);
         if let Some(candidate) = voted {
             missing.push(format!("its vote in term {} is for {}, but it was for {candidate}", vote.term, vote.node_id));

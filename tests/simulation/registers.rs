@@ -1,8 +1,8 @@
 //! Small shared objects that several clients read and write at once, and a history of each.
 //!
 //! A history is correct if it is linearizable: some order of the calls explains all answers, and each call takes effect
-//! at one moment between its start and its answer (Herlihy and Wing, 1990). Stateright's tester searches for that order.
-//! The search is exponential in the number of overlapping calls, so callers keep histories short.
+//! at one moment between its start and its answer (Herlihy and Wing, 1990). Stateright's tester searches for that
+//! order. The search is exponential in the number of overlapping calls, so callers keep histories short.
 
 use std::cell::RefCell;
 

@@ -31,8 +31,8 @@ const REPORT_EVERY: Duration = Duration::from_millis(20);
 
 /// Software of a machine's host: turmoil calls it at the first start and after each restart.
 ///
-/// Runs a process from its start to its end, and records how it ended. A process that fails although its disk had no fault
-/// is a violation.
+/// Runs a process from its start to its end, and records how it ended. A process that fails although its disk had no
+/// fault is a violation.
 pub async fn run(world: Rc<World>, name: String) {
     let machine = world.machine(&name);
     *machine.state.borrow_mut() = State::Running;
@@ -67,7 +67,7 @@ async fn run_process(world: &Rc<World>, name: &str) -> State {
     if !world.machine(name).has_bit_rot() {
         world.promises.check_disk(name, &world.machine(name).disks());
     }
-    // Bound first: peers may dial at once, and wait in the listener's queue until the node serves.
+    // Bound before the node starts, because its peers may dial at once.
     let listener = match TcpListener::bind(("0.0.0.0", PORT)).await {
         Ok(listener) => listener,
         Err(error) => return State::Failed(format!("cannot bind the port: {error}")),
@@ -89,8 +89,8 @@ async fn run_process(world: &Rc<World>, name: &str) -> State {
         let _ = stop.send(());
         std::future::pending::<()>().await;
     };
-    // Biased, so that the order of branches costs no random draw. A node that ends by itself ends the process; observing
-    // and stopping only go along.
+    // Biased, so that the order of branches costs no random draw. A node that ends by itself ends the process;
+    // observing and stopping only go along.
     tokio::select! {
         biased;
         exit = node.exited() => match exit {
@@ -106,8 +106,8 @@ async fn run_process(world: &Rc<World>, name: &str) -> State {
     }
 }
 
-/// Starts the node. The founder creates the cluster at its very first start, and never again: a second founding, after its
-/// disk was replaced, would make a second cluster.
+/// Starts the node. The founder creates the cluster at its very first start, and never again: a second founding, after
+/// its disk was replaced, would make a second cluster.
 async fn start(world: &World, settings: Settings, dir: DataDir, name: &str) -> Result<Node, StartError> {
     if name == FOUNDER && !world.is_founded.replace(true) {
         Node::init_on(settings.clone(), dir.clone()).await?;

@@ -67,7 +67,8 @@ impl Cluster {
         self.expect(&what, WRITES_TIMEOUT, |cluster| cluster.acknowledged() >= goal);
     }
 
-    /// Expects that no message is acknowledged for `time`. Answers that are still under way get a moment to arrive first.
+    /// Expects that no message is acknowledged for `time`. Answers that are still under way get a moment to arrive
+    /// first.
     pub fn expect_no_writes(&mut self, time: Duration) {
         self.run_for(Duration::from_millis(2_500));
         let before = self.acknowledged();
@@ -125,8 +126,8 @@ impl Cluster {
         self.world.violation(format!("{task:?} failed {MAX_REPEATS} times, at last with {last}\n{status}"));
     }
 
-    /// Starts to add a node, and calls `disturb` meanwhile. However the task ends, the addition must be possible afterwards.
-    /// At the end the node is removed again.
+    /// Starts to add a node, and calls `disturb` meanwhile. However the task ends, the addition must be possible
+    /// afterwards. At the end the node is removed again.
     pub fn add_while(&mut self, name: &str, disturb: impl FnOnce(&mut Self, TaskId)) {
         let id = self.submit(Task::Add(name.into()));
         disturb(self, id);
@@ -157,7 +158,8 @@ impl Cluster {
         self.restart(name);
     }
 
-    /// Waits until a node has stopped by itself because it was removed, then starts its machine again with an empty disk.
+    /// Waits until a node has stopped by itself because it was removed, then starts its machine again with an empty
+    /// disk.
     pub fn reuse_removed(&mut self, name: &str) {
         let what = format!("{name} learns that it was removed");
         let removed = |cluster: &mut Self| *cluster.world.machine(name).state.borrow() == State::Removed;
@@ -180,7 +182,8 @@ impl Cluster {
         self.world.machine(name).report.borrow().clone()
     }
 
-    /// Waits until the disk of `name` has taken `steps` further steps, or the task has ended. Returns whether it took them.
+    /// Waits until the disk of `name` has taken `steps` further steps, or the task has ended. Returns whether it took
+    /// them.
     pub fn wait_for_disk_steps(&mut self, name: &str, steps: u64, id: TaskId) -> bool {
         let disks = self.world.machine(name).disks();
         let goal = disks.counts().steps + steps;

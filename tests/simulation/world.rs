@@ -31,10 +31,10 @@ use crate::{
 ///
 /// Invariants:
 /// - The set of machines never changes; a spare machine exists from the start.
-/// - `leaders`, `ids`, `digests` and `violations` only grow. The first report about a term, id or index stands, and every
-///   later one is compared with it.
-/// - `is_founded`, `is_grown`, `workload_stopped`, `is_healed` and `is_judged` become true in this order, once each, and
-///   never false again.
+/// - `leaders`, `ids`, `digests` and `violations` only grow. The first report about a term, id or index stands, and
+///   every later one is compared with it.
+/// - `is_founded`, `is_grown`, `workload_stopped`, `is_healed` and `is_judged` become true in this order, once each,
+///   and never false again.
 /// - No borrow of a cell lives across an `await`.
 pub struct World {
     pub seed: u64,
@@ -67,9 +67,9 @@ pub struct World {
 
 /// A machine that a node may run on.
 ///
-/// Invariants: `state` is `Running` from the start of a process to its end. `report` is `None` whenever no process runs, so
-/// a report is never older than its process. `disk_problem` covers the time since the process was last started;
-/// `has_bit_rot` holds until the disk is replaced.
+/// Invariants: `state` is `Running` from the start of a process to its end. `report` is `None` whenever no process
+/// runs, so a report is never older than its process. `disk_problem` covers the time since the process was last
+/// started; `has_bit_rot` holds until the disk is replaced.
 pub struct Machine {
     disks: RefCell<SimDisks>,
     /// Counts the disks that this machine has had.
@@ -183,9 +183,10 @@ impl World {
         Entropy::new(move |bytes| rng.lock().unwrap_or_else(PoisonError::into_inner).fill(bytes))
     }
 
-    /// Records that a node reports itself as the leader of `term`, and checks two rules: a term has one leader, for ever;
-    /// and leadership ends with the process. (Figure 2 of the Raft paper does not list leadership among the persistent
-    /// state. A leader that led on after a restart might lack entries which it acknowledged earlier in the same term.)
+    /// Records that a node reports itself as the leader of `term`, and checks two rules: a term has one leader, for
+    /// ever; and leadership ends with the process. (Figure 2 of the Raft paper does not list leadership among the
+    /// persistent state. A leader that led on after a restart might lack entries which it acknowledged earlier in the
+    /// same term.)
     pub fn record_leader(&self, name: &str, term: u64, id: u64) {
         let start = self.machine(name).starts.get();
         let (first, began) = *self.leaders.borrow_mut().entry(term).or_insert((id, start));

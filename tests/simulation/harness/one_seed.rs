@@ -19,8 +19,8 @@ use crate::{
     nemesis::Nemesis,
 };
 
-/// The log lines that make up the trace, unless `SIM_LOG` or `SIM_TRACE` says otherwise. `turmoil=trace` adds every message on
-/// the network. Fewer lines run faster and find the same violations; only the hash says less.
+/// The log lines that make up the trace, unless `SIM_LOG` or `SIM_TRACE` says otherwise. `turmoil=trace` adds every
+/// message on the network. Fewer lines run faster and find the same violations; only the hash says less.
 const DEFAULT_FILTER: &str = "warn,simulation=info,quorate=info,openraft=off";
 /// Stack of the simulation's thread: polling a whole cluster nests deeply in debug builds.
 const STACK_BYTES: usize = 16 << 20;

@@ -12,8 +12,8 @@ use crate::cluster::{Cluster, Plan};
 /// Seeds of each scenario, unless `SEEDS` says otherwise.
 const SEEDS: u64 = 1;
 
-/// Runs `body` on a cluster of `plan` with each seed. Call it from the test function itself: the child process finds the
-/// test by the name of the function in which the closure stands.
+/// Runs `body` on a cluster of `plan` with each seed. Call it from the test function itself: the child process finds
+/// the test by the name of the function in which the closure stands.
 pub fn scenario<F: FnOnce(&mut Cluster) + Send + 'static>(plan: Plan, body: F) {
     if env::var(IN_CHILD).is_ok() {
         return one_seed::run_here(number("SIM_SEED", 1), plan, body);

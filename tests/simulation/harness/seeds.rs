@@ -28,8 +28,8 @@ pub struct SeedRange {
 
 /// Totals over many seeds.
 ///
-/// Invariant: every seed that was run counts in `seeds`, failed or not; one that failed also has its report in `failures`.
-/// Figures of a run that printed no result line are missing from `sums`.
+/// Invariant: every seed that was run counts in `seeds`, failed or not; one that failed also has its report in
+/// `failures`. Figures of a run that printed no result line are missing from `sums`.
 #[derive(Default)]
 pub struct Totals {
     pub seeds: u64,

@@ -82,7 +82,8 @@ fn a_joint_entry_on_a_minority_leader_is_taken_back() {
         let (leader, followers) = cluster.leader_and_followers();
         let task = cluster.submit(Task::Promote("n4".into()));
         cluster.wait_for_phase(task, Phase::Log);
-        // The learner still follows, and the leader has not noticed yet that the others are gone, so it starts the change.
+        // The learner still follows, and the leader has not noticed yet that the others are gone, so it starts the
+        // change.
         for follower in &followers {
             cluster.cut_both(&leader, follower);
             cluster.cut_both("n4", follower);

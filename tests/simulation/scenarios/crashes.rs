@@ -35,8 +35,8 @@ fn victim(cluster: &mut Cluster, who: Victim) -> String {
     }
 }
 
-/// Makes `change` again and again; `undo` undoes it. Each time the victim loses its power at another step. The change must
-/// end by itself, completed or without effect, and the same command given again must complete it.
+/// Makes `change` again and again; `undo` undoes it. Each time the victim loses its power at another step. The change
+/// must end by itself, completed or without effect, and the same command given again must complete it.
 fn sweep(cluster: &mut Cluster, who: Victim, change: &Task, undo: impl Fn(&mut Cluster)) {
     let name = victim(cluster, who);
     let before = cluster.world.machine(&name).disks().counts().steps;

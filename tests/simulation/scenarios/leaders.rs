@@ -93,8 +93,8 @@ fn a_minority_with_the_old_leader_acknowledges_nothing_and_loses_nothing() {
     });
 }
 
-/// Scenarios 3 and 18: the leader loses its power at one disk step after another, and is back before any other node becomes
-/// a candidate. It may have lost unsynced entries that others have, so it must not lead on without an election.
+/// Scenarios 3 and 18: the leader loses its power at one disk step after another, and is back before any other node
+/// becomes a candidate. It may have lost unsynced entries that others have, so it must not lead on without an election.
 #[test]
 fn a_leader_that_is_back_before_it_is_missed_leads_by_an_election_or_not_at_all() {
     scenario(Plan::of(3, 0), |cluster| {
@@ -117,8 +117,8 @@ fn a_leader_that_is_back_before_it_is_missed_leads_by_an_election_or_not_at_all(
     });
 }
 
-/// Scenario 16: every message to and from the leader arrives ten seconds late. (`tests/processes` stops a whole process with
-/// SIGSTOP.)
+/// Scenario 16: every message to and from the leader arrives ten seconds late. (`tests/processes` stops a whole process
+/// with SIGSTOP.)
 #[test]
 fn a_leader_whose_messages_all_come_ten_seconds_late_misleads_nobody() {
     scenario(Plan::of(5, 0), |cluster| {

@@ -1,5 +1,5 @@
-//! Named scenarios of membership changes. Each runs under the load of users, ends with the judge, and has one seed unless
-//! `SEEDS` says more. The numbers are used in comments of the scenarios.
+//! Named scenarios of membership changes. Each runs under the load of users, ends with the judge, and has one seed
+//! unless `SEEDS` says more. The numbers are used in comments of the scenarios.
 //!
 //! | | scenario | here | also in |
 //! |---|---|---|---|

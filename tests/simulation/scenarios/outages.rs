@@ -6,7 +6,8 @@ use crate::{cluster::Plan, harness::scenario, operator_tasks::Task, rng::Rng};
 
 const HOUR_MS: i64 = 3_600_000;
 
-/// Scenario 17: the clocks of the leader and of a follower jump back and forth. Users who are signed in can still write.
+/// Scenario 17: the clocks of the leader and of a follower jump back and forth. Users who are signed in can still
+/// write.
 #[test]
 fn a_clock_that_jumps_an_hour_changes_neither_order_nor_sessions() {
     scenario(Plan::of(3, 0), |cluster| {

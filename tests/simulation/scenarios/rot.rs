@@ -45,9 +45,9 @@ fn replace_node(cluster: &mut Cluster, name: &str) {
     cluster.expect_voters(&["n1", "n2", "n3"]);
 }
 
-/// A node that starts on a rotten disk either names the damage and ends, or has lost nothing. (If it goes on, the digests
-/// and the ledger prove that.) The machine gets a new disk either way, so that damage which was not noticed does not add to
-/// the next case.
+/// A node that starts on a rotten disk either names the damage and ends, or has lost nothing. (If it goes on, the
+/// digests and the ledger prove that.) The machine gets a new disk either way, so that damage which was not noticed
+/// does not add to the next case.
 #[test]
 fn a_node_whose_disk_has_rotted_names_it_or_has_lost_nothing() {
     scenario(Plan::of(3, 0).snapshots(20), |cluster| {

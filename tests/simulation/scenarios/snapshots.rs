@@ -1,5 +1,5 @@
-//! Snapshot transfers that are broken off, snapshots that do not fit on the disk, and memberships that only the snapshot or
-//! only the log knows.
+//! Snapshot transfers that are broken off, snapshots that do not fit on the disk, and memberships that only the
+//! snapshot or only the log knows.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ const OFTEN: u64 = 20;
 /// Moments in one transfer at which the fault happens, spread evenly over the steps of the receiver's disk.
 const MOMENTS: u64 = 8;
 
-/// Adds a node by snapshot `MOMENTS` times. `harm` injects a fault when the receiver's disk reaches a step of the transfer,
-/// each time a later one. The same command given again must complete the addition.
+/// Adds a node by snapshot `MOMENTS` times. `harm` injects a fault when the receiver's disk reaches a step of the
+/// transfer, each time a later one. The same command given again must complete the addition.
 fn add_by_snapshot(cluster: &mut Cluster, harm: impl Fn(&mut Cluster)) {
     let join = Task::Add("n4".into());
     let leave = |cluster: &mut Cluster| {

@@ -72,8 +72,8 @@ fn a_removed_node_does_not_come_back_with_its_old_disk() {
     });
 }
 
-/// Scenario 7: a voter that lost its disk has forgotten its vote and its log, so it must not count as the voter it was. (The
-/// world checks that it gets a new id: see `World::record_id`.)
+/// Scenario 7: a voter that lost its disk has forgotten its vote and its log, so it must not count as the voter it was.
+/// (The world checks that it gets a new id: see `World::record_id`.)
 #[test]
 fn a_wiped_voter_is_nobody_until_it_is_removed_and_added_anew() {
     scenario(Plan::of(3, 0), |cluster| {

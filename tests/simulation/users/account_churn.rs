@@ -1,5 +1,6 @@
-//! Accounts that are created and deleted. Two clients want each name at once; the one that gets it signs in twice, sends a
-//! message, ends one session and deletes the account. After every step any node is asked whether the promise holds.
+//! Accounts that are created and deleted. Two clients want each name at once; the one that gets it signs in twice,
+//! sends a message, ends one session and deletes the account. After every step any node is asked whether the promise
+//! holds.
 //!
 //! | promise | violated when |
 //! |---|---|
@@ -89,7 +90,8 @@ impl<'a> AccountChurn<'a> {
         self.user.world.violation(what);
     }
 
-    /// Creates the account by one request, repeated until its outcome is known. Returns whether this request created it.
+    /// Creates the account by one request, repeated until its outcome is known. Returns whether this request created
+    /// it.
     async fn create(&self, contest: &Contest, which: usize) -> bool {
         let (cluster, id) = (&self.clients[which], self.clients[which].request_id());
         let register = async || Session::register_as(cluster, id, &contest.name, &contest.passwords[which]).await;

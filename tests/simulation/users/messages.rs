@@ -70,8 +70,8 @@ impl User {
         self.notes.ledger.borrow().attempts()[number].outcome.clone()
     }
 
-    /// Makes an attempt, and returns whether its outcome is certain now. A refusal that may pass (no leader, overload) had no
-    /// effect, but it does not settle the attempt: the same request may still succeed.
+    /// Makes an attempt, and returns whether its outcome is certain now. A refusal that may pass (no leader, overload)
+    /// had no effect, but it does not settle the attempt: the same request may still succeed.
     async fn attempt(&self, session: &Session, number: usize) -> bool {
         let Attempt { id, conversation, body, ended, .. } = self.notes.ledger.borrow().attempts()[number].clone();
         // By name or by id; but all repetitions the same way, because a repetition must be the same request.
@@ -196,8 +196,8 @@ impl User {
         }
     }
 
-    /// Sends a new message, repeated until its outcome is certain. Returns whether it was acknowledged. A refusal is final
-    /// for its request id, so the caller goes on with a new message.
+    /// Sends a new message, repeated until its outcome is certain. Returns whether it was acknowledged. A refusal is
+    /// final for its request id, so the caller goes on with a new message.
     async fn write_new(&self, session: &Session, conversation: ConversationId) -> bool {
         let number = self.invoke(session, conversation);
         while self.outcome(number) == Outcome::Unknown {

@@ -1,6 +1,6 @@
-//! Accounts that several clients use at once. Each small value of such an account is a register of its own: the account's
-//! name, the title of its room, its read mark, its settings, whom it blocks. All clients read and write them, and once
-//! the account is deleted the history of each must be linearizable ([`registers`](crate::registers)).
+//! Accounts that several clients use at once. Each small value of such an account is a register of its own: the
+//! account's name, the title of its room, its read mark, its settings, whom it blocks. All clients read and write them,
+//! and once the account is deleted the history of each must be linearizable ([`registers`](crate::registers)).
 
 use std::time::Duration;
 
@@ -104,7 +104,8 @@ impl<'a> SharedAccounts<'a> {
         format!("password {client} of {account}")
     }
 
-    /// Creates the account by one request, repeated until its outcome is known. Returns whether this request created it.
+    /// Creates the account by one request, repeated until its outcome is known. Returns whether this request created
+    /// it.
     async fn create(&self, name: &History<AccountName>, account: &str, client: usize) -> bool {
         let (cluster, call) = (&self.clients[client], name.invoke(NameOp::Create(client)));
         let (id, password) = (cluster.request_id(), Self::password(account, client));
@@ -119,8 +120,8 @@ impl<'a> SharedAccounts<'a> {
         succeeded
     }
 
-    /// Signs in from `client` with the password of client `of`, repeated until there is an answer. Each attempt is a call
-    /// of its own. One that is not answered has no effect on the name; at most it leaves a session behind.
+    /// Signs in from `client` with the password of client `of`, repeated until there is an answer. Each attempt is a
+    /// call of its own. One that is not answered has no effect on the name; at most it leaves a session behind.
     async fn sign_in(&self, name: &History<AccountName>, account: &str, client: usize, of: usize) -> Option<Session> {
         let password = Self::password(account, of);
         let login = async || {
@@ -228,8 +229,8 @@ impl<'a> SharedAccounts<'a> {
         self.create(name, account, others[0]).await;
     }
 
-    /// Deletes the account. All repetitions are one call of the history, because they have one effect together; as calls
-    /// of their own, those without an answer would make the tester's search much longer.
+    /// Deletes the account. All repetitions are one call of the history, because they have one effect together; as
+    /// calls of their own, those without an answer would make the tester's search much longer.
     async fn delete(&self, name: &History<AccountName>, account: &str, owner: usize, session: &Session) {
         let (call, password) = (name.invoke(NameOp::Delete), Self::password(account, owner));
         let delete = async || session.delete_account(&password, true).await.map(drop);

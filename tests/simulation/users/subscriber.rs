@@ -1,5 +1,5 @@
-//! Follows the user's stream of events, and records what it delivers. The judge compares it with the timelines: no gap, no
-//! duplicate, in order (P5).
+//! Follows the user's stream of events, and records what it delivers. The judge compares it with the timelines: no gap,
+//! no duplicate, in order (P5).
 
 use quorate::{
     client::{Session, Start, Subscription, Update},
@@ -10,8 +10,8 @@ use super::user::User;
 use crate::client::conversation_id;
 
 impl User {
-    /// Follows the stream from its start, for ever. After a random number of events it subscribes again from the cursor of
-    /// the last one, as a restarted client does (P5).
+    /// Follows the stream from its start, for ever. After a random number of events it subscribes again from the cursor
+    /// of the last one, as a restarted client does (P5).
     pub(super) async fn subscribe(&self, session: &Session) {
         let mut cursor = 0;
         loop {
@@ -21,11 +21,12 @@ impl User {
         }
     }
 
-    /// Takes `events` events of one subscription. Returns the cursor of the last one. The subscription survives crashes and
-    /// partitions by itself, so any error that reaches the user is a violation.
+    /// Takes `events` events of one subscription. Returns the cursor of the last one. The subscription survives crashes
+    /// and partitions by itself, so any error that reaches the user is a violation.
     async fn follow(&self, mut subscription: Subscription, mut events: u64) -> u64 {
         while events > 0 {
-            // A subscription without end ended: the judge will find the gap. Waiting here keeps the other parts running.
+            // A subscription without end ended: the judge will find the gap. Waiting here keeps the other parts
+            // running.
             let Some(update) = subscription.next().await else { std::future::pending().await };
             match update {
                 Ok(Update::Event(event)) => {

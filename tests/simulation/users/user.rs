@@ -22,8 +22,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// One user on a host of its own. Several of its parts run at the same time, on one thread.
 ///
 /// Invariants:
-/// - All parts draw from one generator. So the order in which they run decides what each draws; it follows from the seed,
-///   as everything does.
+/// - All parts draw from one generator. So the order in which they run decides what each draws; it follows from the
+///   seed, as everything does.
 /// - `attempts` are in the ledger, in the order in which they were started.
 /// - `last_seen` never falls: it is what a session must not read less than.
 pub struct User {
@@ -61,8 +61,8 @@ impl User {
         Duration::from_millis(self.world.elapsed_ms())
     }
 
-    /// Logs and counts a call that failed, and waits a moment. Failures are normal under faults, but no fault explains an
-    /// internal error or a request that the server calls invalid.
+    /// Logs and counts a call that failed, and waits a moment. Failures are normal under faults, but no fault explains
+    /// an internal error or a request that the server calls invalid.
     pub(super) async fn back_off(&self, what: &str, fault: &Fault) {
         tracing::info!(target: "simulation", user = self.name, what, reason = ?fault.reason, message = fault.message);
         self.world.count("operations that failed");

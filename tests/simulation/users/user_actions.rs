@@ -1,4 +1,5 @@
-//! What users do besides sending and reading: they delete and hide messages, join and leave rooms, and manage their own.
+//! What users do besides sending and reading: they delete and hide messages, join and leave rooms, and manage their
+//! own.
 
 use quorate::{
     client::{Session, ledger::Outcome, outcome_is_unknown},
@@ -10,8 +11,8 @@ use super::user::User;
 use crate::client::messages_after;
 
 impl User {
-    /// Picks an acknowledged message of one of its own conversations. Even attempts are for deletion and must be its own
-    /// messages; odd ones are for hiding. So no message is ever both, and each check stays simple.
+    /// Picks an acknowledged message of one of its own conversations. Even attempts are for deletion and must be its
+    /// own messages; odd ones are for hiding. So no message is ever both, and each check stays simple.
     fn pick_acknowledged(&self, odd: bool) -> Option<(usize, MessageRef)> {
         let ledger = self.notes.ledger.borrow();
         let candidates: Vec<(usize, MessageRef)> = ledger
@@ -56,7 +57,8 @@ impl User {
         }
     }
 
-    /// Joins or leaves a room of another user; or invites somebody into one of its own, removes somebody, or renames it.
+    /// Joins or leaves a room of another user; or invites somebody into one of its own, removes somebody, or renames
+    /// it.
     pub(super) async fn change_a_room(&self, session: &Session) {
         self.world.count("moves in rooms");
         let (visitable, owned) = (self.notes.visitable(&self.name), self.notes.rooms_of(&self.name));
