@@ -238,7 +238,7 @@ fn with_file<T>(name: &str, data: &[u8], read: impl FnOnce(&std::path::Path) -> 
 
 /// The names of clusters that a person gave.
 pub fn clusters(data: &[u8]) -> bool {
-    with_file("config.toml", data, cli::reads_clusters)
+    with_file("config.toml", data, cli::reads_contexts)
 }
 
 pub fn cluster_files() -> Vec<Vec<u8>> {
@@ -284,7 +284,7 @@ pub fn outboxes() -> Vec<Vec<u8>> {
 
 /// A line for `chat send --json -`.
 pub fn order(data: &[u8]) -> bool {
-    cli::is_order(data)
+    cli::is_input_message(data)
 }
 
 pub fn orders() -> Vec<Vec<u8>> {
