@@ -56,6 +56,7 @@ impl Table {
     }
 }
 
+/// One line. Gaps are written before a cell, not after it, so that empty cells at the end leave no spaces.
 fn render_row(row: &[Cell], widths: &[usize], colour: bool) -> String {
     let mut line = String::new();
     let mut gap = 0;

@@ -56,6 +56,7 @@ pub fn wrap(body: &str, first: usize, rest: usize) -> Vec<String> {
             if width(&row) + width(word.trim_end()) > room(&rows) && !row.is_empty() {
                 rows.push(std::mem::take(&mut row));
             }
+            // A word that is wider than a row is broken anywhere.
             for c in word.chars() {
                 let wider = width(c.encode_utf8(&mut [0; 4]));
                 let is_full = width(&row) + wider > room(&rows);
@@ -80,6 +81,7 @@ pub fn width(text: &str) -> usize {
     UnicodeWidthStr::width(text)
 }
 
+/// Escapes everything unprintable except the characters to `keep`. Borrows if there is nothing to escape.
 fn clean(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     if is_printable(text) {
         return Cow::Borrowed(text);

@@ -53,6 +53,7 @@ async fn start(context: &CommandContext<'_>, output: &mut Output) -> Result<Stre
         Err(fault) if fault.reason.is_transient() => fault,
         Err(fault) => return Err(fault.into()),
     };
+    // Both attempts together keep the deadline of the command. If the second fails too, the first fault says more.
     let rest = deadline.saturating_duration_since(Instant::now());
     let stream = context.cluster.within(rest).on_any(call).await.map_err(|_| Failure::from(leaderless))?;
     output.talk("warning: no leader was found; this is the state of one node, which may lack the latest writes");

@@ -207,6 +207,8 @@ pub(super) async fn run(context: &CommandContext<'_>, change: Change, output: &m
     progress.conclude(&conclusion, answers, change.is_dry_run())
 }
 
+/// The failure of a change, with advice that fits how it ended. After a lost connection the change may be half done, which
+/// is safe: running the same command again resumes it.
 fn failure(change: &Change, fault: Fault) -> Failure {
     let lost_sight = fault.reason.is_transient();
     let may_be_done = change.is_completed_by(&fault);
@@ -230,6 +232,7 @@ enum FollowError {
     Output(Failure),
 }
 
+/// Follows a change through changes of leader until it is done, refused, or out of resumptions.
 async fn follow(
     cluster: &Cluster,
     mut change: Change,
@@ -253,12 +256,14 @@ async fn follow(
             },
             Err(fault) => (fault, false),
         };
+        // The previous leader may have removed the node and died before it could report the end.
         if resumptions > 0 && change.is_completed_by(&fault) {
             return Ok(());
         }
         if !may_resume || !fault.reason.is_transient() {
             return Err(FollowError::Change(fault));
         }
+        // `on_leader` waits for the election, so there is no pause here.
         progress.interrupted(&fault);
         change = change.resumed();
         resumptions += 1;

@@ -53,7 +53,7 @@ pub async fn run(args: Args, dialer: Dialer, output: &mut Output) -> Result<()> 
     let settings = Settings { timeout: args.timeout, clock: Clock::system(), entropy: Entropy::system() };
     let cluster = Cluster::new(args.endpoints.clone(), dialer, settings);
     if let Command::Probe(options) = &args.command {
-        // The probe measures what a user sees, so it keeps the user's retry limits.
+        // Unlike operators' commands, the probe gives up on a slow node as soon as a user would.
         return probe::run(options, &cluster, output).await;
     }
     CommandContext { cluster: cluster.patient(), args: &args }.dispatch(output).await

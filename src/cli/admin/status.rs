@@ -49,6 +49,7 @@ async fn show_next(
     output: &mut Output,
 ) -> Result<()> {
     ticks.tick().await;
+    // Below the default interval, so that a node that hangs does not make the screen late.
     let timeout = context.args.timeout.min(Duration::from_millis(900));
     let found = survey(&context.cluster, known, timeout).await;
     if let Ok(survey) = &found {

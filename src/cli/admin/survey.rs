@@ -52,6 +52,7 @@ pub(super) async fn survey(cluster: &Cluster, seeds: &[Address], timeout: Durati
                     deadline = deadline.min(Instant::now() + GRACE);
                 }
                 for address in answer.nodes.iter().filter_map(|node| node.address.parse::<Address>().ok()) {
+                    // Bounded, because a foreign or broken node could name any number of addresses.
                     if asked.len() < 4 * limits::NODES && asked.insert(address.clone()) {
                         asking.push(ask(address));
                     }
@@ -108,6 +109,7 @@ impl Survey {
             let matched = if node.node_id == self.view.leader_id { self.view.commit_index } else { node.matched_index };
             return Some(self.view.commit_index.saturating_sub(matched));
         }
+        // No working leader: compare with the newest commit index that anyone knows.
         let newest = self.answers.values().map(|answer| answer.commit_index).max()?;
         self.answers.get(&node.node_id).map(|answer| newest.saturating_sub(answer.applied_index))
     }

@@ -41,21 +41,25 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(super) async fn run(context: &CommandContext<'_>, output: &mut Output) -> Result<()> {
     let deadline = Instant::now() + context.args.timeout;
     let begun = Instant::now();
+    // Fixed for the whole run: replicas that join or leave meanwhile do not count.
     let survey = survey_all(context, begun + STARTUP_GRACE.min(context.args.timeout / 2)).await?;
     let before = survey.view.commit_index;
     let mut lead = LEAD;
     let verdict = loop {
+        // First the current digests. `at_least_index` makes every replica catch up with all writes before this command.
         let request = GetStateDigestRequest { at_least_index: before, exact_index: 0 };
         let verdict = Verdict::of(round(context, &survey, &request, deadline).await);
         if verdict.is_at_one_index() || Instant::now() >= deadline {
             break verdict;
         }
+        // The indexes differ, so writes are under way. Ask for one exact index ahead of all replicas.
         let rate = verdict.newest().saturating_sub(before) as f64 / begun.elapsed().as_secs_f64();
         let ahead = ((rate * lead.as_secs_f64()) as u64).max(LEAD_ENTRIES);
         let index = verdict.newest() + ahead + (rate * PAUSE.as_secs_f64()) as u64;
         let request = GetStateDigestRequest { at_least_index: index, exact_index: index };
         let answers =
             round(context, &survey, &request, deadline.min(Instant::now() + EXACT_INDEX_TIMEOUT + lead)).await;
+        // Replicas that were silent from the start stay silent; only the others decide whether this round worked.
         let asked = answers.iter().filter(|(node, _)| survey.answers_us(node));
         if asked.clone().all(|(_, answer)| matches!(answer, Answer::Digest(_))) {
             break Verdict::of(answers);

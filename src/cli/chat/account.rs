@@ -21,6 +21,7 @@ use crate::{
 /// Accounts per page of a listing.
 const PAGE: u32 = limits::PAGE_SIZE as u32;
 
+/// Creates an account and signs in. If only the latter fails, the error says that the account exists.
 pub(super) async fn register(mut context: CommandContext, args: Register) -> Result<()> {
     let name = username(&args.account.name)?;
     let cluster = context.cluster()?;
@@ -85,6 +86,7 @@ async fn sign_in(
     Ok(answer)
 }
 
+/// Ends the session `id`, or else the current one (`all`: every one) and removes it from this machine.
 pub(super) async fn logout(mut context: CommandContext, all: bool, id: Option<String>) -> Result<()> {
     let (session, saved) = context.session()?;
     if let Some(id) = id.filter(|id| *id != own_id(&saved)) {

@@ -75,6 +75,7 @@ pub(super) async fn run(mut context: CommandContext, args: Bench) -> Result<()> 
     report(&mut context, &args, &tally, elapsed)
 }
 
+/// Creates `count` accounts with names that no earlier run has used, and signs in to each.
 async fn sign_up(clusters: &[Cluster], count: u32, password: &str) -> Result<Vec<Account>> {
     let run = hex(Entropy::system().bytes::<4>());
     let made = stream::iter(0..count).map(|number| {
@@ -90,6 +91,7 @@ async fn sign_up(clusters: &[Cluster], count: u32, password: &str) -> Result<Vec
     made.map_err(|fault| Failure::from(fault).context("cannot create the accounts"))
 }
 
+/// Runs all senders until the time is over, and returns their measurements and the time that it took.
 async fn measure(clusters: &[Cluster], accounts: &[Account], args: &Bench) -> Result<(Tally, Duration)> {
     let begun = Instant::now();
     let until = begun + args.duration;

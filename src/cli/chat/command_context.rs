@@ -125,7 +125,7 @@ impl CommandContext {
         Ok(Cluster::new(servers, self.environment.dialer.clone(), Settings::new(self.timeout)))
     }
 
-    /// The session to act as, and what is saved of it.
+    /// The session to act as, and its entry in the file of sessions.
     pub(super) fn session(&self) -> Result<(Session, SavedSession)> {
         let Some(saved) = self.saved_sessions.select(&self.servers, self.account.as_deref())? else {
             let who = self.account.as_deref().map(|name| format!(" as {name}")).unwrap_or_default();

@@ -18,6 +18,7 @@ use crate::{
     },
 };
 
+/// Sends one message, at once or by the outbox. `chat send -` is the pipe.
 pub(super) async fn send(mut context: CommandContext, args: Send) -> Result<()> {
     let body = match &args.message[..] {
         [] if args.to == "-" => return pipe::run(context).await,
@@ -84,6 +85,7 @@ fn seen(conversation: &Conversation) -> Option<u64> {
     Some(conversation.peer_read_seq).filter(|seq| conversation.direct && *seq > 0)
 }
 
+/// Prints the oldest unread messages, then marks exactly the printed ones as read. If printing fails, none is marked.
 pub(super) async fn read(mut context: CommandContext, args: Read) -> Result<()> {
     let (session, _) = context.session()?;
     let of = match &args.to {
@@ -104,6 +106,7 @@ pub(super) async fn read(mut context: CommandContext, args: Read) -> Result<()> 
     Ok(())
 }
 
+/// Up to `limit` unread messages, the oldest first, in as many pages as needed.
 async fn oldest_unread(session: &Session, of: Option<&Recipient>, limit: usize) -> Result<Vec<Message>> {
     let mut messages: Vec<Message> = Vec::new();
     let mut page_token = String::new();
@@ -121,6 +124,9 @@ async fn oldest_unread(session: &Session, of: Option<&Recipient>, limit: usize) 
     Ok(messages)
 }
 
+/// Prints the latest messages of a conversation with the changes of the room between them.
+///
+/// As JSON it prints messages only, one per line, in order.
 pub(super) async fn history(mut context: CommandContext, args: History) -> Result<()> {
     let (session, saved) = context.session()?;
     let of = recipient::resolve(&session, &args.to).await?;

@@ -78,6 +78,7 @@ pub(super) fn parse(line: &[u8]) -> Result<(InputMessage, Option<RequestId>)> {
     Ok((message, id))
 }
 
+/// Sends one message until its fate is certain, and returns the result line. Fails only if the session has ended.
 async fn send(
     context: &mut CommandContext,
     session: &Session,
@@ -104,6 +105,7 @@ async fn send(
     }
 }
 
+/// The `reason` of a result, for programs.
 fn reason(failure: &Failure) -> &'static str {
     match failure.exit {
         Exit::NotFound => "NOT_FOUND",

@@ -23,6 +23,7 @@ pub(super) async fn conversations(
     Ok(session.all_conversations(joinable, unread_only).await?)
 }
 
+/// Lists joined rooms and then those that may be joined. A room that was joined between the two calls appears once.
 pub(super) async fn list(mut context: CommandContext) -> Result<()> {
     let (session, _) = context.session()?;
     let mut rooms = all(&session, false).await?;

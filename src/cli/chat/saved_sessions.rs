@@ -30,8 +30,8 @@ pub(super) struct SavedSession {
 }
 
 impl SavedSession {
-    /// A file name for this account at this cluster. It holds no separators, and no two accounts share one, since the
-    /// names of accounts are ASCII words that are unique without regard to case.
+    /// A file name for this account at this cluster. It has no separators. Names of accounts are ASCII words that are
+    /// unique regardless of case, so two accounts share a file only if neither session has a cluster id.
     pub(super) fn file_name(&self) -> String {
         let fit = |text: &str| -> String {
             text.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')).collect()

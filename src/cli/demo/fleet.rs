@@ -130,6 +130,7 @@ impl Fleet {
         self.kept = true;
     }
 
+    /// `chat-node VERB --data-dir …`, without the `CHAT_…` variables of the person.
     fn command(&self, verb: &str, node: &NodeProcess) -> Command {
         let mut command = Command::new(&self.program);
         command.args([verb, "--data-dir"]).arg(&node.directory);

@@ -38,9 +38,12 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// The accounts that chat.
 const NAMES: [&str; 2] = ["alice", "bob"];
 
+/// A running demo. Dropping it, at the end or on an error, ends the nodes by dropping the fleet.
 struct Story<'a> {
     fleet: Fleet,
+    /// A client that knows the addresses of all nodes, also of those that do not run yet.
     cluster: Cluster,
+    /// Chats from the first node to the end.
     probe: Probe,
     live: Live<'a>,
     begun: Instant,

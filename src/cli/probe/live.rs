@@ -13,7 +13,8 @@ use crate::{
 /// Pause between two lines if stderr is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The live line.
+/// The live line. It owns the last row of stderr while it is shown, so every other line goes through [`Live::say`]. Dropping
+/// it removes the line, also on an error.
 pub struct Live<'a> {
     output: &'a mut Output,
     bar: Option<ProgressBar>,

@@ -71,6 +71,7 @@ pub async fn run(options: &Options, cluster: &Cluster, output: &mut Output) -> R
     conclude(&report, live.output())
 }
 
+/// Checks before any load that the ledger can hold the run, and that every process can be killed.
 fn check(options: &Options) -> Result<()> {
     let messages = u128::from(options.rate) * options.length.as_millis() / 1000;
     if messages > probe::ATTEMPTS as u128 {
@@ -87,6 +88,7 @@ fn check(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Fresh names and a fresh password, so that probes do not disturb each other or real accounts.
 fn accounts(rate: u32) -> probe::Options {
     let run = hex(Entropy::system().bytes::<4>());
     probe::Options {
@@ -102,6 +104,7 @@ fn accounts(rate: u32) -> probe::Options {
 async fn watch(options: &Options, probe: &Probe, live: &mut Live<'_>) -> Result<()> {
     let begun = Instant::now();
     let mut updates = interval(UPDATE_INTERVAL);
+    // n kills split the load into n + 1 equal parts. The list is reversed so that the next kill is at its end.
     let parts = u32::try_from(options.kill.len()).unwrap_or(u32::MAX).saturating_add(1);
     let mut due: Vec<(Instant, Pid)> =
         (1..).zip(&options.kill).map(|(part, pid)| (begun + options.length * part / parts, *pid)).collect();
@@ -125,6 +128,7 @@ async fn watch(options: &Options, probe: &Probe, live: &mut Live<'_>) -> Result<
 
 fn kill(pid: Pid, probe: &Probe, live: &mut Live<'_>) -> Result<()> {
     let number = pid.as_raw_nonzero();
+    // Before the kill: the recovery time counts from here.
     probe.incident(format!("process {number} killed"), probe::RECOVERY);
     kill_process(pid, Signal::KILL)
         .map_err(|error| Failure::new(Exit::Failure, format!("cannot kill process {number}: {error}")))?;

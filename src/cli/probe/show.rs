@@ -43,12 +43,14 @@ pub fn verdict(report: &Report, output: &mut Output) -> Result<()> {
     if report.passed() { Ok(()) } else { Err(Failure::quiet(Exit::ChecksFailed)) }
 }
 
+/// `PASS  durability     …  (bound: …)`.
 fn line(metric: &Metric, colour: bool) -> String {
     let (word, style) = if metric.passed { ("PASS", Style::Good) } else { ("FAIL", Style::Bad) };
     let bound = Style::Dim.paint(colour, format!("(bound: {})", metric.bound));
     format!("{}  {:<13}  {}  {bound}", style.paint(colour, word), metric.name, text::line(&metric.figure))
 }
 
+/// The figures that have no PASS or FAIL of their own.
 fn figures(report: &Report) -> Vec<String> {
     let found = |kind: Kind| report.findings.count(kind);
     let settled = match report.unknown {
@@ -91,6 +93,7 @@ fn figures(report: &Report) -> Vec<String> {
     lines
 }
 
+/// The cause of the longest write gap, as far as the probe saw one.
 fn cause(report: &Report) -> String {
     match &report.gap.change {
         Some(change) => changed(change),
@@ -108,6 +111,7 @@ fn changed(change: &Change) -> String {
     }
 }
 
+/// What each replica held at the end: its number of messages, and its digest at one index.
 fn replicas(replicas: &[Replica]) -> Table {
     let mut table = Table::new(["NODE", "MESSAGES", "INDEX", "DIGEST"]);
     for replica in replicas {

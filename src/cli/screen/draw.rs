@@ -39,6 +39,7 @@ pub(super) fn draw(state: &State, frame: &mut Frame<'_>) {
     }
 }
 
+/// The first row: the account and the state of the connection.
 fn banner(state: &State) -> Line<'_> {
     let (words, look) = match &state.connection {
         Connection::Connecting => ("connecting".to_owned(), Style::new().fg(Color::Yellow)),
@@ -55,6 +56,7 @@ fn banner(state: &State) -> Line<'_> {
     Line::from(vec![account, Span::raw(" "), Span::styled(text::line(&words).into_owned(), look)])
 }
 
+/// The list of conversations, scrolled so that the open one is visible.
 fn list(state: &State, area: Rect, frame: &mut Frame<'_>) {
     if area.width == 0 {
         return;
@@ -100,6 +102,7 @@ fn cut(label: &str, width: usize) -> String {
     rows::hard_wrap(label, width).into_iter().next().unwrap_or_default()
 }
 
+/// The row above the timeline: name, members and id of the open conversation.
 fn title(state: &State) -> Line<'static> {
     let look = Style::new().add_modifier(Modifier::BOLD | Modifier::UNDERLINED);
     let Some(open) = &state.open else { return Line::styled("no conversation is open", dim()) };
@@ -133,6 +136,7 @@ fn timeline(state: &State, area: Rect, frame: &mut Frame<'_>) {
     frame.render_widget(Paragraph::new(lines), bottom);
 }
 
+/// The composer, scrolled so that the insertion point is visible.
 fn composer(state: &State, areas: &Areas, frame: &mut Frame<'_>) {
     let block = Block::new().borders(Borders::TOP).border_style(dim());
     let inner = block.inner(areas.composer);
@@ -153,6 +157,7 @@ fn composer(state: &State, areas: &Areas, frame: &mut Frame<'_>) {
     }
 }
 
+/// The last row: the search field, a notice, or the main keys.
 fn hint(state: &State, area: Rect, frame: &mut Frame<'_>) {
     let words = match (&state.mode, &state.notice) {
         (Mode::Search { words, at, .. }, notice) => {

@@ -26,7 +26,7 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("Ctrl+F", "search in this conversation"),
     ("Ctrl+R, Ctrl+X", "send again, or drop, the first message that failed"),
     ("Ctrl+W, Ctrl+U", "erase a word, a line"),
-    ("Esc", "close what is open"),
+    ("Esc", "close the search or the dialog"),
     ("Ctrl+C", "leave; unsent messages are sent at the next start"),
 ];
 
@@ -77,6 +77,7 @@ impl State {
         self.mode = Mode::Compose;
     }
 
+    /// Handles a key of the composer. Up and Down scroll the timeline from the first and last line.
     fn compose_key(&mut self, key: KeyEvent) {
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         let alt = key.modifiers.contains(KeyModifiers::ALT);
@@ -111,6 +112,7 @@ impl State {
         self.composer.insert(text);
     }
 
+    /// Sends the text of the composer.
     fn submit(&mut self) {
         if self.composer.text().trim().is_empty() {
             return;
@@ -153,6 +155,7 @@ impl State {
         self.effects.push(Effect::Drop { id: out.id });
     }
 
+    /// The first failed message of the open conversation.
     fn first_failed(&mut self) -> Option<usize> {
         let at = self.outgoing.iter().position(|out| out.stage.needs_decision() && self.is_here(out));
         if at.is_none() {
@@ -161,6 +164,7 @@ impl State {
         at
     }
 
+    /// Asks for the names that begin with `prefix`.
     fn complete(&mut self, prefix: String) {
         if prefix.is_empty() || Username::new(&prefix).is_err() {
             self.notice = Some("type the beginning of a name, then press Tab".to_owned());
@@ -193,6 +197,7 @@ impl State {
         }
     }
 
+    /// Opens the next or previous conversation of the list, around its ends.
     fn step(&mut self, by: isize) {
         let here =
             self.chats.iter().position(|chat| self.open.as_ref().is_some_and(|open| open.is(&chat.conversation_id)));
@@ -234,6 +239,7 @@ impl State {
         }
     }
 
+    /// Opens the choice, or what was typed if there is none.
     fn go(&mut self, chosen: Option<Choice>, typed: &str) {
         self.mode = Mode::Compose;
         match chosen {

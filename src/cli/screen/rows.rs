@@ -100,6 +100,7 @@ pub(super) fn last_rows<'a>(state: &State, open: &'a Timeline, width: usize, nee
     rows
 }
 
+/// The row that begins a new day.
 fn day_row(message: &Message, width: usize) -> Line<'static> {
     Line::styled(format!("{:-<width$}", format!("--- {} UTC ", day(message))), dim())
 }
@@ -138,6 +139,7 @@ pub(super) fn outgoing_rows(state: &State, width: usize) -> Vec<Line<'static>> {
     here.flat_map(|out| outgoing_message_rows(state, out, width)).collect()
 }
 
+/// The rows of one outgoing message: its text, then its stage in brackets.
 fn outgoing_message_rows(state: &State, out: &Outgoing, width: usize) -> Vec<Line<'static>> {
     let (time, words, look) = match &out.stage {
         Stage::Sending => ("  ...", "sending".to_owned(), dim()),
@@ -157,6 +159,7 @@ fn outgoing_message_rows(state: &State, out: &Outgoing, width: usize) -> Vec<Lin
     lines
 }
 
+/// Time, sender and wrapped text. `mark` goes behind the last row if it fits, else into a row of its own.
 fn rows(time: &str, sender: &str, body: &str, mark: &'static str, look: Style, width: usize) -> Vec<Line<'static>> {
     let rest = width.saturating_sub(INDENT).max(1);
     let head = text::width(sender) + 2;
@@ -196,6 +199,7 @@ fn day(message: &Message) -> String {
     time.get(..10).unwrap_or("?").to_owned()
 }
 
+/// The colour of a name: the same in every run and regardless of case.
 fn colour(name: &str) -> Color {
     const COLOURS: [Color; 6] =
         [Color::Cyan, Color::Green, Color::Yellow, Color::Magenta, Color::Blue, Color::LightRed];

@@ -1,6 +1,6 @@
 //! Which rows of the timeline are in view.
 //!
-//! The view is counted from the end: [`Timeline::above`](super::timeline::Timeline) is the number of rows below it. At 0
+//! The view is counted from the end: [`Timeline::rows_below`](super::timeline::Timeline) is the number of rows below it. At 0
 //! it follows new messages.
 
 use super::{event::Effect, rows, state::State};

@@ -17,6 +17,7 @@ impl State {
         };
     }
 
+    /// Handles a key of the search. Typing searches again from the newest message.
     pub(super) fn search_key(&mut self, key: KeyEvent) {
         let Mode::Search { words, at, seeking } = &mut self.mode else { return };
         match key.code {

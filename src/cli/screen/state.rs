@@ -92,7 +92,7 @@ pub(super) struct Outgoing {
     pub(super) on_disk: bool,
 }
 
-/// What is known of an outgoing message.
+/// How far an outgoing message has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Stage {
     /// Being sent.

@@ -64,6 +64,7 @@ pub async fn run(session: Session, account: &str, outbox: Outbox) -> Result<usiz
     state.handle(first);
     loop {
         screen.show(&mut state)?;
+        // Signals first, then keys: a flood of events must not keep a person from leaving.
         let event = tokio::select! {
             biased;
             () = any(&mut stop) => break,

@@ -325,7 +325,11 @@ fn older_messages_are_loaded_at_the_top_and_the_view_stays_where_it_is() {
     person.sees("number 101");
     assert_eq!(person.press(KeyCode::PageUp), [], "asked for once");
     let before = person.picture();
-    assert_eq!(person.take(live(message("c1", 201, "bob", "new"))), [], "what is not seen is not marked as read");
+    assert_eq!(
+        person.take(live(message("c1", 201, "bob", "new"))),
+        [],
+        "messages below the view are not marked as read"
+    );
     let timeline = |picture: &str| picture.lines().skip(2).take(15).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(timeline(&person.picture()), timeline(&before));
     let older = (1..=100).map(|seq| message("c1", seq, "bob", &format!("number {seq}"))).collect();

@@ -28,7 +28,7 @@ pub(super) struct Timeline {
     pub(super) messages: BTreeMap<u64, Message>,
     /// Changes of the room by number.
     pub(super) changes: BTreeMap<u64, RoomChange>,
-    /// The conversation has nothing older than what is loaded.
+    /// The oldest message of the conversation is loaded.
     pub(super) complete: bool,
     /// A page has been asked for.
     pub(super) loading: bool,

@@ -69,6 +69,7 @@ impl State {
         self.effects.push(Effect::RetryNow);
     }
 
+    /// Takes a message, from the stream or as the acknowledgement of one sent here. The same one may come by both ways.
     fn message(&mut self, message: Message) {
         let own = message.sender.eq_ignore_ascii_case(&self.account);
         match self.chats.iter().position(|chat| chat.conversation_id == message.conversation_id) {
@@ -95,6 +96,7 @@ impl State {
         }
     }
 
+    /// Takes a change of a conversation. The listing has the new title and members.
     fn changed(&mut self, conversation: Conversation) {
         let open = self.open.as_mut().filter(|open| open.is(&conversation.conversation_id));
         if let (Some(open), Some(change)) = (open, conversation.change) {
@@ -116,6 +118,7 @@ impl State {
         }
     }
 
+    /// Takes a deletion: `seq` is 0 if this account has hidden the messages, else they were erased for everyone.
     fn deleted(&mut self, deleted: &MessagesDeleted) {
         if let Some(open) = &mut self.open {
             for place in &deleted.messages {
@@ -127,6 +130,7 @@ impl State {
         self.list();
     }
 
+    /// Takes a read mark: a receipt of the other account, or this account's own mark from another device.
     fn read(&mut self, read: &ReadMarkMoved) {
         if !read.username.eq_ignore_ascii_case(&self.account) {
             if let Some(chat) = self.chats.iter_mut().find(|chat| chat.conversation_id == read.conversation_id) {
@@ -154,6 +158,7 @@ impl State {
         }
     }
 
+    /// Takes a listing, and opens a conversation after the first one.
     fn listed(&mut self, listed: Result<Vec<Conversation>, Fault>) {
         self.listing = false;
         match listed {
@@ -191,6 +196,7 @@ impl State {
         }
     }
 
+    /// Takes a page of messages. Ignored if another conversation is open by now.
     fn loaded(&mut self, of: &Recipient, before: Option<u64>, page: Result<ListMessagesResponse, Fault>) {
         let Some(open) = self.open.as_mut().filter(|open| open.to == *of) else { return };
         match page {
@@ -205,6 +211,7 @@ impl State {
         self.seek();
     }
 
+    /// Takes the result of an attempt to send.
     fn delivered(&mut self, id: RequestId, delivery: Delivery) {
         match delivery {
             Delivery::Sent(answer) => {
@@ -222,6 +229,7 @@ impl State {
         }
     }
 
+    /// A message could not be written to disk, so it was not sent. The person may try again.
     fn not_kept(&mut self, id: RequestId, why: String) {
         self.set_stage(id, Stage::Failed(why));
         if let Some(out) = self.outgoing.iter_mut().find(|out| out.id == id) {
@@ -229,6 +237,8 @@ impl State {
         }
     }
 
+    /// Sets the stage of an outgoing message. A failed one is shown again even if the stream seemed to have delivered it.
+    /// One that is not in the list belongs to a room known by its title only.
     fn set_stage(&mut self, id: RequestId, stage: Stage) {
         match self.outgoing.iter_mut().find(|out| out.id == id) {
             Some(out) => {
@@ -254,6 +264,7 @@ impl State {
         }
     }
 
+    /// A read mark was set or not. The listing is asked for if messages have come since.
     fn marked(&mut self, conversation: ConversationId, result: Result<(), Fault>) {
         let id = conversation.to_string();
         let up_to = self.marking.filter(|(marked, _)| *marked == conversation).map_or(0, |(_, up_to)| up_to);
