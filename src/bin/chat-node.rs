@@ -15,8 +15,8 @@ use quorate::{
     telemetry,
 };
 
-/// A node lives for months and frees pages of all sizes on many threads; the C library's allocator then keeps several
-/// times what is in use (NOTEBOOK.md). `.cargo/config.toml` says how this one is built.
+/// A node runs for months and frees pages of all sizes on many threads. The allocator of the C library then holds several
+/// times the memory in use (NOTEBOOK.md). `.cargo/config.toml` has the build settings of jemalloc.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

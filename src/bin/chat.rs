@@ -5,19 +5,19 @@ use std::process::ExitCode;
 
 use quorate::cli::{
     Exit, Failure,
-    chat::{Chat, Surroundings, complete, run},
+    chat::{Chat, Environment, complete, run},
     finish, parse,
 };
 
 fn main() -> ExitCode {
-    // First of all: it wants the process for itself.
+    // Before anything else: a shell that asks for completions must get nothing else.
     if complete() {
         return Exit::Ok.into();
     }
     let chat: Chat = parse();
-    let around = Surroundings::standard(chat.json);
+    let environment = Environment::standard(chat.json);
     match tokio::runtime::Runtime::new() {
-        Ok(runtime) => finish(runtime.block_on(run(chat, around))),
+        Ok(runtime) => finish(runtime.block_on(run(chat, environment))),
         Err(error) => finish(Err(Failure::new(Exit::Failure, format!("cannot start: {error}")))),
     }
 }

@@ -239,7 +239,7 @@ fn with_file<T>(name: &str, data: &[u8], read: impl FnOnce(&std::path::Path) -> 
 
 /// The user's file of clusters.
 pub fn clusters(data: &[u8]) -> bool {
-    with_file("config.toml", data, cli::reads_clusters)
+    with_file("config.toml", data, cli::reads_contexts)
 }
 
 pub fn cluster_files() -> Vec<Vec<u8>> {
@@ -285,7 +285,7 @@ pub fn outboxes() -> Vec<Vec<u8>> {
 
 /// A line piped into `chat send --json -`.
 pub fn order(data: &[u8]) -> bool {
-    cli::is_order(data)
+    cli::is_input_message(data)
 }
 
 pub fn orders() -> Vec<Vec<u8>> {

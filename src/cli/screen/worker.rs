@@ -1,4 +1,7 @@
-//! The calls that the screen asks for. Each runs by itself and comes back as an event; what is sent goes out in order.
+//! Runs the effects of the screen: calls to the cluster, and the outbox on disk.
+//!
+//! Each call runs as a task of its own, and its answer comes back as an event, in any order. Messages are the exception:
+//! one task sends them one by one, in the order of the outbox.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -21,42 +24,46 @@ use crate::{
     },
 };
 
-/// How long a read may take that the majority confirms, before one that any node answers is taken instead.
-const CONFIRMED: Duration = Duration::from_secs(3);
-/// How long a message waits before it is tried again, unless the connection gets better sooner.
-const AGAIN: Duration = Duration::from_secs(2);
-/// Names asked for to complete one.
+/// How long a linearizable read may take, before a read that any node can answer replaces it.
+const LINEARIZABLE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Pause before a waiting message is tried again, unless [`Effect::RetryNow`] comes first.
+const RETRY_PAUSE: Duration = Duration::from_secs(2);
+/// Accounts asked for to complete a name.
 const NAMES: i32 = 20;
 
-/// Runs what the screen asks for.
+/// Runs effects. Dropping it aborts all tasks; messages that were not acknowledged stay in the outbox.
 pub(super) struct Worker {
     session: Session,
     outbox: Outbox,
     events: mpsc::Sender<Event>,
     tasks: JoinSet<()>,
-    hurry: Arc<Notify>,
+    wake: Arc<Notify>,
 }
 
 impl Worker {
-    /// Subscribes, and begins to send what the outbox holds.
+    /// Subscribes, and starts to send the messages of the outbox.
     pub(super) fn start(session: Session, outbox: Outbox, events: mpsc::Sender<Event>) -> Self {
-        let hurry = Arc::new(Notify::new());
+        let wake = Arc::new(Notify::new());
         let mut tasks = JoinSet::new();
         tasks.spawn(follow(session.clone(), events.clone()));
-        tasks.spawn(send_all(session.clone(), outbox.clone(), events.clone(), hurry.clone()));
-        Self { session, outbox, events, tasks, hurry }
+        tasks.spawn(send_all(session.clone(), outbox.clone(), events.clone(), wake.clone()));
+        Self { session, outbox, events, tasks, wake }
     }
 
-    /// Begins one effect. Keeping a message on disk is done when this returns: the order in which it was typed counts.
-    pub(super) fn begin(&mut self, effect: Effect) {
+    /// Starts one effect. A message is in the outbox when this returns, so the outbox has the order of typing.
+    pub(super) fn run(&mut self, effect: Effect) {
         let (session, events) = (self.session.clone(), self.events.clone());
         match effect {
             Effect::List => self.spawn(async move {
-                let listed = lenient(&session, |session| async move { session.all_conversations(false, false).await });
+                let listed =
+                    read_with_fallback(
+                        &session,
+                        |session| async move { session.all_conversations(false, false).await },
+                    );
                 Event::Listed(listed.await)
             }),
             Effect::Load { of, before } => self.spawn(async move {
-                let page = lenient(&session, |session| load(session, of.clone(), before)).await;
+                let page = read_with_fallback(&session, |session| load(session, of.clone(), before)).await;
                 Event::Loaded { of, before, page }
             }),
             Effect::Mark { conversation, up_to } => self.spawn(async move {
@@ -72,14 +79,14 @@ impl Worker {
                 if let Err(error) = self.outbox.keep(id, &to, &body) {
                     self.tell(events, Event::NotKept { id, why: error.to_string() });
                 }
-                self.hurry.notify_one();
+                self.wake.notify_one();
             }
             Effect::Renew { id, fresh } => self.renew(id, fresh),
             Effect::Drop { id } => {
-                // One that could not be kept is not there.
+                // It is not there if it could not be written.
                 let _ = self.outbox.strike(id);
             }
-            Effect::Hurry => self.hurry.notify_one(),
+            Effect::RetryNow => self.wake.notify_one(),
             Effect::Quit => {}
         }
     }
@@ -88,10 +95,10 @@ impl Worker {
         if let Err(error) = self.outbox.renew(id, fresh) {
             self.tell(self.events.clone(), Event::NotKept { id: fresh, why: error.to_string() });
         }
-        self.hurry.notify_one();
+        self.wake.notify_one();
     }
 
-    /// Waits until a task has ended; says whether it did so by a fault of this program.
+    /// Waits until a task has ended. Returns whether it panicked.
     pub(super) async fn failed(&mut self) -> bool {
         match self.tasks.join_next().await {
             Some(ended) => ended.is_err(),
@@ -102,7 +109,7 @@ impl Worker {
     fn spawn(&mut self, call: impl Future<Output = Event> + Send + 'static) {
         let events = self.events.clone();
         self.tasks.spawn(async move {
-            // Nobody listens any more: the screen is being left.
+            // The receiver is gone if the screen is closing.
             let _ = events.send(call.await).await;
         });
     }
@@ -114,13 +121,14 @@ impl Worker {
     }
 }
 
-/// A read that the majority confirms, or else, when that takes too long, one as new as anything seen so far.
-async fn lenient<T, F, Fut>(session: &Session, read: F) -> Result<T, Fault>
+/// A linearizable read, or, if there is no quorum in time, one that is at least as new as everything seen so far
+/// (read-your-writes). So the screen still shows conversations without a quorum.
+async fn read_with_fallback<T, F, Fut>(session: &Session, read: F) -> Result<T, Fault>
 where
     F: Fn(Session) -> Fut,
     Fut: Future<Output = Result<T, Fault>>,
 {
-    match timeout(CONFIRMED, read(session.clone())).await {
+    match timeout(LINEARIZABLE_TIMEOUT, read(session.clone())).await {
         Ok(Err(fault)) if fault.reason.is_transient() => {}
         Ok(answer) => return answer,
         Err(_) => {}
@@ -135,6 +143,7 @@ async fn load(session: Session, of: Recipient, before: Option<u64>) -> Result<Li
     session.messages(Some(&of), request).await
 }
 
+/// Turns updates of the subscription into events until it ends.
 async fn follow(session: Session, events: mpsc::Sender<Event>) {
     let mut subscription = session.subscribe(Start::Now);
     while let Some(update) = subscription.next().await {
@@ -148,20 +157,20 @@ async fn follow(session: Session, events: mpsc::Sender<Event>) {
     }
 }
 
-/// Sends what the outbox holds, one message at a time and in order; then whatever comes.
-async fn send_all(session: Session, outbox: Outbox, events: mpsc::Sender<Event>, hurry: Arc<Notify>) {
+/// Sends the messages of the outbox one at a time and in order, now and whenever there are new ones.
+async fn send_all(session: Session, outbox: Outbox, events: mpsc::Sender<Event>, wake: Arc<Notify>) {
     loop {
         let is_done = send_waiting(&session, &outbox, &events).await;
         if is_done {
-            hurry.notified().await;
+            wake.notified().await;
         } else {
-            // An early wake is as good: the attempt is the same one.
-            let _ = timeout(AGAIN, hurry.notified()).await;
+            // Waking early is harmless: a repeated attempt has the same request id.
+            let _ = timeout(RETRY_PAUSE, wake.notified()).await;
         }
     }
 }
 
-/// Says whether nothing is left to be tried again.
+/// Tries each waiting message, until one must wait longer. Returns whether nothing is left to retry.
 async fn send_waiting(session: &Session, outbox: &Outbox, events: &mpsc::Sender<Event>) -> bool {
     let entries = match outbox.entries() {
         Ok(entries) => entries,

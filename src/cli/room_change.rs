@@ -1,10 +1,10 @@
-//! What happened to a room, in words.
+//! Changes of a room as sentences: created, joined, left, invited, removed, renamed.
 
 use super::text;
 use crate::wire::chat::RoomChange;
 
-/// `alice invited bob`, and the like.
-pub fn words(change: &RoomChange) -> String {
+/// One sentence, such as `alice invited bob`. Names and titles in it are escaped.
+pub fn describe(change: &RoomChange) -> String {
     let by = text::line(&change.by);
     let names = |names: &[String]| text::line(&names.join(" ")).into_owned();
     let others: Vec<String> = change.joined.iter().filter(|name| **name != change.by).cloned().collect();
@@ -28,7 +28,7 @@ mod tests {
         let change = |seq, joined: &[&str], left: &[&str], title: &str| {
             let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
             let (by, title) = ("alice".to_owned(), title.to_owned());
-            words(&RoomChange { seq, by, joined: names(joined), left: names(left), title, ..Default::default() })
+            describe(&RoomChange { seq, by, joined: names(joined), left: names(left), title, ..Default::default() })
         };
         assert_eq!(change(1, &["alice"], &[], ""), "alice created the room");
         assert_eq!(change(1, &["alice", "bob"], &[], ""), "alice created the room with bob");
