@@ -95,7 +95,11 @@ async fn changed(desk: &Desk, call: &Call, write: Write) -> Result<Reply<Option<
     desk.query_after(&done, call, move |state| {
         let seen = view::live_account(state, key, now_ms).and_then(|account| query::conversation(state, account, id));
         match seen {
-            Err(QueryError::Refused(Reason::ConversationNotFound | Reason::SessionInvalid, _)) => Ok(None),
+            Err(QueryError::Refused(refusal))
+                if matches!(refusal.reason, Reason::ConversationNotFound | Reason::SessionInvalid) =>
+            {
+                Ok(None)
+            }
             seen => seen.map(Some),
         }
     })

@@ -2,7 +2,7 @@
 
 use super::call::session_fault;
 use crate::{
-    machine::{QueryError, query},
+    machine::{QueryError, Refusal, query},
     storage::{self, kv::Read},
     types::{AccountId, RequestId, SessionKey},
     wire::{Fault, Reason},
@@ -32,10 +32,9 @@ pub(super) enum Admission {
 /// Parts the caller's refusals, which become faults, from the disk's errors, which stop the node.
 pub(super) fn part<T>(answer: Result<T>) -> storage::Result<std::result::Result<T, Fault>> {
     let parted = QueryError::part(answer)?;
-    Ok(parted.map_err(|(reason, message)| match reason {
+    Ok(parted.map_err(|Refusal { reason, message, field }| match reason {
         Reason::SessionInvalid => session_fault(&message),
-        Reason::InvalidArgument if message.starts_with("page_token") => Fault::invalid("page_token", message),
-        _ => Fault::new(reason, message),
+        _ => Fault { field: field.map(str::to_owned), ..Fault::new(reason, message) },
     }))
 }
 
@@ -44,7 +43,7 @@ pub(super) fn part<T>(answer: Result<T>) -> storage::Result<std::result::Result<
 pub(super) fn live_account(state: &dyn Read, key: SessionKey, now_ms: u64) -> Result<AccountId> {
     let session = query::session(state, &key)?.filter(|session| session.expire_time_ms > now_ms);
     session.map(|session| session.account).ok_or_else(|| {
-        QueryError::Refused(Reason::SessionInvalid, "the session is unknown, expired or revoked".to_owned())
+        Refusal::new(Reason::SessionInvalid, "the session is unknown, expired or revoked").into()
     })
 }
 
@@ -75,7 +74,7 @@ pub(super) fn credentials_to_act(
     let account = live_account(state, key, now_ms)?;
     match query::account(state, account)?.and_then(credentials) {
         Some(credentials) => Ok(Some(credentials)),
-        None => Err(QueryError::Refused(Reason::SessionInvalid, "the account was deleted".to_owned())),
+        None => Err(Refusal::new(Reason::SessionInvalid, "the account was deleted").into()),
     }
 }
 
