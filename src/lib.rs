@@ -1,7 +1,8 @@
 //! Quorate: a chat service that keeps its word while machines fail.
 //!
 //! A majority of the replicas stores every message durably before its sender is told "sent". This crate holds three
-//! programs and the library they share: `chat-node`, a replica; `chat-admin`, the operator's tool; `chat`, the user's client.
+//! programs and the library they share: `chat-node`, a replica; `chat-admin`, the operator's tool; `chat`, the user's
+//! client.
 //!
 //! # The house
 //!

@@ -14,8 +14,8 @@ use quorate::{
     daemon, telemetry,
 };
 
-/// A node runs for months and frees pages of all sizes on many threads. In such a process glibc's allocator keeps several
-/// times the memory in use (measured in NOTEBOOK.md). `.cargo/config.toml` configures how jemalloc is built.
+/// A node runs for months and frees pages of all sizes on many threads. In such a process glibc's allocator keeps
+/// several times the memory in use (measured in NOTEBOOK.md). `.cargo/config.toml` configures how jemalloc is built.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

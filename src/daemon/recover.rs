@@ -1,8 +1,8 @@
 //! `chat-node recover`: makes a one-voter cluster from a survivor, for a cluster that has lost its quorum for good.
 //!
-//! The command first shows what the survivor holds and how it differs from the other directories given, then asks for the
-//! cluster id as consent, then changes the directory. Until consent is given it only reads. Which directories are usable,
-//! and the recovery itself, are in [`Recovery`].
+//! The command first shows what the survivor holds and how it differs from the other directories given, then asks for
+//! the cluster id as consent, then changes the directory. Until consent is given it only reads. Which directories are
+//! usable, and the recovery itself, are in [`Recovery`].
 
 use std::{
     io::BufRead,
@@ -21,8 +21,8 @@ use crate::{
     types::counted,
 };
 
-/// Recovers from the survivor in `dir` after comparing it with the directories in `compare`. `consent` is the cluster id;
-/// without it the command asks on standard input.
+/// Recovers from the survivor in `dir` after comparing it with the directories in `compare`. `consent` is the cluster
+/// id; without it the command asks on standard input.
 pub async fn recover(dir: &Path, compare: &[PathBuf], consent: Option<String>, out: &mut Output) -> Result<()> {
     let settings = Settings::production(NodeConfig::defaults(dir));
     let recovery = Recovery::open(settings, compare).await.map_err(|error| start_failure(error, dir))?;

@@ -3,9 +3,9 @@
 //! Starting: signals, then the port, then the node. Signals come first so that none kills a half-started node; the port
 //! comes before the node because a node that nobody can reach must not take part in elections.
 //!
-//! Stopping: leadership is handed over while peers still answer, then clients are drained, then the process ends. Nothing
-//! of this is needed for safety: a node that is killed at any moment loses no acknowledged write (P1). It spares clients
-//! an election timeout.
+//! Stopping: leadership is handed over while peers still answer, then clients are drained, then the process ends.
+//! Nothing of this is needed for safety: a node that is killed at any moment loses no acknowledged write (P1). It
+//! spares clients an election timeout.
 
 use std::{net::SocketAddr, time::Duration};
 

@@ -1,8 +1,8 @@
 //! Reasons for requests that the gRPC library rejects before a service sees them.
 //!
-//! The library answers a body that is not valid protobuf (for example text that is not UTF-8) with INTERNAL, and one that is
-//! too large with OUT_OF_RANGE, neither with a reason. This layer turns both into INVALID_ARGUMENT, so that the client
-//! learns that the request is at fault. It recognizes them by the library's messages, which a test holds.
+//! The library answers a body that is not valid protobuf (for example text that is not UTF-8) with INTERNAL, and one
+//! that is too large with OUT_OF_RANGE, neither with a reason. This layer turns both into INVALID_ARGUMENT, so that the
+//! client learns that the request is at fault. It recognizes them by the library's messages, which a test holds.
 
 use http::{HeaderMap, Response};
 use tonic::{Code, Status, body::Body};

@@ -38,9 +38,9 @@ async fn bind(address: &Address) -> io::Result<TcpListener> {
     Err(failed)
 }
 
-/// Listens with a queue longer than the 128 connections of `TcpListener::bind`. When a leader dies, all its clients come
-/// to the other nodes at once. A client that finds the queue full repeats its SYN after a second; one that was answered
-/// with a SYN cookie and waits for the server to speak first waits for ever.
+/// Listens with a queue longer than the 128 connections of `TcpListener::bind`. When a leader dies, all its clients
+/// come to the other nodes at once. A client that finds the queue full repeats its SYN after a second; one that was
+/// answered with a SYN cookie and waits for the server to speak first waits for ever.
 fn queueing(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
@@ -48,8 +48,8 @@ fn queueing(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(limits::CONNECTIONS_QUEUED)
 }
 
-/// The connections of `listener`, with Nagle's algorithm off: it would delay a small reply until the client acknowledges
-/// the one before.
+/// The connections of `listener`, with Nagle's algorithm off: it would delay a small reply until the client
+/// acknowledges the one before.
 pub fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> {
     TcpListenerStream::new(listener).map(|accepted| {
         let stream = accepted?;

@@ -1,8 +1,8 @@
 //! Floor 5: the gRPC services of a node.
 //!
-//! A call is authenticated, validated and converted into a command or a query, handed to the [`Node`](crate::node::Node),
-//! and the outcome is converted into a reply. The server takes no decisions: the state machine decides what a command
-//! means, the node decides whether the cluster agrees on it.
+//! A call is authenticated, validated and converted into a command or a query, handed to the
+//! [`Node`](crate::node::Node), and the outcome is converted into a reply. The server takes no decisions: the state
+//! machine decides what a command means, the node decides whether the cluster agrees on it.
 //!
 //! | file | content |
 //! |---|---|
@@ -21,14 +21,15 @@
 //! Every resource that a client can occupy is bounded:
 //!
 //! - connections in number, and in the time until they speak HTTP/2;
-//! - calls on one connection, and calls in progress on the node, counted from a call's first byte until its answer has left;
+//! - calls on one connection, and calls in progress on the node, counted from a call's first byte until its answer has
+//!   left;
 //! - bytes of pages on their way to callers, and live subscriptions;
 //! - bytes of metadata, bytes of a request, and the time in which a request must arrive;
 //! - passwords being hashed, and requests, writes and wrong passwords per unit of time.
 //!
-//! One address gets at most its share of connections, calls, pages and subscriptions. A call beyond a bound fails at once
-//! with OVERLOADED or RATE_LIMITED, and with a delay if a retry can succeed. Every call has a deadline: the client's, or
-//! five seconds.
+//! One address gets at most its share of connections, calls, pages and subscriptions. A call beyond a bound fails at
+//! once with OVERLOADED or RATE_LIMITED, and with a delay if a retry can succeed. Every call has a deadline: the
+//! client's, or five seconds.
 //!
 //! # What it leaves out
 //!

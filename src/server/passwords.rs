@@ -1,19 +1,20 @@
 //! Password hashing and session tokens.
 //!
-//! Passwords are hashed and verified on the node that serves the call, so that none ever reaches the log, a disk or a peer.
+//! Passwords are hashed and verified on the node that serves the call, so that none ever reaches the log, a disk or a
+//! peer.
 //!
-//! Argon2id takes tens of milliseconds and megabytes by design. It runs off the async runtime, on as many threads as there
-//! are cores, behind a bounded queue. What does not fit into the queue is refused before any work is done.
+//! Argon2id takes tens of milliseconds and megabytes by design. It runs off the async runtime, on as many threads as
+//! there are cores, behind a bounded queue. What does not fit into the queue is refused before any work is done.
 //!
 //! A check against an unknown account does the same work as one against a known account, so that response times do not
 //! reveal which names exist.
 //!
 //! # Session tokens
 //!
-//! A retried login must return the token of its first attempt (P4), yet only a hash of the token is stored. So the token is
-//! derived: argon2id of the password, salted with a hash of the request id and the username. Somebody without the password
-//! has to guess it at the cost of one argon2id for each guess, the same as with the stored password hash, and nothing
-//! secret is replicated. Somebody with the password may log in anyway.
+//! A retried login must return the token of its first attempt (P4), yet only a hash of the token is stored. So the
+//! token is derived: argon2id of the password, salted with a hash of the request id and the username. Somebody without
+//! the password has to guess it at the cost of one argon2id for each guess, the same as with the stored password hash,
+//! and nothing secret is replicated. Somebody with the password may log in anyway.
 
 use std::{fmt::Write, sync::Arc, thread, time::Duration};
 
@@ -26,7 +27,8 @@ use crate::{
     wire::{Fault, Reason},
 };
 
-/// With less memory than this a hash takes microseconds, less than handing it to another thread. Only tests configure that.
+/// With less memory than this a hash takes microseconds, less than handing it to another thread. Only tests configure
+/// that.
 const INLINE_BELOW_KIB: u32 = 1024;
 /// Domain separation: no other value derived in the same way equals a token.
 const TOKEN_CONTEXT: &str = "quorate 2026 session token v1";
@@ -48,8 +50,9 @@ impl Token {
 
 /// Hashes and verifies passwords.
 ///
-/// A job holds a permit of `queue` from its admission to its end, and one of `cores` while it runs, also when its caller has
-/// gone away. So at most [`limits::HASHING_QUEUE`] passwords are in memory here and at most one runs on each core.
+/// A job holds a permit of `queue` from its admission to its end, and one of `cores` while it runs, also when its
+/// caller has gone away. So at most [`limits::HASHING_QUEUE`] passwords are in memory here and at most one runs on each
+/// core.
 pub(super) struct Passwords {
     algorithm: Argon2<'static>,
     /// Memory of one hash, in KiB.

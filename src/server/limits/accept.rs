@@ -29,8 +29,8 @@ use super::{
 };
 use crate::types::limits;
 
-/// Time in which a new connection must send the preface. HTTP/2 keepalive, which finds dead connections, starts only after
-/// that: a connection that never speaks would keep its permit for ever.
+/// Time in which a new connection must send the preface. HTTP/2 keepalive, which finds dead connections, starts only
+/// after that: a connection that never speaks would keep its permit for ever.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Length of the connection preface (RFC 9113, section 3.4).
 const PREFACE_BYTES: usize = 24;
@@ -82,8 +82,8 @@ fn origin<IO: Connected>(io: &IO) -> Option<Origin> {
     Some(Origin::of(address.ip()))
 }
 
-/// Sends the reason and waits until the client closes. Closing first, while the client's bytes are still unread, would make
-/// TCP send a reset, and the client would lose the reason.
+/// Sends the reason and waits until the client closes. Closing first, while the client's bytes are still unread, would
+/// make TCP send a reset, and the client would lose the reason.
 async fn refuse<IO: AsyncRead + AsyncWrite + Unpin>(mut io: IO, full: Full) -> io::Result<()> {
     io.write_all(&farewell(&format!("the node takes no more connections: {full}"))).await?;
     io.shutdown().await?;
@@ -92,8 +92,8 @@ async fn refuse<IO: AsyncRead + AsyncWrite + Unpin>(mut io: IO, full: Full) -> i
     Ok(())
 }
 
-/// An empty SETTINGS frame, and a GOAWAY frame with ENHANCE_YOUR_CALM and the reason as its debug data (RFC 9113, sections
-/// 6.5 and 6.8). gRPC libraries report it as RESOURCE_EXHAUSTED.
+/// An empty SETTINGS frame, and a GOAWAY frame with ENHANCE_YOUR_CALM and the reason as its debug data (RFC 9113,
+/// sections 6.5 and 6.8). gRPC libraries report it as RESOURCE_EXHAUSTED.
 fn farewell(why: &str) -> Vec<u8> {
     const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
     const ENHANCE_YOUR_CALM: u8 = 0xb;

@@ -1,8 +1,8 @@
 //! Bounds on calls in progress.
 //!
 //! A call takes a permit when its headers arrive and keeps it until its answer has left. Its request must arrive within
-//! [`limits::ARRIVAL`]. Both are checked in a layer around the services, because a request that never ends and an answer
-//! that nobody reads occupy memory before and after the service runs.
+//! [`limits::ARRIVAL`]. Both are checked in a layer around the services, because a request that never ends and an
+//! answer that nobody reads occupy memory before and after the service runs.
 //!
 //! Calls between peers are not counted. Their streams live long, and a flood of clients must not cut replication.
 
@@ -86,8 +86,8 @@ fn origin(request: &Request<Body>) -> Option<Origin> {
     connection.remote_addr().map(|address| Origin::of(address.ip()))
 }
 
-/// A request's body with a deadline for its arrival. The timer starts only when a read has to wait, because most requests
-/// arrive with their headers and never need it.
+/// A request's body with a deadline for its arrival. The timer starts only when a read has to wait, because most
+/// requests arrive with their headers and never need it.
 struct Arriving {
     body: Body,
     deadline: Instant,
@@ -126,7 +126,8 @@ impl http_body::Body for Arriving {
     }
 }
 
-/// An answer's body. It is dropped when the last byte has left or the client has gone away, and the call's permits with it.
+/// An answer's body. It is dropped when the last byte has left or the client has gone away, and the call's permits with
+/// it.
 struct Leaving {
     body: Body,
     _held: HeldPermits,

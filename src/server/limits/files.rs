@@ -1,7 +1,7 @@
 //! The limit of open files.
 //!
-//! A connection takes a file descriptor, and so does each file of a store. Connections must leave enough descriptors for
-//! the stores: a store that cannot open a file looks broken, and a node with a broken store quarantines itself.
+//! A connection takes a file descriptor, and so does each file of a store. Connections must leave enough descriptors
+//! for the stores: a store that cannot open a file looks broken, and a node with a broken store quarantines itself.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

@@ -13,9 +13,9 @@ use crate::types::limits;
 
 /// A number of permits. Cheap to clone; all clones draw on the same permits.
 ///
-/// Invariants, held under one lock: `used.total` is the sum of the widths of all live [`Permit`]s and at most `capacity`;
-/// `used.by_origin` has the same sum for each origin, at most its share, and no entry of zero. So memory is bounded by
-/// the capacity, and a quota that nobody uses holds nothing.
+/// Invariants, held under one lock: `used.total` is the sum of the widths of all live [`Permit`]s and at most
+/// `capacity`; `used.by_origin` has the same sum for each origin, at most its share, and no entry of zero. So memory is
+/// bounded by the capacity, and a quota that nobody uses holds nothing.
 #[derive(Clone)]
 pub(in crate::server) struct Quota(Arc<Shared>);
 

@@ -45,8 +45,8 @@ impl Rates {
         self.requests.take(&origin).map_err(|wait| limited("too many requests from this address", wait))
     }
 
-    /// Runs `checking`, a password check for the account `username`, unless the account or `origin` has had too many wrong
-    /// passwords lately. A check that its caller abandons counts as wrong.
+    /// Runs `checking`, a password check for the account `username`, unless the account or `origin` has had too many
+    /// wrong passwords lately. A check that its caller abandons counts as wrong.
     pub async fn check_password<T>(
         &self,
         username: &str,

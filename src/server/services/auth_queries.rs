@@ -34,8 +34,8 @@ pub(super) enum SessionState {
 
 /// The account of a live session.
 ///
-/// Checked against this node's clock as well: the log's time, by which the state machine ends sessions, stands still while
-/// nobody writes.
+/// Checked against this node's clock as well: the log's time, by which the state machine ends sessions, stands still
+/// while nobody writes.
 pub(super) fn live_account(state: &dyn Read, key: SessionKey, now_ms: u64) -> Result<AccountId> {
     let session = query::session(state, &key)?.filter(|session| session.expire_time_ms > now_ms);
     session.map(|session| session.account).ok_or_else(|| session_over("the session is unknown, expired or revoked"))

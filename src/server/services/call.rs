@@ -19,8 +19,8 @@ pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One call, as the services see it.
 ///
-/// The metadata has been checked, but the session only for its form: whether it is alive depends on the state. The token
-/// itself is not kept, only its hash.
+/// The metadata has been checked, but the session only for its form: whether it is alive depends on the state. The
+/// token itself is not kept, only its hash.
 #[derive(Debug, Clone)]
 pub(in crate::server) struct Call {
     /// How fresh its reads must be.
@@ -69,8 +69,8 @@ fn text<'a>(metadata: &'a MetadataMap, key: &str) -> Result<Option<&'a str>, Fau
     value.map_err(|_| Fault::invalid(key, format!("the metadata {key} must be printable ASCII")))
 }
 
-/// Parses `grpc-timeout`. The node takes a twentieth less than the client gives, so that its fault, which says why, arrives
-/// before the client's own deadline.
+/// Parses `grpc-timeout`. The node takes a twentieth less than the client gives, so that its fault, which says why,
+/// arrives before the client's own deadline.
 fn requested_timeout(timeout: Option<&str>) -> Result<Duration, Fault> {
     let Some(timeout) = timeout else { return Ok(DEFAULT_TIMEOUT) };
     let parsed = parse_timeout(timeout)
@@ -96,7 +96,8 @@ fn parse_timeout(text: &str) -> Option<Duration> {
     }
 }
 
-/// The strongest consistency that the two metadata keys ask for. `linearizable` covers every index a client can have seen.
+/// The strongest consistency that the two metadata keys ask for. `linearizable` covers every index a client can have
+/// seen.
 fn consistency(word: Option<&str>, min_index: Option<&str>) -> Result<Consistency, Fault> {
     let index = min_index.map(str::parse).transpose().map_err(|_| {
         Fault::invalid(metadata::MIN_INDEX, format!("the metadata {} must be a log index", metadata::MIN_INDEX))

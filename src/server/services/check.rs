@@ -1,7 +1,7 @@
 //! The rules of single request fields, and the write that passed them.
 //!
-//! A check returns the parsed value where there is a type for it. A fault names the field and the rule; it never repeats a
-//! password.
+//! A check returns the parsed value where there is a type for it. A fault names the field and the rule; it never
+//! repeats a password.
 
 use crate::{
     types::{ConversationId, InvalidName, RequestId, RoomTitle, Username, is_printable, limits},

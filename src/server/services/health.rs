@@ -1,7 +1,7 @@
 //! The standard health service (`grpc.health.v1`): liveness and readiness.
 //!
-//! Service `""` is SERVING as long as the process answers. Service `quorate` follows the node's readiness: whether a load
-//! balancer should send clients to it.
+//! Service `""` is SERVING as long as the process answers. Service `quorate` follows the node's readiness: whether a
+//! load balancer should send clients to it.
 
 use tokio::sync::watch;
 use tonic_health::{ServingStatus, server::HealthReporter};

@@ -1,7 +1,7 @@
 //! JoinService: what a node answers to empty nodes, and to nodes that ask whether they are still members.
 //!
-//! It works without an identity, because an empty node must be able to answer. The checks are in [`crate::node`]'s `join`
-//! and `adopt`.
+//! It works without an identity, because an empty node must be able to answer. The checks are in [`crate::node`]'s
+//! `join` and `adopt`.
 
 use tonic::{Request, Response, Status};
 

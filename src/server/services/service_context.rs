@@ -1,7 +1,7 @@
 //! What the services share, and the common path of every RPC: read metadata, apply limits, run the handler, map errors.
 //!
-//! Reads go to a view of this node's state that is as fresh as the call asks. Writes go through the log; before that the
-//! session is looked up, so that forged tokens cost no replica any work.
+//! Reads go to a view of this node's state that is as fresh as the call asks. Writes go through the log; before that
+//! the session is looked up, so that forged tokens cost no replica any work.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -161,8 +161,8 @@ impl ServiceContext {
         Ok((answer?, index))
     }
 
-    /// Reads on behalf of the call's account. The session is checked in the same view that is read. The answer keeps permits
-    /// for its size until it has left.
+    /// Reads on behalf of the call's account. The session is checked in the same view that is read. The answer keeps
+    /// permits for its size until it has left.
     pub(super) async fn query_as<T: Message + 'static>(
         &self,
         call: &Call,
@@ -223,7 +223,8 @@ impl ServiceContext {
     /// Refuses a write whose session is forged or over, and returns the account of a live one.
     ///
     /// This node may lag behind the session's creation, so a session that its own state does not know is looked up in a
-    /// linearizable view. A retry of a write that ended its own session passes, without an account: it gets its outcome.
+    /// linearizable view. A retry of a write that ended its own session passes, without an account: it gets its
+    /// outcome.
     async fn admit_write(
         &self,
         call: &Call,

@@ -1,7 +1,8 @@
 //! AccountService: accounts, passwords, sessions, settings and blocks.
 //!
-//! A password is hashed and verified on the node that serves the call, before the command is proposed. The command carries
-//! the version of the password that was checked; if the password changes in between, the state machine refuses it.
+//! A password is hashed and verified on the node that serves the call, before the command is proposed. The command
+//! carries the version of the password that was checked; if the password changes in between, the state machine refuses
+//! it.
 
 pub(in crate::server) mod convert;
 

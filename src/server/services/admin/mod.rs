@@ -1,7 +1,7 @@
 //! AdminService: the operator's calls.
 //!
-//! A membership change runs on the leader and goes on when the caller disconnects; its reply is a stream of progress. The
-//! service has no session and no rate limit: the network decides who is an operator.
+//! A membership change runs on the leader and goes on when the caller disconnects; its reply is a stream of progress.
+//! The service has no session and no rate limit: the network decides who is an operator.
 
 pub(in crate::server) mod convert;
 
@@ -140,8 +140,8 @@ fn reply<T>(context: &ServiceContext, message: T) -> Reply<T> {
     Reply { index: context.node.membership().applied_index, message }
 }
 
-/// The items of `receiver` until its end or its first fault. The server's shutdown ends the stream with a fault, because a
-/// backup or a change that is cut short must not look complete.
+/// The items of `receiver` until its end or its first fault. The server's shutdown ends the stream with a fault,
+/// because a backup or a change that is cut short must not look complete.
 fn until_shutdown<T: Send + 'static>(
     context: &ServiceContext,
     receiver: mpsc::Receiver<Result<T, Fault>>,

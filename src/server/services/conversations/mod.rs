@@ -92,8 +92,8 @@ impl ConversationService for Conversations {
 
 /// Commits a change of a room and reads the room as the caller sees it after that.
 ///
-/// `None` if the caller is no longer a member or its session has ended by then. The change was made all the same, so this is
-/// no fault.
+/// `None` if the caller is no longer a member or its session has ended by then. The change was made all the same, so
+/// this is no fault.
 async fn change_room(
     context: &ServiceContext,
     call: &Call,

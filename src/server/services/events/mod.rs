@@ -90,9 +90,9 @@ async fn live_account(
 
 /// The account of a subscription that resumes after `cursor`, and the log index to start from.
 ///
-/// The node's own state is enough, even without a quorum, if it knows the session and includes the cursor. If it does not,
-/// the node may lag, and a linearizable view decides. A cursor beyond that view comes from another cluster, or from this
-/// one before it was restored from a backup.
+/// The node's own state is enough, even without a quorum, if it knows the session and includes the cursor. If it does
+/// not, the node may lag, and a linearizable view decides. A cursor beyond that view comes from another cluster, or
+/// from this one before it was restored from a backup.
 async fn resume(
     context: &ServiceContext,
     call: &Call,

@@ -1,19 +1,19 @@
 //! One live subscription.
 //!
 //! A subscription is level-triggered. Its doorbell, which exists before the first read, only says that there may be
-//! something new; what is new is read from the state after the cursor. Live events and the replay of missed ones take the
-//! same path, so a subscription that falls behind loses nothing (P5).
+//! something new; what is new is read from the state after the cursor. Live events and the replay of missed ones take
+//! the same path, so a subscription that falls behind loses nothing (P5).
 //!
-//! Events are not queued. The next ones are read when the client has taken the last ones. A slow client lags, its cursor
-//! stands still, and it costs the node one page of read-ahead.
+//! Events are not queued. The next ones are read when the client has taken the last ones. A slow client lags, its
+//! cursor stands still, and it costs the node one page of read-ahead.
 //!
 //! # Why a ring carries an index
 //!
-//! Reading only the conversations that rang spares an account with thousands of them a full read. But the view that is read
-//! may be newer than the ring: it could show an event at index 9 of a conversation that rang, while another conversation
-//! has an event at index 8 and has not rung yet. If 9 were delivered, the cursor would pass 8, which would be lost for ever.
-//! So a partial read takes no event beyond the index that the ring vouches for. A full read needs no such bound. One is done
-//! with every heartbeat.
+//! Reading only the conversations that rang spares an account with thousands of them a full read. But the view that is
+//! read may be newer than the ring: it could show an event at index 9 of a conversation that rang, while another
+//! conversation has an event at index 8 and has not rung yet. If 9 were delivered, the cursor would pass 8, which would
+//! be lost for ever. So a partial read takes no event beyond the index that the ring vouches for. A full read needs no
+//! such bound. One is done with every heartbeat.
 
 use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
@@ -154,8 +154,8 @@ impl Subscription {
         }
     }
 
-    /// Reads one page of the scope. The session is checked in the same view, so a session that has ended shows nothing more
-    /// and ends the subscription.
+    /// Reads one page of the scope. The session is checked in the same view, so a session that has ended shows nothing
+    /// more and ends the subscription.
     async fn read(&mut self) -> Result<(), Fault> {
         if mem::take(&mut self.conversations_changed) {
             let conversations = self.query(query::conversation_ids).await?.0;
