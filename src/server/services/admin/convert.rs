@@ -1,27 +1,27 @@
 //! Conversions of AdminService.
 
-use std::str::FromStr;
-
 use crate::{
+    node::{AddNode, Newcomer, ReplaceNode, SetAddress},
     server::services::check,
-    types::{Address, NodeName, Zone},
+    types::NodeName,
     wire::{Fault, admin, cluster::Role},
 };
 
 /// Bytes in an etag. The node's own are much shorter.
 const ETAG_BYTES: usize = 128;
 
-pub(in crate::server) fn add_node(request: admin::AddNodeRequest) -> Result<admin::AddNodeRequest, Fault> {
-    newcomer(&request.name, &request.address, &request.zone)?;
+pub(in crate::server) fn add_node(request: admin::AddNodeRequest) -> Result<AddNode, Fault> {
+    let newcomer = Newcomer::parse(&request.name, &request.address, &request.zone)?;
     etag(&request.etag)?;
-    Ok(request)
+    let admin::AddNodeRequest { learner_only, etag, validate_only, .. } = request;
+    Ok(AddNode { newcomer, learner_only, etag, validate_only })
 }
 
-pub(in crate::server) fn replace_node(request: admin::ReplaceNodeRequest) -> Result<admin::ReplaceNodeRequest, Fault> {
-    node_name("old_name", &request.old_name)?;
-    newcomer(&request.name, &request.address, &request.zone)?;
+pub(in crate::server) fn replace_node(request: admin::ReplaceNodeRequest) -> Result<ReplaceNode, Fault> {
+    let old_name = node_name("old_name", &request.old_name)?;
+    let newcomer = Newcomer::parse(&request.name, &request.address, &request.zone)?;
     etag(&request.etag)?;
-    Ok(request)
+    Ok(ReplaceNode { old_name, newcomer, etag: request.etag, validate_only: request.validate_only })
 }
 
 pub(in crate::server) fn remove_node(request: admin::RemoveNodeRequest) -> Result<admin::RemoveNodeRequest, Fault> {
@@ -39,10 +39,10 @@ pub(in crate::server) fn set_role(request: admin::SetRoleRequest) -> Result<admi
     }
 }
 
-pub(in crate::server) fn set_address(request: admin::SetAddressRequest) -> Result<admin::SetAddressRequest, Fault> {
-    newcomer(&request.name, &request.address, "")?;
+pub(in crate::server) fn set_address(request: admin::SetAddressRequest) -> Result<SetAddress, Fault> {
+    let Newcomer { name, address, .. } = Newcomer::parse(&request.name, &request.address, "")?;
     etag(&request.etag)?;
-    Ok(request)
+    Ok(SetAddress { name, address, etag: request.etag, validate_only: request.validate_only })
 }
 
 pub(in crate::server) fn transfer_leadership(
@@ -54,20 +54,8 @@ pub(in crate::server) fn transfer_leadership(
     Ok(request)
 }
 
-fn newcomer(name: &str, address: &str, zone: &str) -> Result<(), Fault> {
-    node_name("name", name)?;
-    let address = Address::from_str(address).map_err(|error| Fault::invalid("address", error.to_string()))?;
-    if address.is_unspecified() {
-        return Err(Fault::invalid("address", format!("nobody can dial {address}: give the node's own address")));
-    }
-    if !zone.is_empty() {
-        check::name("zone", Zone::new(zone))?;
-    }
-    Ok(())
-}
-
-fn node_name(field: &str, text: &str) -> Result<(), Fault> {
-    check::name(field, NodeName::new(text)).map(drop)
+fn node_name(field: &str, text: &str) -> Result<NodeName, Fault> {
+    check::name(field, NodeName::new(text))
 }
 
 fn etag(text: &str) -> Result<(), Fault> {
@@ -78,7 +66,7 @@ fn etag(text: &str) -> Result<(), Fault> {
 mod tests {
     use super::*;
 
-    fn add(name: &str, address: &str, zone: &str) -> Option<String> {
+    fn wrong_field(name: &str, address: &str, zone: &str) -> Option<String> {
         let request = admin::AddNodeRequest {
             name: name.into(),
             address: address.into(),
@@ -90,12 +78,12 @@ mod tests {
 
     #[test]
     fn a_newcomer_has_a_name_an_address_and_perhaps_a_zone() {
-        assert_eq!(add("n2", "10.0.0.2:7400", "a"), None);
-        assert_eq!(add("n2", "10.0.0.2:7400", ""), None);
-        assert_eq!(add("", "10.0.0.2:7400", "").as_deref(), Some("name"));
-        assert_eq!(add("n2", "10.0.0.2", "").as_deref(), Some("address"));
-        assert_eq!(add("n2", "0.0.0.0:7400", "").as_deref(), Some("address"));
-        assert_eq!(add("n2", "10.0.0.2:7400", "a b").as_deref(), Some("zone"));
+        assert_eq!(wrong_field("n2", "10.0.0.2:7400", "a"), None);
+        assert_eq!(wrong_field("n2", "10.0.0.2:7400", ""), None);
+        assert_eq!(wrong_field("", "10.0.0.2:7400", "").as_deref(), Some("name"));
+        assert_eq!(wrong_field("n2", "10.0.0.2", "").as_deref(), Some("address"));
+        assert_eq!(wrong_field("n2", "0.0.0.0:7400", "").as_deref(), Some("address"));
+        assert_eq!(wrong_field("n2", "10.0.0.2:7400", "a b").as_deref(), Some("zone"));
     }
 
     #[test]
