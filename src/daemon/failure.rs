@@ -1,4 +1,7 @@
 //! Exit codes and advice for everything that keeps a node from starting or makes it stop.
+//!
+//! Service managers act on the codes. A temporary failure such as a full disk is worth a restart. A removed or
+//! quarantined node must not come back by itself; `deploy/quorate@.service` excludes both from its restarts.
 
 use std::path::Path;
 
@@ -55,6 +58,7 @@ fn removed(message: String) -> Failure {
         .next("to use this machine again, start a node with an empty data directory and add that")
 }
 
+/// The directory is evidence, and its node must not vote again: what it has acknowledged may be gone.
 fn quarantined(message: String) -> Failure {
     Failure::new(Exit::Quarantined, message)
         .next("keep the directory for inspection, and replace the node: chat-admin replace-node OLD NEW ADDRESS")

@@ -31,6 +31,7 @@ const STOP: Duration = Duration::from_millis(4_500);
 pub async fn run(mut config: NodeConfig) -> Result<()> {
     let mut signals = StopSignals::listen()
         .map_err(|error| Failure::new(Exit::Failure, format!("cannot listen for signals: {error}")))?;
+    // The bound on connections depends on how many files this process may open.
     config.grpc.connections = connection_limit(config.grpc.connections);
     let dir = config.data_dir.clone();
     let address = listening_address(&config).await?;
@@ -45,6 +46,7 @@ pub async fn run(mut config: NodeConfig) -> Result<()> {
         }
         exit = node.exited() => Some(exit),
     };
+    // Leadership first, while the peers still answer this node and are answered by it; then the clients' connections.
     let stopping = async move {
         node.stop().await;
         let _ = stop.send(());

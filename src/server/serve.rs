@@ -1,4 +1,7 @@
 //! The HTTP/2 server: its transport settings, its background tasks and its end.
+//!
+//! A request passes, from the outside in: the bound on connections, HTTP/2 with its own bounds, the bound on calls, the
+//! layer that gives reasons to undecodable requests, and the service.
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
@@ -53,6 +56,7 @@ where
     let (quorum, has_quorum) = watch::channel(node.membership().has_quorum);
     let (reporter, health) = tonic_health::server::health_reporter();
     let readiness = health::follow(reporter, node.readiness(), stopping.clone());
+    // Runs beside the server and never completes: without these tasks only health and quorum would be out of date.
     let background = async {
         tokio::join!(readiness, follow_quorum(&node, quorum));
         std::future::pending::<()>().await;
@@ -60,6 +64,7 @@ where
     let context = Arc::new(ServiceContext::new(node.clone(), config, stopping.clone(), has_quorum));
     let cut = CancellationToken::new();
     let connections = bounded_connections(incoming, config.grpc.connections, cut.clone());
+    // A subscription counts as a call too, and has a quota of its own besides.
     let calls = Quota::new(limits::CALLS + config.grpc.subscriptions);
     let server = transport().layer(BoundCalls(calls)).layer(MapResponseLayer::new(decode_errors::explain));
     let health = health.max_decoding_message_size(limits::REQUEST_BYTES);
@@ -68,6 +73,7 @@ where
         shutdown.await;
         stop.send();
     });
+    // The server ends by itself when the last connection has closed; this ends it when a client keeps one open.
     let drained = async {
         stopping.clone().requested().await;
         sleep(config.grpc.drain).await;

@@ -14,7 +14,7 @@ use crate::types::{AccountId, SessionKey, limits};
 /// Sessions, each with its account.
 ///
 /// Holds at most [`limits::SESSIONS_REMEMBERED`]. An entry may be out of date in one direction: its session may have
-/// ended. It never names the wrong account, because a session key is a hash of a random token and never reused.
+/// ended. It never names the wrong account, because no two logins derive the same token and a key is a token's hash.
 #[derive(Debug, Default)]
 pub(super) struct SessionCache(Mutex<HashMap<SessionKey, AccountId>>);
 

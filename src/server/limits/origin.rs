@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-/// An IPv4 address, or the /64 network of an IPv6 address, because the owner of one address there usually
-/// has all of them. An IPv4-mapped IPv6 address is its IPv4 address.
+/// An IPv4 address, or the /64 network of an IPv6 address, because the owner of one address there usually has all of
+/// them. An IPv4-mapped IPv6 address counts as its IPv4 address.
 ///
 /// Connections without an address, such as those of tests in memory, have no origin and no share to exceed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -16,7 +16,8 @@ pub(super) type Result<T> = std::result::Result<T, QueryError>;
 pub(super) struct Credentials {
     /// The password's hash as a PHC string.
     pub phc: String,
-    /// Counts the account's passwords. The command carries it, so that a password changed after the check refuses it.
+    /// Counts the account's passwords. The command carries it, and the state machine refuses the command if the
+    /// password has changed since the check.
     pub version: u64,
     pub username: String,
 }

@@ -1,4 +1,14 @@
-//! A call's metadata, parsed and checked: session, deadline, consistency, cluster.
+//! A call's metadata, parsed and checked.
+//!
+//! | key | meaning | default |
+//! |---|---|---|
+//! | `authorization` | `Bearer` and the session's token | no session |
+//! | `grpc-timeout` | the client's deadline | 5 s, at most [`limits::MAX_TIMEOUT`] |
+//! | `x-chat-consistency` | `linearizable` or `stale` | `linearizable`, or `stale` beside a minimum index |
+//! | `x-chat-min-index` | the log index that a read must include | none |
+//! | `x-chat-cluster` | the id of the cluster that the client expects here | any |
+//!
+//! A malformed value is refused by its key. A token is never repeated in a fault or a log.
 
 use std::time::Duration;
 
@@ -113,6 +123,7 @@ fn consistency(word: Option<&str>, min_index: Option<&str>) -> Result<Consistenc
     }
 }
 
+/// Hashes the token at once: only the hash is compared, stored and passed on.
 fn session(authorization: Option<&str>) -> Result<Option<SessionKey>, Fault> {
     let Some(authorization) = authorization else { return Ok(None) };
     let token = match authorization.split_once(' ') {

@@ -19,6 +19,7 @@ pub(in crate::server) struct Write {
     pub verb: Verb,
 }
 
+/// A UUIDv7: its timestamp orders the table of outcomes, which is pruned from its front.
 pub(super) fn request_id(text: &str) -> Result<RequestId, Fault> {
     text.parse().map_err(|error| Fault {
         field: Some("request_id".to_owned()),
@@ -35,6 +36,7 @@ pub(super) fn title(text: &str) -> Result<RoomTitle, Fault> {
     name("title", RoomTitle::new(text))
 }
 
+/// Turns the error of one of the name types into a fault that names the field.
 pub(super) fn name<T>(field: &str, checked: Result<T, InvalidName>) -> Result<T, Fault> {
     checked.map_err(|error| Fault::invalid(field, error.to_string()))
 }
@@ -54,6 +56,7 @@ pub(super) fn password(field: &str, text: &str) -> Result<(), Fault> {
     at_most(field, text.len(), limits::PASSWORD_BYTES, "bytes")
 }
 
+/// A password to be set. Counted in characters, not bytes, so that the rule is the same in every script.
 pub(super) fn new_password(field: &str, text: &str) -> Result<(), Fault> {
     password(field, text)?;
     if text.chars().count() < limits::PASSWORD_CHARS_MIN {
@@ -63,6 +66,7 @@ pub(super) fn new_password(field: &str, text: &str) -> Result<(), Fault> {
     Ok(())
 }
 
+/// The label of a session. Terminals print it in listings, so control characters are refused.
 pub(super) fn device(text: &str) -> Result<(), Fault> {
     at_most("device", text.len(), limits::DEVICE_BYTES, "bytes")?;
     if !is_printable(text) {
@@ -71,6 +75,7 @@ pub(super) fn device(text: &str) -> Result<(), Fault> {
     Ok(())
 }
 
+/// The body of a message: any text, not empty.
 pub(super) fn body(text: &str) -> Result<(), Fault> {
     if text.is_empty() {
         return Err(Fault::invalid("body", "the body is empty"));

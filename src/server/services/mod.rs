@@ -7,7 +7,7 @@
 //! | `check` | the rules of single fields, and the [`Write`](check::Write) that passed them |
 //! | `outcome` | outcomes and refusals of the state machine, as replies and faults |
 //! | `auth_queries` | the state that authentication reads |
-//! | `accounts/`, `conversations/`, `messages/`, `events/` | the services of users; `convert.rs` has the pure conversions |
+//! | `accounts/`, `conversations/`, `messages/`, `events/` | users; `convert.rs` has the pure conversions |
 //! | `cluster`, `admin/` | discovery; operators |
 //! | `join`, `health` | empty nodes and strangers; liveness and readiness |
 //!

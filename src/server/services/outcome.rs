@@ -13,6 +13,8 @@ use crate::{
 };
 
 /// The result of an applied command, or its refusal as a fault.
+///
+/// Refusals travel through the log as reason and message, without advice: `refused` adds it.
 pub(super) fn accepted(outcome: store::Outcome) -> Result<Outcome, Fault> {
     match outcome.result {
         Some(Outcome::Refusal(refusal)) => Err(refused(refusal)),

@@ -1,7 +1,11 @@
 //! What the services share, and the common path of every RPC: read metadata, apply limits, run the handler, map errors.
 //!
-//! Reads go to a view of this node's state that is as fresh as the call asks. Writes go through the log; before that
-//! the session is looked up, so that forged tokens cost no replica any work.
+//! Reads use a view of this node's own state. How fresh it must be is the caller's choice: linearizable (the node asks
+//! a quorum which index is committed, and waits until it has applied it), at least a log index, or whatever is there.
+//!
+//! Writes go through the log and end at the leader; another node answers NOT_LEADER with a hint and never forwards. The
+//! session of a write is looked up before, so that forged tokens cost no other replica any work. The state machine
+//! checks it again when it applies the command, and its answer is the one that counts.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -84,6 +88,7 @@ pub(super) struct Committed {
 /// What the services share. One for each server; every part locks itself.
 pub(in crate::server) struct ServiceContext {
     pub node: Node,
+    /// Password hashing on the cores of this node.
     pub passwords: Passwords,
     /// Life of a new session.
     pub session_ttl: Duration,
@@ -91,10 +96,13 @@ pub(in crate::server) struct ServiceContext {
     pub subscriptions: Quota,
     /// One permit for each KiB of a page on its way to a caller.
     pages: Quota,
+    /// Ends every stream when the server stops.
     pub shutdown: Shutdown,
     /// Whether the cluster has a quorum, as far as this node knows.
     pub has_quorum: watch::Receiver<bool>,
+    /// Requests, writes and wrong passwords per unit of time.
     pub rates: Rates,
+    /// Saves the writes of a live session the lookup.
     sessions: SessionCache,
 }
 
@@ -113,7 +121,8 @@ impl ServiceContext {
         }
     }
 
-    /// Runs `handler` on a call of `method`, and turns its result into a response or a status.
+    /// Runs `handler` on a call of `method`, and turns its result into a response or a status. Refusals are logged at
+    /// debug level only, so that a flood of them does not fill the log.
     pub(super) async fn answer<Q, T, F, Fut>(
         self: &Arc<Self>,
         method: Method,
@@ -190,7 +199,9 @@ impl ServiceContext {
         Ok(Reply { message, index })
     }
 
-    /// Commits a write of the call's session.
+    /// Commits a write of the call's session. Repeating it with the same request id has one effect (P4).
+    ///
+    /// Only writes of live sessions count against the rate of their account.
     pub(super) async fn write(&self, call: &Call, write: Write) -> Result<Committed, Fault> {
         let key = call.session()?;
         if let Some(account) = self.admit_write(call, key, write.request_id).await? {

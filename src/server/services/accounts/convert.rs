@@ -23,6 +23,7 @@ pub(in crate::server) struct NewAccount {
     pub password: String,
 }
 
+/// Checks the name and the rule for new passwords. Whether the name is free is decided when the command is applied.
 pub(in crate::server) fn new_account(request: chat::CreateAccountRequest) -> Result<NewAccount, Fault> {
     let request_id = check::request_id(&request.request_id)?;
     let username = check::username("username", &request.username)?;
@@ -31,6 +32,7 @@ pub(in crate::server) fn new_account(request: chat::CreateAccountRequest) -> Res
 }
 
 impl NewAccount {
+    /// The command, with the hash in place of the password.
     pub fn write(&self, password_hash: String) -> Write {
         let create = store::CreateAccount { username: self.username.to_string(), password_hash };
         Write { request_id: self.request_id, verb: Verb::CreateAccount(create) }
@@ -46,6 +48,7 @@ pub(in crate::server) struct Login {
     pub device: String,
 }
 
+/// Checks the form of the credentials, and the device label that the session will be listed under.
 pub(in crate::server) fn login(request: chat::CreateSessionRequest) -> Result<Login, Fault> {
     let request_id = check::request_id(&request.request_id)?;
     let username = check::username("username", &request.username)?;
@@ -60,6 +63,8 @@ impl Login {
         (self.request_id, self.username.clone(), self.password.clone())
     }
 
+    /// The command for a session with this key, valid for `ttl_ms` of log time. `password_version` is the version that
+    /// was verified.
     pub fn write(&self, password_version: u64, key: SessionKey, ttl_ms: u64) -> Write {
         let create = store::CreateSession {
             username: self.username.to_string(),
@@ -87,6 +92,7 @@ pub(in crate::server) fn deletion(request: chat::DeleteAccountRequest) -> Result
 }
 
 impl Deletion {
+    /// The command. `password_version` is the version that was verified, or 0 for a retry of a decided request.
     pub fn write(&self, password_version: u64) -> Write {
         let delete = store::DeleteAccount { password_version, erase_messages: self.erase_messages };
         Write { request_id: self.request_id, verb: Verb::DeleteAccount(delete) }
@@ -109,12 +115,15 @@ pub(in crate::server) fn password_change(request: chat::ChangePasswordRequest) -
 }
 
 impl PasswordChange {
+    /// The command. `password_version` is the version that was verified; 0 and no hash for a retry of a decided
+    /// request.
     pub fn write(&self, password_version: u64, password_hash: String) -> Write {
         let change = store::ChangePassword { password_version, password_hash };
         Write { request_id: self.request_id, verb: Verb::ChangePassword(change) }
     }
 }
 
+/// The session with this id, all sessions, or, if neither is given, the acting one.
 pub(in crate::server) fn delete_session(request: chat::DeleteSessionRequest) -> Result<Write, Fault> {
     let request_id = check::request_id(&request.request_id)?;
     if !request.session_id.is_empty() {
@@ -127,6 +136,7 @@ pub(in crate::server) fn delete_session(request: chat::DeleteSessionRequest) -> 
     Ok(Write { request_id, verb: Verb::DeleteSession(delete) })
 }
 
+/// A setting that is not given stays as it is; at least one must be given.
 pub(in crate::server) fn settings(request: chat::UpdateSettingsRequest) -> Result<Write, Fault> {
     let request_id = check::request_id(&request.request_id)?;
     if request.read_receipts.is_none() {

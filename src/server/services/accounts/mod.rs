@@ -1,8 +1,14 @@
 //! AccountService: accounts, passwords, sessions, settings and blocks.
 //!
-//! A password is hashed and verified on the node that serves the call, before the command is proposed. The command
-//! carries the version of the password that was checked; if the password changes in between, the state machine refuses
-//! it.
+//! # Calls with a password
+//!
+//! A password is hashed or verified on the node that serves the call, before the command is proposed. That takes tens
+//! of milliseconds of one core, so such a call passes three gates first: its fields are checked, this node must be the
+//! leader (no other can commit the command), and the account and the address must not have had too many wrong passwords
+//! lately.
+//!
+//! Between the check and the commit the password may change. The command carries the version of the password that was
+//! checked, and the state machine refuses it if the account has another version by then.
 
 pub(in crate::server) mod convert;
 
@@ -150,6 +156,8 @@ impl AccountService for Accounts {
     }
 }
 
+/// Hashes the password and commits the account. The salt is random, so two accounts with one password have different
+/// hashes. A retry hashes again with another salt; the state machine answers it with the first outcome.
 async fn create_account(
     context: Arc<ServiceContext>,
     call: Call,
@@ -166,6 +174,11 @@ async fn create_account(
     Ok(Reply { message: chat::CreateAccountResponse { account: Some(account) }, index: committed.index })
 }
 
+/// Verifies the password, derives the token and commits the session.
+///
+/// The account is read from a linearizable view, so that a password just changed elsewhere is the one that counts. The
+/// token goes into the reply only; the log gets its hash. The unread count is read after the commit, from a view that
+/// includes the session.
 async fn create_session(
     context: Arc<ServiceContext>,
     call: Call,
@@ -191,6 +204,7 @@ async fn create_session(
     Ok(Reply { message, index: unread.index })
 }
 
+/// Verifies the password and commits the deletion, which also ends every session of the account.
 async fn delete_account(
     context: Arc<ServiceContext>,
     call: Call,
@@ -211,6 +225,7 @@ async fn delete_account(
     Ok(Reply { message, index: committed.index })
 }
 
+/// Verifies the old password, hashes the new one and commits the change, which ends the account's other sessions.
 async fn change_password(
     context: Arc<ServiceContext>,
     call: Call,
@@ -242,6 +257,7 @@ async fn check_password(
     context.rates.check_password(&known.username, call.origin, checking).await
 }
 
+/// Commits the settings and replies with all of them as they are after it.
 async fn update_settings(
     context: Arc<ServiceContext>,
     call: Call,

@@ -16,6 +16,7 @@ pub(in crate::server) fn create_room(request: chat::CreateRoomRequest) -> Result
     Ok(Write { request_id, verb: Verb::CreateRoom(create) })
 }
 
+/// A change of the title, of the members, or of both. At least one must be given.
 pub(in crate::server) fn update_room(request: chat::UpdateRoomRequest) -> Result<Write, Fault> {
     let request_id = check::request_id(&request.request_id)?;
     let conversation_id = check::conversation_id("conversation_id", &request.conversation_id)?.0;

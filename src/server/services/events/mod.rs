@@ -42,6 +42,10 @@ impl EventService for Events {
     }
 }
 
+/// Opens a subscription: finds the account and the start, makes the doorbell, then streams.
+///
+/// The doorbell is made before the first read of the state, so a change between the two is seen by the read or rings.
+/// The permit is part of the subscription and returns when the client goes away.
 async fn subscribe(
     context: Arc<ServiceContext>,
     call: Call,

@@ -93,9 +93,10 @@ fn bounded(events: impl Iterator<Item = chat::SubscribeResponse>, bytes: usize) 
 /// The state of one subscription. Used by one task, so nothing is locked.
 ///
 /// Invariants:
-/// - Every event of the account up to `cursor` has been delivered, in order, and none beyond it.
+/// - Since its start, every event of the account up to `cursor` has been delivered, in order, and none beyond it.
 /// - `pending` holds the events that follow `cursor`, without a gap, within the bounds of the read-ahead.
-/// - While `scope` is `Nothing` and `pending` is empty, the doorbell has everything that changed since `cursor`.
+/// - `scope` and the rings that `doorbell` keeps cover, together, every event after `pending`. So a read that finds
+///   nothing may wait for the next ring.
 pub(super) struct Subscription {
     context: Arc<ServiceContext>,
     key: SessionKey,

@@ -43,6 +43,7 @@ pub(in crate::server) fn sent(sent: store::MessageSent, body: String, deduplicat
     chat::SendMessageResponse { message: Some(message), deduplicated }
 }
 
+/// Either single messages, or a conversation up to a sequence number, where 0 means all of it.
 pub(in crate::server) fn mark_read(request: chat::MarkReadRequest) -> Result<Write, Fault> {
     let request_id = check::request_id(&request.request_id)?;
     let mark = match (request.conversation_id.as_str(), request.messages.is_empty()) {
@@ -61,6 +62,8 @@ pub(in crate::server) fn mark_read(request: chat::MarkReadRequest) -> Result<Wri
     Ok(Write { request_id, verb: Verb::MarkRead(mark) })
 }
 
+/// Hides the messages for the caller, or erases them for everyone. Only their author may do that; the state machine
+/// decides it.
 pub(in crate::server) fn delete_messages(request: chat::DeleteMessagesRequest) -> Result<Write, Fault> {
     let request_id = check::request_id(&request.request_id)?;
     let messages = check::refs(request.messages)?;
@@ -88,6 +91,7 @@ pub(in crate::server) fn listing(request: chat::ListMessagesRequest) -> Result<c
     Ok(request)
 }
 
+/// Sequence numbers count within one conversation, so a position without a recipient means nothing.
 fn without_recipient(field: &str) -> Fault {
     Fault::invalid(field, format!("{field} needs a username or a conversation_id"))
 }

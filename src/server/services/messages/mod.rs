@@ -68,6 +68,8 @@ impl MessageService for Messages {
     }
 }
 
+/// Commits the message. The reply is built from the outcome and the request, without another read: this is the hot
+/// path.
 async fn send_message(
     context: Arc<ServiceContext>,
     call: Call,
@@ -79,6 +81,7 @@ async fn send_message(
     Ok(Reply { message: convert::sent(sent, body, committed.deduplicated), index: committed.index })
 }
 
+/// Commits the read mark and counts what is left unread over all conversations, in a view that includes the mark.
 async fn mark_read(
     context: Arc<ServiceContext>,
     call: Call,
