@@ -132,7 +132,7 @@ fn refusals(log: &LogFile) -> Vec<StorageError> {
 }
 
 /// Opens the log after a fault. Everything acknowledged is there, and every other operation as a whole or not at all.
-/// Writes acknowledged from now on survive too.
+/// Operations that are acknowledged after it survive too.
 fn found_again(disks: &SimDisks, what: impl std::fmt::Debug, blocking: Blocking) {
     let live = log(disks, Open::Existing, blocking).unwrap_or_else(|error| panic!("{what:?}: {error}"));
     let last = live.bounds().unwrap().1;
