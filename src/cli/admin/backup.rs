@@ -48,14 +48,14 @@ async fn start(context: &CommandContext<'_>, output: &mut Output) -> Result<Stre
         client.max_decoding_message_size(limits::RPC_BYTES).create_backup(CreateBackupRequest {}).await
     };
     let deadline = Instant::now() + context.args.timeout;
-    let leaderless = match context.cluster.within(context.args.timeout / 2).read_leader(call).await {
+    let leaderless = match context.cluster.with_timeout(context.args.timeout / 2).read_leader(call).await {
         Ok(stream) => return Ok(stream.into_inner()),
         Err(fault) if fault.reason.is_transient() => fault,
         Err(fault) => return Err(fault.into()),
     };
     // Both attempts together keep the deadline of the command. If the second fails too, the first fault says more.
     let rest = deadline.saturating_duration_since(Instant::now());
-    let stream = context.cluster.within(rest).on_any(call).await.map_err(|_| Failure::from(leaderless))?;
+    let stream = context.cluster.with_timeout(rest).on_any(call).await.map_err(|_| Failure::from(leaderless))?;
     output.talk("warning: no leader was found; this is the state of one node, which may lack the latest writes");
     Ok(stream.into_inner())
 }

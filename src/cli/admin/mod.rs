@@ -56,7 +56,7 @@ pub async fn run(args: Args, dialer: Dialer, output: &mut Output) -> Result<()> 
         // Unlike operators' commands, the probe gives up on a slow node as soon as a user would.
         return probe::run(options, &cluster, output).await;
     }
-    CommandContext { cluster: cluster.patient(), args: &args }.dispatch(output).await
+    CommandContext { cluster: cluster.for_slow_calls(), args: &args }.dispatch(output).await
 }
 
 /// What every command on a cluster needs: the cluster and the common flags.

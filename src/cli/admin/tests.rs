@@ -229,7 +229,7 @@ n3    voter   c     127.0.0.1:3{short}  NO                  -    0.1.0
   zone c (n3) does not answer already
   zone a lost (n1): WRITES STOP, 1 voter left of 2 needed
   zone b lost (n2): WRITES STOP, 1 voter left of 2 needed
-  n3 does not answer: bring it back, or put another in its place by replace-node
+  n3 does not answer: bring it back, or replace it with replace-node
 ",
         pad = " ".repeat(address.len() - "ADDRESS".len()),
         short = " ".repeat(address.len() - "127.0.0.1:2".len()),

@@ -76,7 +76,7 @@ fn figures(report: &Report) -> Vec<String> {
         format!(
             "{} reads, {} events; half of the writes within {}, 99 % within {}",
             report.reads,
-            report.told,
+            report.events,
             millis(report.latencies.0),
             millis(report.latencies.1)
         ),
@@ -171,7 +171,7 @@ fn document(report: &Report) -> Value {
         "violations": found,
         "examples": report.findings.examples().iter().map(|violation| &violation.what).collect::<Vec<_>>(),
         "reads": report.reads.to_string(),
-        "events": report.told.to_string(),
+        "events": report.events.to_string(),
         "p50Ms": report.latencies.0.as_secs_f64() * 1e3,
         "p99Ms": report.latencies.1.as_secs_f64() * 1e3,
         "longestWriteGap": {

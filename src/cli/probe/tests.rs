@@ -29,7 +29,7 @@ fn report() -> Report {
         refused: BTreeMap::new(),
         attended: (3_000, 2_999),
         reads: 500,
-        told: 3_000,
+        events: 3_000,
         latencies: (Duration::from_millis(4), Duration::from_millis(30)),
         gap: Gap { at: seconds(20), length: Duration::from_millis(1_250), change: Some(change.clone()) },
         outage: Duration::ZERO,
