@@ -30,11 +30,11 @@ const EXAMPLES: &str = "Examples:
   chat-node run --data-dir /var/lib/quorate
   chat-node run --data-dir /var/lib/quorate --name n2 --listen 10.0.0.2:7400     # then, anywhere:
   chat-admin -e 10.0.0.1:7400 add-node n2 10.0.0.2:7400
-  chat-node recover --data-dir /var/lib/quorate --compare /mnt/n2     # the other nodes are gone for good
+  chat-node recover --data-dir /var/lib/quorate --compare /mnt/n2     # no quorum left
 
-Exit codes: 0 ok, 1 other failure, 2 usage, 3 not found, 4 conflict, 5 not allowed, 6 unavailable (safe to repeat),
-7 refused by a safety check, 8 checks failed (demo).
-Exit codes of run besides: 70 quarantined (its disk or state is broken), 75 temporary (disk full),
+Exit codes: 0 ok, 1 other failure, 2 usage, 3 not found, 4 conflict, 5 not allowed,
+6 unavailable (safe to repeat), 7 refused by a safety check, 8 checks failed (demo);
+run also: 70 quarantined (its disk or state is broken), 75 temporary (disk full),
 76 removed from the cluster, 78 bad configuration.";
 
 /// A command of `chat-node`.

@@ -44,7 +44,7 @@ pub struct Chat {
     /// Account to act as, if several are signed in on this machine. Default: the last to sign in.
     #[arg(long = "as", global = true, env = "CHAT_AS", value_name = "NAME")]
     pub account: Option<String>,
-    /// Time limit for the whole command, retries included.
+    /// Time limit, retries included; after it the command fails with exit code 6.
     #[arg(long, global = true, env = "CHAT_TIMEOUT", default_value = "10s", value_parser = duration, value_name = "TIME")]
     pub timeout: Duration,
     /// Print data as JSON: one object, or one per line for messages and events.
