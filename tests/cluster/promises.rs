@@ -10,7 +10,7 @@ use quorate::{
 use tonic::Code;
 use tonic_types::StatusExt;
 
-use crate::common::{Cluster, Load, Place, eventually};
+use crate::common::{Cluster, Endpoint, Load, eventually};
 
 /// Timeout of a call to one node.
 const SOON: Duration = Duration::from_secs(5);
@@ -196,7 +196,7 @@ async fn a_write_of_unknown_outcome_takes_effect_once_when_repeated() {
         let body = format!("round {round}");
         // Requests reach the leader, and its answers do not come back.
         alice.send("bob", &format!("before {round}")).await;
-        cluster.network.cut_one_way(Place::Node(leader), Place::Clients);
+        cluster.network.cut_one_way(Endpoint::Node(leader), Endpoint::Clients);
         let impatient = alice.session.through(&cluster.client_with(Duration::from_millis(600)));
         let to = quorate::client::Recipient::Username("bob".into());
         let _ = impatient.send_as(id, &to, &body).await;
@@ -256,8 +256,8 @@ async fn one_way_links_do_not_stop_a_majority_that_hears_each_other() {
         let (leader, followers) = cluster.roles().await;
         for follower in &followers {
             match outward {
-                true => cluster.network.cut_one_way(Place::Node(leader), Place::Node(*follower)),
-                false => cluster.network.cut_one_way(Place::Node(*follower), Place::Node(leader)),
+                true => cluster.network.cut_one_way(Endpoint::Node(leader), Endpoint::Node(*follower)),
+                false => cluster.network.cut_one_way(Endpoint::Node(*follower), Endpoint::Node(leader)),
             }
         }
         cluster.wait_for_leader_among(&followers).await;
@@ -267,7 +267,7 @@ async fn one_way_links_do_not_stop_a_majority_that_hears_each_other() {
     }
     // One follower and the leader do not see each other; the other follower sees both.
     let (leader, followers) = cluster.roles().await;
-    cluster.network.cut(Place::Node(leader), Place::Node(followers[0]));
+    cluster.network.cut(Endpoint::Node(leader), Endpoint::Node(followers[0]));
     load.goes_on(40).await;
     cluster.heal();
     load.finish(&cluster).await;

@@ -15,7 +15,7 @@ use quorate::{
 };
 use tokio::sync::mpsc;
 
-use crate::common::{Cluster, Load, Place, TIMEOUT, User, eventually};
+use crate::common::{Cluster, Endpoint, Load, TIMEOUT, User, eventually};
 
 /// Scenario 8 (P1 to P4, P6).
 #[tokio::test]
@@ -83,12 +83,12 @@ async fn a_learner_joins_by_snapshot_though_sender_and_receiver_die_half_way() {
     let cluster = Cluster::of(3).spare(1).snapshots(20, 0).start().await;
     let alice = fill(&cluster).await;
     let (leader, _) = cluster.roles().await;
-    let newcomer = Place::Node(4);
+    let newcomer = Endpoint::Node(4);
     // About a third of the snapshot.
-    cluster.network.cut_after(Place::Node(leader), newcomer, 2_000_000);
+    cluster.network.cut_after(Endpoint::Node(leader), newcomer, 2_000_000);
     let half_way = async |sender: usize| {
         eventually("the link is cut half way", async || {
-            if cluster.network.is_cut(Place::Node(sender), newcomer) { Ok(()) } else { Err(cluster.status()) }
+            if cluster.network.is_cut(Endpoint::Node(sender), newcomer) { Ok(()) } else { Err(cluster.status()) }
         })
         .await;
     };
@@ -98,7 +98,7 @@ async fn a_learner_joins_by_snapshot_though_sender_and_receiver_die_half_way() {
     });
     cluster.network.heal();
     let next = cluster.wait_for_leader().await;
-    cluster.network.cut_after(Place::Node(next), newcomer, 2_000_000);
+    cluster.network.cut_after(Endpoint::Node(next), newcomer, 2_000_000);
     let (added, ()) = tokio::join!(cluster.add_node(4), async {
         half_way(next).await;
         cluster.kill([4]).await;

@@ -6,7 +6,7 @@ use quorate::wire::{
     cluster::Role,
 };
 
-use crate::common::{Cluster, Place, eventually};
+use crate::common::{Cluster, Endpoint, eventually};
 
 /// A voter that replaces another voter leaves one voter fewer. With two of five dead, that would stop writes.
 #[tokio::test]
@@ -96,7 +96,7 @@ async fn a_newcomer_that_one_voter_does_not_reach_is_refused() {
     let cluster = Cluster::of(3).spare(1).start().await;
     let (leader, followers) = cluster.roles().await;
     let before = cluster.membership(leader).etag;
-    cluster.network.refuse(Place::Node(followers[1]), Place::Node(4));
+    cluster.network.refuse(Endpoint::Node(followers[1]), Endpoint::Node(4));
     let fault = cluster.try_add_node(cluster.adding(4), |_| {}).await.unwrap_err();
     let complaint = format!("n{} does not reach it", followers[1]);
     assert!(fault.reason == Reason::Unsafe && fault.message.contains(&complaint), "{fault:?}");

@@ -20,7 +20,7 @@ use quorate::{
 };
 use tonic::transport::Channel;
 
-use super::{Network, Place, User, eventually, host::Host};
+use super::{Endpoint, Network, User, eventually, host::Host};
 
 /// A cluster in this process. Tests name nodes by number, from 1; node 3 has the name `n3`.
 ///
@@ -137,7 +137,7 @@ impl Cluster {
     /// Cuts all links between two groups, both ways.
     pub fn partition(&self, some: &[usize], others: &[usize]) {
         for (a, b) in some.iter().flat_map(|a| others.iter().map(move |b| (*a, *b))) {
-            self.network.cut(Place::Node(a), Place::Node(b));
+            self.network.cut(Endpoint::Node(a), Endpoint::Node(b));
         }
     }
 
@@ -150,7 +150,7 @@ impl Cluster {
     /// Cuts a node off from all other nodes and from clients, as if the machine were frozen.
     pub fn isolate_from_all(&self, number: usize) {
         self.isolate(number);
-        self.network.cut(Place::Node(number), Place::Clients);
+        self.network.cut(Endpoint::Node(number), Endpoint::Clients);
     }
 
     /// Restores all links.
@@ -227,12 +227,12 @@ impl Cluster {
     /// A client that knows all addresses and gives up after `timeout`.
     pub fn client_with(&self, timeout: Duration) -> client::Cluster {
         let seeds = self.hosts().iter().map(|host| host.address.clone()).collect();
-        client::Cluster::new(seeds, self.network.dialer(Place::Clients), client::Settings::new(timeout))
+        client::Cluster::new(seeds, self.network.dialer(Endpoint::Clients), client::Settings::new(timeout))
     }
 
     /// A channel to one node.
     pub fn channel(&self, number: usize) -> Channel {
-        self.network.dialer(Place::Clients).channel(&self.address(number), Profile::Client)
+        self.network.dialer(Endpoint::Clients).channel(&self.address(number), Profile::Client)
     }
 
     /// Creates an account and signs it in.

@@ -25,7 +25,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{Network, Place};
+use super::{Endpoint, Network};
 
 pub struct Host {
     pub number: usize,
@@ -53,7 +53,7 @@ impl Host {
         port.set_reuseaddr(true).expect("a port that can be bound again");
         port.bind("127.0.0.1:0".parse().expect("loopback")).expect("a free port");
         let address: Address = port.local_addr().expect("its address").to_string().parse().expect("an address");
-        network.place(address.as_str(), Place::Node(number));
+        network.register(address.as_str(), Endpoint::Node(number));
         let dir = TempDir::new().expect("a directory");
         let defaults = NodeConfig::defaults(dir.path().join("data"));
         let config = NodeConfig {
@@ -76,7 +76,7 @@ impl Host {
     fn settings(&self, network: &Network) -> Settings {
         let (system, skew) = (Clock::system(), self.skew.clone());
         let clock = Clock::new(move || system.now_ms().saturating_add_signed(skew.load(Ordering::Relaxed)));
-        let dialer = network.dialer(Place::Node(self.number));
+        let dialer = network.dialer(Endpoint::Node(self.number));
         Settings { dialer, clock, ..Settings::production(self.config.clone()) }
     }
 

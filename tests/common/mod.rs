@@ -20,7 +20,7 @@ pub use self::{
     builder::Builder,
     cluster::Cluster,
     load::Load,
-    net::{Network, Place},
+    net::{Endpoint, Network},
     user::{User, event_of},
     wait::{TIMEOUT, eventually, within},
 };

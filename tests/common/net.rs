@@ -21,7 +21,7 @@ use tokio::{
 
 /// An end of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum Endpoint {
     /// A node, by its number from 1.
     Node(usize),
     /// All clients.
@@ -40,13 +40,13 @@ struct Shared {
 #[derive(Default)]
 struct Table {
     /// Who listens at each address.
-    places: BTreeMap<String, Place>,
+    endpoints: BTreeMap<String, Endpoint>,
     /// Links that are cut, each in one direction: from, to.
-    cut: BTreeSet<(Place, Place)>,
+    cut: BTreeSet<(Endpoint, Endpoint)>,
     /// Links that will be cut, and how many more bytes may pass before.
-    budgets: BTreeMap<(Place, Place), usize>,
+    budgets: BTreeMap<(Endpoint, Endpoint), usize>,
     /// Links on which new connections are refused, as by a firewall.
-    refused: BTreeSet<(Place, Place)>,
+    refused: BTreeSet<(Endpoint, Endpoint)>,
     /// Tasks that wait for a link to heal.
     held: Vec<Waker>,
 }
@@ -61,38 +61,38 @@ impl Network {
     }
 
     /// Registers who listens at an address.
-    pub fn place(&self, address: &str, place: Place) {
-        self.table().places.insert(address.to_owned(), place);
+    pub fn register(&self, address: &str, endpoint: Endpoint) {
+        self.table().endpoints.insert(address.to_owned(), endpoint);
     }
 
     /// Cuts the link from `from` to `to`. The other direction stays as it is.
-    pub fn cut_one_way(&self, from: Place, to: Place) {
+    pub fn cut_one_way(&self, from: Endpoint, to: Endpoint) {
         self.table().cut.insert((from, to));
         self.changed();
     }
 
-    /// Cuts the link between two places, both ways.
-    pub fn cut(&self, a: Place, b: Place) {
+    /// Cuts the link between two endpoints, both ways.
+    pub fn cut(&self, a: Endpoint, b: Endpoint) {
         self.cut_one_way(a, b);
         self.cut_one_way(b, a);
     }
 
     /// Cuts the link from `from` to `to` once `bytes` more bytes have passed, which may be in the middle of a message.
-    pub fn cut_after(&self, from: Place, to: Place, bytes: usize) {
+    pub fn cut_after(&self, from: Endpoint, to: Endpoint, bytes: usize) {
         self.table().budgets.insert((from, to), bytes);
     }
 
     /// Refuses new connections from `from` to `to`. The other direction stays as it is.
-    pub fn refuse(&self, from: Place, to: Place) {
+    pub fn refuse(&self, from: Endpoint, to: Endpoint) {
         self.table().refused.insert((from, to));
     }
 
     /// Whether the link from `from` to `to` is cut.
-    pub fn is_cut(&self, from: Place, to: Place) -> bool {
+    pub fn is_cut(&self, from: Endpoint, to: Endpoint) -> bool {
         !self.passes(from, to)
     }
 
-    fn spend(&self, from: Place, to: Place, bytes: usize) {
+    fn spend(&self, from: Endpoint, to: Endpoint, bytes: usize) {
         let mut table = self.table();
         let Some(left) = table.budgets.get_mut(&(from, to)) else { return };
         *left = left.saturating_sub(bytes);
@@ -119,12 +119,12 @@ impl Network {
         self.0.changes.send_modify(|version| *version += 1);
     }
 
-    fn passes(&self, from: Place, to: Place) -> bool {
+    fn passes(&self, from: Endpoint, to: Endpoint) -> bool {
         !self.table().cut.contains(&(from, to))
     }
 
     /// Whether bytes pass. If not, wakes `context` when that may have changed.
-    fn poll_passes(&self, from: Place, to: Place, context: &Context<'_>) -> bool {
+    fn poll_passes(&self, from: Endpoint, to: Endpoint, context: &Context<'_>) -> bool {
         let mut table = self.table();
         let passes = !table.cut.contains(&(from, to));
         if !passes {
@@ -134,12 +134,12 @@ impl Network {
     }
 
     /// The dialer that `from` uses.
-    pub fn dialer(&self, from: Place) -> Dialer {
+    pub fn dialer(&self, from: Endpoint) -> Dialer {
         let network = self.clone();
         Dialer::new(move |address| {
             let network = network.clone();
             async move {
-                let to = network.table().places.get(&address).copied();
+                let to = network.table().endpoints.get(&address).copied();
                 // An address outside the cluster is dialled directly.
                 let Some(to) = to else { return Ok(Box::new(TcpStream::connect(address).await?) as BoxedIo) };
                 if network.table().refused.contains(&(from, to)) {
@@ -162,8 +162,8 @@ impl Network {
 struct Link {
     stream: TcpStream,
     network: Network,
-    from: Place,
-    to: Place,
+    from: Endpoint,
+    to: Endpoint,
 }
 
 impl AsyncRead for Link {
