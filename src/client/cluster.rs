@@ -35,7 +35,7 @@ const REDIRECTS: u32 = 3;
 ///
 /// # Invariants
 /// - It belongs to the first cluster that answers. Nodes of another cluster, even at the same addresses, are ignored.
-/// - The lock on the view is never held across an await, so a slow node delays no other task.
+/// - The lock on the learned state is never held across an await, so a slow node delays no other task.
 /// - Of the tasks that look for a leader, one at a time asks all nodes; the others wait for its result.
 /// - An operation ends at its deadline, whatever the nodes do.
 ///

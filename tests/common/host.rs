@@ -53,7 +53,7 @@ impl Host {
         port.set_reuseaddr(true).expect("a port that can be bound again");
         port.bind("127.0.0.1:0".parse().expect("loopback")).expect("a free port");
         let address: Address = port.local_addr().expect("its address").to_string().parse().expect("an address");
-        network.place(address.as_str(), Endpoint::Node(number));
+        network.register(address.as_str(), Endpoint::Node(number));
         let dir = TempDir::new().expect("a directory");
         let defaults = NodeConfig::defaults(dir.path().join("data"));
         let config = NodeConfig {

@@ -40,7 +40,7 @@ struct Shared {
 #[derive(Default)]
 struct Table {
     /// Who listens at each address.
-    places: BTreeMap<String, Endpoint>,
+    endpoints: BTreeMap<String, Endpoint>,
     /// Links that are cut, each in one direction: from, to.
     cut: BTreeSet<(Endpoint, Endpoint)>,
     /// Links that will be cut, and how many more bytes may pass before.
@@ -61,8 +61,8 @@ impl Network {
     }
 
     /// Registers who listens at an address.
-    pub fn place(&self, address: &str, place: Endpoint) {
-        self.table().places.insert(address.to_owned(), place);
+    pub fn register(&self, address: &str, endpoint: Endpoint) {
+        self.table().endpoints.insert(address.to_owned(), endpoint);
     }
 
     /// Cuts the link from `from` to `to`. The other direction stays as it is.
@@ -71,7 +71,7 @@ impl Network {
         self.changed();
     }
 
-    /// Cuts the link between two places, both ways.
+    /// Cuts the link between two endpoints, both ways.
     pub fn cut(&self, a: Endpoint, b: Endpoint) {
         self.cut_one_way(a, b);
         self.cut_one_way(b, a);
@@ -139,7 +139,7 @@ impl Network {
         Dialer::new(move |address| {
             let network = network.clone();
             async move {
-                let to = network.table().places.get(&address).copied();
+                let to = network.table().endpoints.get(&address).copied();
                 // An address outside the cluster is dialled directly.
                 let Some(to) = to else { return Ok(Box::new(TcpStream::connect(address).await?) as BoxedIo) };
                 if network.table().refused.contains(&(from, to)) {
