@@ -380,6 +380,7 @@ impl Cluster {
 async fn run_operators(world: Rc<World>, plan: Plan, tasks: Rc<TaskQueue>) {
     Operator::new(world.clone(), "grower").grow(plan.nodes).await;
     world.is_grown.set(true);
+    // The names of random streams: another one would change what seeds do.
     let operator = |number| Operator::new(world.clone(), &format!("meddler {number}"));
     let random = (1..=plan.random_operators).map(|number| operator(number).run_random_tasks());
     tokio::join!(join_all(random), serve(tasks, world.clone()));

@@ -48,7 +48,7 @@ impl<'a> AccountChurn<'a> {
         let mut number = 0;
         while !self.user.world.workload_stopped.get() {
             number += 1;
-            let name = format!("guest-{}-{number}", self.user.name);
+            let name = format!("churn-{}-{number}", self.user.name);
             let passwords = ["first", "second"].map(|which| format!("{which} of {name}"));
             self.live_and_die(&Contest { name, passwords }, host).await;
             self.user.world.count("accounts created and deleted");
@@ -104,7 +104,7 @@ impl<'a> AccountChurn<'a> {
     }
 
     async fn login(&self, contest: &Contest, which: usize) -> Result<Session, Fault> {
-        let answer = Session::login(&self.clients[which], &contest.name, &contest.passwords[which], "guest").await;
+        let answer = Session::login(&self.clients[which], &contest.name, &contest.passwords[which], "churn").await;
         answer.map(|(session, _)| session)
     }
 

@@ -61,6 +61,7 @@ enum Field {
 
 impl<'a> SharedAccounts<'a> {
     pub fn beside(user: &'a User) -> Self {
+        // The name of a random stream ("clerk" was the name of such a client). Another one would change what seeds do.
         let client = |number| connect(&user.world, &format!("{}'s clerk {number}", user.name), TIMEOUT);
         Self { user, clients: (0..CLIENTS).map(client).collect() }
     }
@@ -70,7 +71,7 @@ impl<'a> SharedAccounts<'a> {
         let mut number = 0;
         while !self.user.world.workload_stopped.get() {
             number += 1;
-            self.use_account(&format!("clerk-{}-{number}", self.user.name), host).await;
+            self.use_account(&format!("shared-{}-{number}", self.user.name), host).await;
             self.user.world.count("shared accounts");
         }
     }
@@ -126,7 +127,7 @@ impl<'a> SharedAccounts<'a> {
         let password = Self::password(account, of);
         let login = async || {
             let call = name.invoke(NameOp::SignIn(of));
-            match Session::login(&self.clients[client], account, &password, "client").await {
+            match Session::login(&self.clients[client], account, &password, "shared").await {
                 Ok((session, _)) => {
                     name.returned(call, true);
                     Ok(Some(session))
