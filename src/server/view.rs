@@ -32,10 +32,9 @@ pub(super) enum Admission {
 /// Parts the caller's refusals, which become faults, from the disk's errors, which stop the node.
 pub(super) fn part<T>(answer: Result<T>) -> storage::Result<std::result::Result<T, Fault>> {
     let parted = QueryError::part(answer)?;
-    Ok(parted.map_err(|Refusal { reason, message, field }| match (reason, field) {
-        (Reason::SessionInvalid, _) => session_fault(&message),
-        (_, Some(field)) => Fault::invalid(field, message),
-        (_, None) => Fault::new(reason, message),
+    Ok(parted.map_err(|Refusal { reason, message, field }| match reason {
+        Reason::SessionInvalid => session_fault(&message),
+        _ => Fault { field: field.map(str::to_owned), ..Fault::new(reason, message) },
     }))
 }
 
