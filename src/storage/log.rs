@@ -81,7 +81,7 @@ struct Shared {
 ///
 /// Invariants, whenever the lock is free:
 /// - `tail` is contiguous and ends at the upper bound. It holds every record whose `operation > durable`.
-/// - `tail_bytes` and `queued_bytes` are the sums over `tail` and `queue`.
+/// - `tail_bytes` counts the bytes of the records in `tail`, `queued_bytes` those of all appends queued.
 /// - `durable <= queued`. Operations in `queue` have the numbers up to `queued`; those taken out by the writer and not
 ///   committed yet lie between `durable` and the first of them.
 /// - `failed`, once set, stays as it is.

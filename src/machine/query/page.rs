@@ -105,7 +105,11 @@ mod tests {
         assert_eq!(number('m', &token('m', &7u64.to_be_bytes())).unwrap(), Some(7));
         let long = format!("1a{}", "00".repeat(limits::PAGE_TOKEN_BYTES));
         for bad in ["x", "1b00", "2a00", "1a0", "1a0g", "1aé0", "1a+1", &long] {
-            assert!(position('a', bad).is_err(), "{bad:?} is no token");
+            let field = match position('a', bad) {
+                Err(QueryError::Refused(refusal)) => refusal.field,
+                other => panic!("{bad:?}: {other:?}"),
+            };
+            assert_eq!(field, Some("page_token"), "{bad:?} is no token");
         }
         assert!(number('m', "1m00").is_err());
     }
