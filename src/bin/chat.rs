@@ -1,23 +1,23 @@
-//! The user's client.
+//! The user's client: see [`quorate::cli::chat`].
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 
 use quorate::cli::{
     Exit, Failure,
-    chat::{Chat, Surroundings, complete, run},
+    chat::{Chat, Environment, complete, run},
     finish, parse,
 };
 
 fn main() -> ExitCode {
-    // First of all: it wants the process for itself.
+    // Before anything else: when the shell asks for completions, the process does only that.
     if complete() {
         return Exit::Ok.into();
     }
     let chat: Chat = parse();
-    let around = Surroundings::standard(chat.json);
+    let environment = Environment::standard(chat.json);
     match tokio::runtime::Runtime::new() {
-        Ok(runtime) => finish(runtime.block_on(run(chat, around))),
+        Ok(runtime) => finish(runtime.block_on(run(chat, environment))),
         Err(error) => finish(Err(Failure::new(Exit::Failure, format!("cannot start: {error}")))),
     }
 }

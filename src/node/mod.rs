@@ -40,7 +40,7 @@ use tokio::sync::{Mutex, watch};
 use self::{adopt::Adopting, hub::Hub, replica::Replica};
 pub(crate) use self::{adopt::checked_adoption, join::checked_inspection};
 pub use self::{
-    change::Progress,
+    change::{AddNode, Newcomer, Progress, ReplaceNode, SetAddress},
     hub::{Doorbell, Ring},
     identity::Identity,
     inspect::inspect,

@@ -29,7 +29,7 @@ use super::{
     start::{StartError, member},
 };
 use crate::{
-    machine::query::{Holdings, Lacking, holdings, lacking},
+    machine::query::{Missing, Summary, missing, summary},
     raft::{
         LogStore, StateMeta, replay,
         types::{EntryPayload, Member, Membership},
@@ -59,7 +59,7 @@ pub struct Survivor {
     /// Entries at the log's end that it did not know to be committed. They are kept.
     pub unsure: u64,
     /// Its chat state with all of the log applied.
-    pub holdings: Holdings,
+    pub holdings: Summary,
     /// The members it knows, itself among them: name and address.
     pub members: Vec<(NodeId, Member)>,
 }
@@ -70,9 +70,9 @@ pub struct Compared {
     /// What it holds.
     pub other: Survivor,
     /// What it has and the one to recover from lacks: lost by the recovery.
-    pub lost: Lacking,
+    pub lost: Missing,
     /// What the one to recover from has and it lacks.
-    pub gained: Lacking,
+    pub gained: Missing,
 }
 
 /// Survivors, held open and locked from the look at them to the recovery.
@@ -115,8 +115,8 @@ impl Recovery {
                 return Err(StartError::Unusable(message));
             }
             highest_term = highest_term.max(other.term()?);
-            let lost = lacking(&own.state, &other.state, NAMED)?;
-            let gained = lacking(&other.state, &own.state, NAMED)?;
+            let lost = missing(&own.state, &other.state, NAMED)?;
+            let gained = missing(&other.state, &own.state, NAMED)?;
             compared.push(Compared { lost, gained, other: other.survivor.clone() });
             other.stores.log.close()?;
         }
@@ -198,7 +198,7 @@ impl Opened {
             identity,
             last: (last.committed_leader_id().term, last.index()),
             unsure: last.index().saturating_sub(committed),
-            holdings: holdings(&state)?,
+            holdings: summary(&state)?,
             members: members(&membership),
         };
         Ok(Self { state, stores, dir, survivor })

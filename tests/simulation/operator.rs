@@ -50,7 +50,7 @@ pub struct Operator {
 impl Operator {
     /// `name` selects the random numbers of [`run_random_tasks`](Self::run_random_tasks).
     pub fn new(world: Rc<World>, name: &str) -> Self {
-        let cluster = connect(&world, "operator", TIMEOUT).patient();
+        let cluster = connect(&world, "operator", TIMEOUT).for_slow_calls();
         let rng = Rng::of(world.seed, &format!("operator {name}"));
         Self { world, cluster, rng }
     }

@@ -8,7 +8,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use quorate::{
     config::{Argon2, NodeConfig},
     node::{Exit, Node, Settings, StartError},
-    server::{self, program},
+    server,
     storage::{Blocking, DataDir, archive},
     types::{Consistency, NodeName},
 };
@@ -80,7 +80,7 @@ async fn run_process(world: &Rc<World>, name: &str) -> State {
     };
     let (stop, stopping) = oneshot::channel::<()>();
     let shutdown = async { drop(stopping.await) };
-    let peers = program::peers_by(PeerRecorder::new(node.peer_service(), world.promises.clone(), name), &node);
+    let peers = server::peer_routes_by(PeerRecorder::new(node.peer_service(), world.promises.clone(), name), &node);
     let serving = server::serve(node.clone(), &config, incoming(listener), peers, shutdown);
     let stopped = async {
         // As in production the node stops first: it transfers leadership while its server still answers.

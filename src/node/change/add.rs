@@ -12,10 +12,10 @@ use crate::{
     membership::{Change, judge},
     node::{Node, join},
     raft::types::{ChangeMembers, Member},
-    types::{NodeId, RequestId, limits},
+    types::{NodeId, NodeName, RequestId, limits},
     wire::{
         Fault, Profile, Reason,
-        admin::{AddNodeRequest, ChangeProgress, ReplaceNodeRequest, change_progress::Phase},
+        admin::{ChangeProgress, change_progress::Phase},
         raft::{AdoptRequest, join_service_client::JoinServiceClient},
         store,
     },
@@ -24,10 +24,36 @@ use crate::{
 /// For the calls that a change makes of its own.
 const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// A checked AddNodeRequest.
+#[derive(Debug, Clone)]
+pub struct AddNode {
+    /// The node to add.
+    pub newcomer: Newcomer,
+    /// Whether it stays a learner.
+    pub learner_only: bool,
+    /// The membership that the operator has seen; empty for any.
+    pub etag: String,
+    /// Whether to run the checks only.
+    pub validate_only: bool,
+}
+
+/// A checked ReplaceNodeRequest.
+#[derive(Debug, Clone)]
+pub struct ReplaceNode {
+    /// The member to replace.
+    pub old_name: NodeName,
+    /// The node that takes its place.
+    pub newcomer: Newcomer,
+    /// The membership that the operator has seen; empty for any.
+    pub etag: String,
+    /// Whether to run the checks only.
+    pub validate_only: bool,
+}
+
 impl Node {
     /// Adds a node: checks, learner, catch-up, voter.
-    pub async fn add_node(&self, request: AddNodeRequest) -> Result<Progress, Fault> {
-        let newcomer = Newcomer::parse(&request.name, &request.address, &request.zone)?;
+    pub async fn add_node(&self, request: AddNode) -> Result<Progress, Fault> {
+        let newcomer = request.newcomer;
         let (changing, progress) =
             self.begin_change(&[newcomer.name.as_str()], &request.etag, request.validate_only).await?;
         tokio::spawn(async move {
@@ -38,20 +64,20 @@ impl Node {
     }
 
     /// Replaces a node by a fresh one in one joint change.
-    pub async fn replace_node(&self, request: ReplaceNodeRequest) -> Result<Progress, Fault> {
-        let newcomer = Newcomer::parse(&request.name, &request.address, &request.zone)?;
+    pub async fn replace_node(&self, request: ReplaceNode) -> Result<Progress, Fault> {
+        let newcomer = request.newcomer;
         let names = [request.old_name.as_str(), newcomer.name.as_str()];
         if names[0].eq_ignore_ascii_case(names[1]) {
             return Err(Fault::invalid("name", "the new node needs a name of its own, for both run for a while"));
         }
         let (changing, progress) = self.begin_change(&names, &request.etag, request.validate_only).await?;
-        if let Some((old, _)) = changing.member(&request.old_name)
+        if let Some((old, _)) = changing.member(request.old_name.as_str())
             && changing.may_replace(old, &newcomer).await
         {
             changing.step_aside_if(old).await?;
         }
         tokio::spawn(async move {
-            let result = changing.replace(&request.old_name, newcomer).await;
+            let result = changing.replace(request.old_name.as_str(), newcomer).await;
             changing.finish(result).await;
         });
         Ok(progress)

@@ -10,21 +10,33 @@ use super::{Changing, Progress};
 use crate::{
     node::{Node, join},
     raft::types::{ChangeMembers, Member},
-    types::NodeId,
+    types::{NodeId, NodeName},
     wire::{
         Address, Fault,
-        admin::{ChangeProgress, Check, SetAddressRequest, change_progress::Phase},
+        admin::{ChangeProgress, Check, change_progress::Phase},
     },
 };
+
+/// A checked SetAddressRequest.
+#[derive(Debug, Clone)]
+pub struct SetAddress {
+    /// The member that has moved.
+    pub name: NodeName,
+    /// Where it runs now.
+    pub address: Address,
+    /// The membership that the operator has seen; empty for any.
+    pub etag: String,
+    /// Whether to run the checks only.
+    pub validate_only: bool,
+}
 
 impl Node {
     /// Changes the address of a member. Needs no quorum to begin: of two voters, the one that moved may be what is
     /// missing. The entry takes effect only when a majority, reached at the new address, agrees.
-    pub async fn set_address(&self, request: SetAddressRequest) -> Result<Progress, Fault> {
-        let address: Address =
-            request.address.parse().map_err(|error| Fault::invalid("address", format!("{error}")))?;
-        let (changing, progress) = self.begin_without_quorum(&[&request.name], &request.etag, request.validate_only)?;
-        let (id, member) = changing.require_member(&request.name)?;
+    pub async fn set_address(&self, request: SetAddress) -> Result<Progress, Fault> {
+        let SetAddress { name, address, etag, validate_only } = request;
+        let (changing, progress) = self.begin_without_quorum(&[name.as_str()], &etag, validate_only)?;
+        let (id, member) = changing.require_member(name.as_str())?;
         tokio::spawn(async move {
             let result = changing.move_member(id, member, &address).await;
             changing.finish(result).await;

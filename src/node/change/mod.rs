@@ -39,6 +39,11 @@ use crate::{
 };
 
 pub(super) use promote::Ready;
+pub use {
+    add::{AddNode, ReplaceNode},
+    address::SetAddress,
+    preflight::Newcomer,
+};
 
 /// Progress of a membership change: messages until it is done, or a fault.
 pub type Progress = mpsc::Receiver<Result<ChangeProgress, Fault>>;

@@ -46,7 +46,7 @@ impl User {
         }
     }
 
-    /// Hides a message from itself, whoever sent it.
+    /// Hides a message from itself, by any sender.
     pub(super) async fn hide(&self, session: &Session) {
         let Some((number, message)) = self.pick_acknowledged(true) else { return };
         self.world.count("deletions for oneself");
