@@ -127,7 +127,7 @@ impl<'a> SharedAccounts<'a> {
         let password = Self::password(account, of);
         let login = async || {
             let call = name.invoke(NameOp::SignIn(of));
-            match Session::login(&self.clients[client], account, &password, "shared").await {
+            match Session::login(&self.clients[client], account, &password, "client").await {
                 Ok((session, _)) => {
                     name.returned(call, true);
                     Ok(Some(session))
