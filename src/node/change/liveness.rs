@@ -1,9 +1,9 @@
-//! Who answers now.
+//! Which nodes answer now.
 //!
-//! A change is judged by who would carry the cluster after it. What the leader remembers of the last two seconds, which
-//! is good enough for a status, is not good enough here: with a voter that died a second ago, removing another could
-//! leave a joint configuration that nobody can complete. So whoever judges listens first. Heartbeats go out every
-//! [`heartbeat`](crate::config::NodeConfig::heartbeat), so it takes about one of them when all are well.
+//! A change is judged by the nodes that would carry the cluster after it. The status calls a node reachable if it answered
+//! within two seconds. That is too old here: if a voter died a second ago, removing another one could leave a joint
+//! configuration that nobody can complete. So a change first waits until each node has answered once more. Heartbeats go
+//! out every [`heartbeat`](crate::config::NodeConfig::heartbeat), so this takes about one of them when all nodes are up.
 
 use std::time::Duration;
 
@@ -11,34 +11,36 @@ use tokio::time::Instant;
 
 use crate::{
     membership::Layout,
-    node::{replica::Replica, status},
+    node::consensus::{Replica, metrics},
     types::NodeId,
 };
 
-/// How long is listened at most: whoever is silent for so long does not answer.
+/// A node that is silent for this long counts as down.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// How often is looked who has answered.
-const LOOK: Duration = Duration::from_millis(20);
+/// Poll interval.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The membership, and who of it has answered this leader since this was asked.
-pub async fn listen(replica: &Replica) -> Layout {
-    hear(replica, |_| Duration::ZERO).await
+/// The membership, and which of its nodes answered this leader after the call.
+pub async fn probe_voters(replica: &Replica) -> Layout {
+    probe(replica, |_| Duration::ZERO).await
 }
 
-/// The same before learners are promoted. That costs no quorum: with the old voters' quorum alive and the learners beside
-/// it, the new voters' is alive as well. So for a voter it is enough to have answered within `lease`.
-pub async fn listen_for_learners(replica: &Replica, lease: Duration) -> Layout {
-    let votes = |id| replica.leadership.metrics().membership_config.voter_ids().any(|voter| voter == id);
-    hear(replica, |id| if votes(id) { lease } else { Duration::ZERO }).await
+/// Like [`probe_voters`], before learners are promoted: for a voter it is enough to have answered within `lease`.
+///
+/// A promotion costs no quorum: if a quorum of the old voters is alive and the learners are alive as well, a quorum of the
+/// new voters is alive.
+pub async fn probe_for_promotion(replica: &Replica, lease: Duration) -> Layout {
+    probe(replica, |id| if metrics::is_voter(&replica.leadership.metrics(), id) { lease } else { Duration::ZERO }).await
 }
 
-async fn hear(replica: &Replica, before: impl Fn(NodeId) -> Duration) -> Layout {
+/// Waits until all nodes have answered since `before(id)` ahead of the call, or until the timeout.
+async fn probe(replica: &Replica, before: impl Fn(NodeId) -> Duration) -> Layout {
     let begun = Instant::now();
     loop {
-        let layout = status::layout(&replica.leadership.metrics(), |id| before(id) + begun.elapsed());
+        let layout = metrics::layout(&replica.leadership.metrics(), |id| before(id) + begun.elapsed());
         if begun.elapsed() >= TIMEOUT || layout.nodes().iter().all(|node| node.healthy) {
             return layout;
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
