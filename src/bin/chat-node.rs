@@ -1,4 +1,4 @@
-//! A replica: see [`quorate::cli::node`].
+//! The replica and its offline commands: see [`quorate::cli::node`].
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
@@ -11,12 +11,11 @@ use quorate::{
         parse,
     },
     config::{LogFormat, NodeConfig},
-    server::{program, recover::recover},
-    telemetry,
+    daemon, telemetry,
 };
 
-/// A node lives for months and frees pages of all sizes on many threads; the C library's allocator then keeps several
-/// times what is in use (NOTEBOOK.md). `.cargo/config.toml` says how this one is built.
+/// A node runs for months and frees pages of all sizes on many threads. In such a process glibc's allocator keeps
+/// several times the memory in use (measured in NOTEBOOK.md). `.cargo/config.toml` configures how jemalloc is built.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -28,16 +27,16 @@ async fn main() -> ExitCode {
 async fn run(command: NodeCommand) -> Result<()> {
     match command {
         NodeCommand::Init { settings, json } => {
-            program::init(with_logs(settings.load()?)?, &mut Output::standard(json)).await
+            daemon::init(with_logs(settings.load()?)?, &mut Output::standard(json)).await
         }
-        NodeCommand::Run { settings } => program::run(with_logs(settings.load()?)?).await,
+        NodeCommand::Run { settings } => daemon::run(with_logs(settings.load()?)?).await,
         NodeCommand::Demo(options) => demo::run(options, &mut Output::standard(false)).await,
-        NodeCommand::Inspect { data_dir, json } => program::inspect(&data_dir, &mut Output::standard(json)).await,
+        NodeCommand::Inspect { data_dir, json } => daemon::inspect(&data_dir, &mut Output::standard(json)).await,
         NodeCommand::Restore { settings, from, json } => {
-            program::restore(with_logs(settings.load()?)?, &from, &mut Output::standard(json)).await
+            daemon::restore(with_logs(settings.load()?)?, &from, &mut Output::standard(json)).await
         }
         NodeCommand::Recover { data_dir, compare, yes_lose_data, json } => {
-            recover(&data_dir, &compare, yes_lose_data, &mut Output::standard(json)).await
+            daemon::recover(&data_dir, &compare, yes_lose_data, &mut Output::standard(json)).await
         }
         NodeCommand::Man { directory } => man(NodeArgs::command(), &directory),
         NodeCommand::Completions { shell } => completions(shell, NodeArgs::command(), &mut Output::standard(false)),

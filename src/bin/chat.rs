@@ -1,4 +1,4 @@
-//! The user's client.
+//! The user's client: see [`quorate::cli::chat`].
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use quorate::cli::{
 };
 
 fn main() -> ExitCode {
-    // First of all: it wants the process for itself.
+    // Before anything else: when the shell asks for completions, the process does only that.
     if complete() {
         return Exit::Ok.into();
     }

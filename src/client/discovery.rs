@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, time::Duration};
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tonic::{Request, transport::Channel};
 
 use super::effort::fault_of;

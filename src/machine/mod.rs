@@ -160,7 +160,7 @@ fn decide(context: &mut Context<'_>, command: &store::Command) -> storage::Resul
     }
     match once(context, command) {
         Ok(decided) => Ok(decided),
-        Err(QueryError::Refused(reason, message)) => {
+        Err(QueryError::Refused(Refusal { reason, message, .. })) => {
             Ok(Decided { outcome: refusal(reason, message), deduplicated: false })
         }
         Err(QueryError::Storage(error)) => Err(error),
@@ -180,7 +180,7 @@ fn once(context: &mut Context<'_>, command: &store::Command) -> error::Result<De
     }
     let outcome = match perform(context, command, actor.as_ref()) {
         Ok(result) => store::Outcome { result: Some(result) },
-        Err(QueryError::Refused(reason, message)) => refusal(reason, message),
+        Err(QueryError::Refused(Refusal { reason, message, .. })) => refusal(reason, message),
         Err(error) => return Err(error),
     };
     dedup::remember(context, id, command, actor.as_ref(), &outcome)?;

@@ -5,7 +5,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use quorate::{
     config::{Argon2, NodeConfig},
     node::{Exit, Node, Settings, StartError},
-    server::{self, program},
+    server,
     storage::{Blocking, DataDir, archive},
     types::{Consistency, NodeName},
 };
@@ -71,7 +71,7 @@ async fn live(world: &Rc<World>, name: &str) -> State {
     };
     let (stop, stopping) = oneshot::channel::<()>();
     let shutdown = async { drop(stopping.await) };
-    let peers = program::peers_by(Tap::new(node.peer_service(), world.promises.clone(), name), &node);
+    let peers = server::peer_routes_by(Tap::new(node.peer_service(), world.promises.clone(), name), &node);
     let serving = server::serve(node.clone(), &config, incoming(listener), peers, shutdown);
     let stopped = async {
         world.machine(name).stop.notified().await;

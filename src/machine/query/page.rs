@@ -4,7 +4,10 @@
 //! anywhere. It is opaque to callers, and checked when it comes back.
 
 use crate::{
-    machine::error::{Result, invalid},
+    machine::{
+        Refusal,
+        error::{Result, invalid},
+    },
     types::limits,
 };
 
@@ -74,7 +77,7 @@ pub(super) fn position(letter: char, token: &str) -> Result<Option<Vec<u8>>> {
         .and_then(unhex);
     match parsed {
         Some(position) => Ok(Some(position)),
-        None => invalid("page_token is not one that this listing gave out; begin again without one"),
+        None => foreign_token(),
     }
 }
 
@@ -83,8 +86,13 @@ pub(super) fn number(letter: char, token: &str) -> Result<Option<u64>> {
     let Some(position) = position(letter, token)? else { return Ok(None) };
     match position.try_into() {
         Ok(bytes) => Ok(Some(u64::from_be_bytes(bytes))),
-        Err(_) => invalid("page_token is not one that this listing gave out; begin again without one"),
+        Err(_) => foreign_token(),
     }
+}
+
+fn foreign_token<T>() -> Result<T> {
+    let message = "page_token is not one that this listing gave out; begin again without one";
+    Err(Refusal::invalid("page_token", message).into())
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
@@ -98,6 +106,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::QueryError;
 
     #[test]
     fn tokens_come_back_and_foreign_ones_are_refused() {
@@ -105,7 +114,12 @@ mod tests {
         assert_eq!(number('m', &token('m', &7u64.to_be_bytes())).unwrap(), Some(7));
         let long = format!("1a{}", "00".repeat(limits::PAGE_TOKEN_BYTES));
         for bad in ["x", "1b00", "2a00", "1a0", "1a0g", "1aé0", "1a+1", &long] {
-            assert!(position('a', bad).is_err(), "{bad:?} is no token");
+            let refused = position('a', bad).unwrap_err();
+            let field = match refused {
+                QueryError::Refused(refusal) => refusal.field,
+                QueryError::Storage(error) => panic!("{error}"),
+            };
+            assert_eq!(field, Some("page_token"), "{bad:?} is no token");
         }
         assert!(number('m', "1m00").is_err());
     }

@@ -352,7 +352,7 @@ fn show_outcome(outcome: &store::Outcome) -> String {
 fn shown<T>(result: Result<T, QueryError>, show: impl FnOnce(T) -> String) -> Outcome<String> {
     match QueryError::part(result)? {
         Ok(answer) => Ok(show(answer)),
-        Err((reason, message)) => Ok(format!("{}: {message}", reason.as_str())),
+        Err(refusal) => Ok(format!("{}: {}", refusal.reason.as_str(), refusal.message)),
     }
 }
 
