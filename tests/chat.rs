@@ -364,7 +364,7 @@ async fn two_hundred_subscribers_receive_the_same_sequence_while_nodes_are_kille
     let cluster = Cluster::of(5).start().await;
     let [owner] = cluster.accounts(["owner"]).await;
     let names: Vec<String> = (0..SUBSCRIBERS).map(|number| format!("member{number}")).collect();
-    let members = join_all(names.iter().map(|name| User::register(&cluster, name))).await;
+    let members = join_all(names.iter().map(|name| cluster.user(name))).await;
     let room = id_of(&owner.session.create_room("square", false, names.clone()).await.unwrap());
     let following: Vec<_> = members.iter().map(|member| tokio::spawn(follow(member.session.clone()))).collect();
     for number in 0..MESSAGES {

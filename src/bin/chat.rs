@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use quorate::cli::{
     Exit, Failure,
-    chat::{Chat, Surroundings, complete, run},
+    chat::{Chat, Environment, complete, run},
     finish, parse,
 };
 
@@ -15,9 +15,9 @@ fn main() -> ExitCode {
         return Exit::Ok.into();
     }
     let chat: Chat = parse();
-    let around = Surroundings::standard(chat.json);
+    let environment = Environment::standard(chat.json);
     match tokio::runtime::Runtime::new() {
-        Ok(runtime) => finish(runtime.block_on(run(chat, around))),
+        Ok(runtime) => finish(runtime.block_on(run(chat, environment))),
         Err(error) => finish(Err(Failure::new(Exit::Failure, format!("cannot start: {error}")))),
     }
 }

@@ -1,14 +1,18 @@
-//! Waiting between attempts: exponential, with jitter, bounded.
+//! The wait between attempts: exponential, with jitter, bounded.
 
 use std::time::Duration;
 
 use crate::types::Entropy;
 
+/// The first step.
 const FIRST: Duration = Duration::from_millis(20);
+/// The longest step. Elections take about as long, so waiting longer would only delay the caller.
 const LONGEST: Duration = Duration::from_millis(500);
 
-/// Gives the waits between attempts: 20 ms, doubling to 500 ms, each shortened at random by up to a half, so that
-/// clients that failed together do not come back together.
+/// The waits between attempts: 20 ms, doubling up to 500 ms, each shortened at random by up to a half. The jitter keeps
+/// clients that failed together from coming back together.
+///
+/// Invariant: each wait lies between a half and the whole of the current step, and no step exceeds [`LONGEST`].
 #[derive(Debug)]
 pub(super) struct Backoff {
     next: Duration,
@@ -28,7 +32,7 @@ impl Backoff {
         full / 2 + full / 2 * share / u32::from(u16::MAX)
     }
 
-    /// Starts over, after a success.
+    /// Starts over after a success.
     pub(super) fn reset(&mut self) {
         self.next = FIRST;
     }

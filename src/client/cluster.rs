@@ -1,4 +1,7 @@
-//! The cluster as one thing to call: finds the leader or any node, repeats what may be repeated.
+//! Calls to a cluster: finds the leader or any node, and repeats a call until it is answered, refused or out of time.
+//!
+//! [`View`] decides who leads, [`discovery`] asks the nodes, [`Effort`] keeps the deadline of one operation. This file
+//! joins them with the channels.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,19 +23,62 @@ use crate::{
     wire::{Address, Dialer, Fault, Profile, Reason, cluster::GetMembershipResponse, metadata},
 };
 
-/// Channels kept open at most: addresses that left the membership give way.
+/// Most channels kept open. At the limit, those to addresses outside the membership are dropped.
 pub const CHANNELS: usize = 128;
-/// How old the known membership may grow before it is asked for again in the background.
+/// Age at which the known membership is refreshed in the background.
 const REFRESH: Duration = Duration::from_secs(30);
 
-/// Redirects followed in a row without a pause: nodes that are not of one mind could pass a client round for ever.
+/// Redirects followed in a row without a pause. Nodes that disagree about the leader could redirect a client for ever.
 const REDIRECTS: u32 = 3;
 
-/// A cluster, known by some of its addresses. Cheap to clone; clones share channels and knowledge.
+/// A cluster, reached through some of its addresses. Cheap to clone; clones share channels and what they have learned.
+///
+/// # Invariants
+/// - It belongs to the first cluster that answers. Nodes of another cluster, even at the same addresses, are ignored.
+/// - The lock on the learned state is never held across an await, so a slow node delays no other task.
+/// - Of the tasks that look for a leader, one at a time asks all nodes; the others wait for its result.
+/// - An operation ends at its deadline, whatever the nodes do.
+///
+/// Creating one makes no call:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use quorate::{
+///     client::{Cluster, Settings},
+///     wire::Dialer,
+/// };
+///
+/// let seeds = vec!["10.0.0.1:7400".parse()?, "10.0.0.2:7400".parse()?];
+/// let cluster = Cluster::new(seeds, Dialer::tcp(), Settings::new(Duration::from_secs(10)));
+/// assert_eq!(cluster.addresses().len(), 2);
+/// assert_eq!(cluster.id(), "", "no node has answered yet");
+/// assert!(cluster.request_id() != cluster.request_id(), "one for each write");
+/// # Ok::<(), quorate::wire::InvalidAddress>(())
+/// ```
+///
+/// Calls that have no method of their own go through [`Cluster::on_leader`] or [`Cluster::on_any`]:
+///
+/// ```no_run
+/// # async fn example(cluster: quorate::client::Cluster) -> Result<(), quorate::wire::Fault> {
+/// use quorate::wire::admin::{TransferLeadershipRequest, admin_service_client::AdminServiceClient};
+///
+/// let membership = cluster.membership().await?;
+/// println!("{} nodes, term {}", membership.nodes.len(), membership.term);
+/// let call = |channel| async move {
+///     let request = TransferLeadershipRequest { to_name: "n2".into() };
+///     AdminServiceClient::new(channel).transfer_leadership(request).await
+/// };
+/// cluster.for_slow_calls().on_leader(call).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Cluster {
     shared: Arc<Shared>,
+    /// Longest time for one attempt at first.
     attempt: Duration,
+    /// Longest time for one operation.
     timeout: Duration,
 }
 
@@ -40,23 +86,27 @@ struct Shared {
     dialer: Dialer,
     settings: Settings,
     known: Mutex<Known>,
-    /// Held by whoever is asking all nodes: the others wait for its findings rather than ask as well.
+    /// Held by the task that asks all nodes. Other tasks wait for its result instead of asking too.
     discovering: tokio::sync::Mutex<()>,
 }
 
+/// What the clones of a [`Cluster`] have learned. Locked for moments only, never across an await.
 struct Known {
     view: View,
     channels: BTreeMap<Address, Channel>,
     /// The node that served the last read.
     favourite: Option<Address>,
+    /// Rounds of asking all nodes. A task that sees it grow while it waits uses the result of that round.
     discoveries: u64,
+    /// When a node last answered such a round.
     discovered: Option<Instant>,
-    /// Why a node that could be reached did not answer, the last time.
+    /// The refusal of a node that could be reached but was too busy to answer the last round.
     refusal: Option<Fault>,
 }
 
 impl Cluster {
-    /// A cluster to be found through `seeds`: some of its nodes, of which one must answer. Dials nothing yet.
+    /// A cluster that is found through `seeds`, the addresses of some of its nodes. One of them must answer. Makes no
+    /// call.
     pub fn new(seeds: Vec<Address>, dialer: Dialer, settings: Settings) -> Self {
         let view = View::new(seeds);
         let known =
@@ -66,22 +116,25 @@ impl Cluster {
         Self { shared: Arc::new(shared), attempt: ATTEMPT, timeout }
     }
 
-    /// The same cluster, with attempts that may take as long as the whole operation: for calls that are slow by
-    /// nature, such as an operator's, where a frozen node is better waited for than left.
+    /// The same cluster, where one attempt may take as long as the whole operation. For calls that are slow by nature,
+    /// such as an operator's, where giving up on a slow node would only start the work over.
     #[must_use]
-    pub fn patient(&self) -> Self {
+    pub fn for_slow_calls(&self) -> Self {
         Self { shared: self.shared.clone(), attempt: self.timeout, timeout: self.timeout }
     }
 
-    /// The same cluster, with `timeout` as the deadline of each operation, and attempts as short as a user's: for one
-    /// of several operations that share a deadline.
+    /// The same cluster with another timeout for each operation and short attempts. For one of several operations that
+    /// share a deadline.
     #[must_use]
-    pub fn within(&self, timeout: Duration) -> Self {
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
         Self { shared: self.shared.clone(), attempt: ATTEMPT, timeout }
     }
 
-    /// The membership, from whichever node answers: all are asked at once, and an answer that knows a leader in the
-    /// newest term is preferred. Answers within a second if any node does; UNREACHABLE at the deadline if none does.
+    /// Asks all nodes at once for the membership and returns the best answer: one that knows a leader, in the newest
+    /// term. Takes less than a second if any node answers.
+    ///
+    /// # Errors
+    /// UNREACHABLE at the deadline if no node answers.
     pub async fn membership(&self) -> Result<GetMembershipResponse, Fault> {
         let mut effort = self.effort(Kind::Read);
         loop {
@@ -89,48 +142,51 @@ impl Cluster {
             if let Some(best) = answers.into_iter().next() {
                 return Ok(best);
             }
-            effort.note(self.nobody_answers());
+            effort.note(self.no_answer_fault());
             effort.pause().await?;
         }
     }
 
-    /// What the node at `address` alone says, asked once.
+    /// Asks the node at `address`, and no other, once for its view of the membership.
     pub async fn membership_of(&self, address: &Address) -> Result<GetMembershipResponse, Fault> {
         let timeout = self.attempt.min(self.timeout);
         discovery::ask(address, self.channel(address), timeout).await
     }
 
-    /// Gives the leader an operator's command: finds it, follows redirects, finds the next one when it is gone or
-    /// silent, until the deadline. `call` is run once for each attempt and must be one that looks first at what is there
+    /// Sends an operator's command to the leader. Finds the leader, follows redirects, and finds the next leader when
+    /// this one is gone or silent, until the deadline.
+    ///
+    /// `call` runs once for each attempt. The command must be safe to repeat: the server checks how far it is done
     /// already.
     ///
-    /// Answers with the refusal if there is one; at the deadline with the last fault, or with TIMEOUT if the call may
-    /// have taken effect.
+    /// # Errors
+    /// The refusal, if the leader refuses. At the deadline the last fault, or TIMEOUT if the call may have taken
+    /// effect.
     pub async fn on_leader<T, F, Fut>(&self, call: F) -> Result<T, Fault>
     where
         F: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<T, Status>>,
     {
-        self.leading(Kind::Command, |channel, _| call(channel)).await
+        self.call_leader(Kind::Command, |channel, _| call(channel)).await
     }
 
-    /// As [`Cluster::on_leader`], for a call that changes nothing.
+    /// Like [`Cluster::on_leader`], for a call that changes nothing.
     pub async fn read_leader<T, F, Fut>(&self, call: F) -> Result<T, Fault>
     where
         F: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<T, Status>>,
     {
-        self.leading(Kind::Read, |channel, _| call(channel)).await
+        self.call_leader(Kind::Read, |channel, _| call(channel)).await
     }
 
-    /// As [`Cluster::on_leader`], for a call of any kind, which is told how long the attempt may take. A write must bear
-    /// the same request_id in all attempts.
-    pub(super) async fn leading<T, F, Fut>(&self, kind: Kind, call: F) -> Result<T, Fault>
+    /// Like [`Cluster::on_leader`], for a call of any kind. `call` is given the timeout of the attempt. A write must
+    /// bear the same request_id in all attempts.
+    pub(super) async fn call_leader<T, F, Fut>(&self, kind: Kind, call: F) -> Result<T, Fault>
     where
         F: Fn(Channel, Duration) -> Fut,
         Fut: Future<Output = Result<T, Status>>,
     {
-        self.freshen();
+        self.refresh_if_old();
         let mut effort = self.effort(kind);
         let mut hops = 0;
         loop {
@@ -144,7 +200,7 @@ impl Cluster {
                     self.known().view.leader_served(&address);
                     return Ok(answer);
                 }
-                Err(fault) if !is_worth_another_try(&fault) => return Err(fault),
+                Err(fault) if !may_succeed_elsewhere(&fault) => return Err(fault),
                 Err(fault) => {
                     let redirected = self.known().view.leader_failed(&address, &fault);
                     hops = if redirected { hops + 1 } else { 0 };
@@ -156,17 +212,17 @@ impl Cluster {
         }
     }
 
-    /// Calls any node: the one that served last, then the others in turn, until the deadline. For reads.
+    /// Sends a read to any node: the one that served last, then the others in random order, until the deadline.
     pub async fn on_any<T, F, Fut>(&self, call: F) -> Result<T, Fault>
     where
         F: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<T, Status>>,
     {
-        self.anywhere(|channel, _| call(channel)).await.map(|(answer, _)| answer)
+        self.call_any(|channel, _| call(channel)).await.map(|(answer, _)| answer)
     }
 
-    /// As [`Cluster::on_any`]; `call` is told how long the attempt may take, and the caller which node served.
-    pub(super) async fn anywhere<T, F, Fut>(&self, call: F) -> Result<(T, Address), Fault>
+    /// Like [`Cluster::on_any`]. `call` is given the timeout of the attempt; the result names the node that served.
+    pub(super) async fn call_any<T, F, Fut>(&self, call: F) -> Result<(T, Address), Fault>
     where
         F: Fn(Channel, Duration) -> Fut,
         Fut: Future<Output = Result<T, Status>>,
@@ -175,7 +231,7 @@ impl Cluster {
         if self.known().discovered.is_none() {
             self.discover(effort.remaining()).await;
         }
-        self.freshen();
+        self.refresh_if_old();
         let mut tried = BTreeSet::new();
         loop {
             let Some(address) = self.untried(&tried) else {
@@ -190,10 +246,10 @@ impl Cluster {
                     self.known().favourite = Some(address.clone());
                     return Ok((answer, address));
                 }
-                Err(fault) if !is_worth_another_try(&fault) => return Err(fault),
+                Err(fault) if !may_succeed_elsewhere(&fault) => return Err(fault),
                 Err(fault) => {
-                    self.roam();
-                    // Another node would not serve a limited account sooner.
+                    self.forget_favourite();
+                    // The rate limit counts the account on every node, so another node would refuse it too.
                     if fault.reason == Reason::RateLimited || effort.remaining().is_zero() {
                         effort.pause().await?;
                     }
@@ -203,7 +259,7 @@ impl Cluster {
         }
     }
 
-    /// A channel to the node at `address`: one for each address, shared by all calls.
+    /// The channel to the node at `address`, shared by all calls.
     pub fn channel(&self, address: &Address) -> Channel {
         let mut known = self.known();
         if let Some(channel) = known.channels.get(address) {
@@ -220,9 +276,9 @@ impl Cluster {
         channel
     }
 
-    /// Asks for the membership in the background if what is known has grown old: nodes may come and go while nothing
-    /// fails.
-    pub(super) fn freshen(&self) {
+    /// Refreshes the membership in the background once it is older than [`REFRESH`]. Nodes may join and leave while no
+    /// call fails.
+    pub(super) fn refresh_if_old(&self) {
         let mut known = self.known();
         if known.discovered.is_none_or(|when| when.elapsed() < REFRESH) {
             return;
@@ -233,22 +289,22 @@ impl Cluster {
         tokio::spawn(async move { cluster.discover(discovery::TIMEOUT).await });
     }
 
-    /// A new request id, for one write and all its attempts.
+    /// A new request_id, for one write and all its attempts.
     pub fn request_id(&self) -> RequestId {
         RequestId::new(self.shared.settings.clock.now_ms(), self.shared.settings.entropy.bytes())
     }
 
-    /// Every address known: members first, then the seeds.
+    /// All known addresses: the members, then the other seeds.
     pub fn addresses(&self) -> Vec<Address> {
         self.known().view.addresses()
     }
 
-    /// The cluster's id; empty before any node has told it.
+    /// The cluster's id; empty before any node has answered.
     pub fn id(&self) -> String {
         self.known().view.cluster_id().to_owned()
     }
 
-    /// A request to a node of this cluster: one of another cluster, that stands where ours stood, refuses it.
+    /// A request that names this cluster. A node of another cluster that has taken over the address refuses it.
     pub(super) fn request<Q>(&self, message: Q) -> Request<Q> {
         let mut request = Request::new(message);
         if let Ok(id) = self.known().view.cluster_id().parse::<AsciiMetadataValue>()
@@ -259,7 +315,7 @@ impl Cluster {
         request
     }
 
-    /// The clock it was given.
+    /// The clock from the settings.
     pub fn clock(&self) -> &Clock {
         &self.shared.settings.clock
     }
@@ -268,11 +324,12 @@ impl Cluster {
         &self.shared.settings.entropy
     }
 
-    /// Leaves the node that served the last read: the next one goes to any.
-    pub(super) fn roam(&self) {
+    /// Forgets the node that served the last read, so the next read goes to any node.
+    pub(super) fn forget_favourite(&self) {
         self.known().favourite = None;
     }
 
+    /// The leader, asked for if it is not known. Records in `effort` why there is none.
     async fn leader(&self, effort: &mut Effort) -> Option<Address> {
         if let Some(address) = self.known().view.leader() {
             return Some(address);
@@ -281,7 +338,7 @@ impl Cluster {
         let leader = self.known().view.leader();
         if leader.is_none() {
             let fault = match answered {
-                Some(0) => self.nobody_answers(),
+                Some(0) => self.no_answer_fault(),
                 _ => Fault::new(Reason::NoLeader, "no leader is known: an election is under way, or too few nodes run")
                     .next("`chat-admin status` shows what the cluster lacks"),
             };
@@ -290,7 +347,7 @@ impl Cluster {
         leader
     }
 
-    /// Asks all nodes, unless another task has just done so: then its findings are good. Answers with how many spoke.
+    /// Asks all nodes and returns how many answered. Returns `None` if another task did so while this one waited.
     async fn discover(&self, remaining: Duration) -> Option<usize> {
         let before = self.known().discoveries;
         let _turn = self.shared.discovering.lock().await;
@@ -306,7 +363,7 @@ impl Cluster {
         let timeout = discovery::TIMEOUT.min(remaining);
         let (mut answers, refusal) = discovery::ask_all(nodes, timeout).await;
         let mut known = self.known();
-        // That nobody spoke before the deadline cut a round short takes nothing back.
+        // A round that the deadline cut short proves nothing, so it does not erase an earlier refusal.
         if refusal.is_some() || !answers.is_empty() || timeout == discovery::TIMEOUT {
             known.refusal = refusal;
         }
@@ -314,7 +371,7 @@ impl Cluster {
         if let Some(best) = answers.first() {
             known.view.learn_membership(best);
         }
-        // The best comes last as well, so that its word about the nodes stands.
+        // The best answer is learned first for the leader and once more at the end, so that its list of nodes stays.
         for answer in answers.iter().rev() {
             known.view.learn_membership(answer);
         }
@@ -325,7 +382,7 @@ impl Cluster {
         answers
     }
 
-    /// The favourite, or a random one of those not in `tried`.
+    /// The favourite, or else a random node that is not in `tried`.
     fn untried(&self, tried: &BTreeSet<Address>) -> Option<Address> {
         let known = self.known();
         let favourite = known.favourite.clone().filter(|address| !tried.contains(address));
@@ -337,7 +394,8 @@ impl Cluster {
         })
     }
 
-    fn nobody_answers(&self) -> Fault {
+    /// The fault to report when no node has answered.
+    fn no_answer_fault(&self) -> Fault {
         if let Some(refusal) = self.known().refusal.clone() {
             return refusal.next("repeat it later, or ask other nodes");
         }
@@ -351,12 +409,12 @@ impl Cluster {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        // A panic elsewhere leaves at worst an older view, which calls put right.
+        // A panic in another task leaves at worst an older view, which the next call corrects.
         self.shared.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whether the same call may succeed later, or on another node.
-fn is_worth_another_try(fault: &Fault) -> bool {
+/// Whether the same call may succeed later or on another node.
+fn may_succeed_elsewhere(fault: &Fault) -> bool {
     fault.reason.is_transient() || fault.reason == Reason::WrongCluster
 }

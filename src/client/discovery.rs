@@ -1,4 +1,4 @@
-//! Asking every known node, side by side, what the membership is.
+//! Asks every known node at once for the membership.
 
 use std::{cmp::Reverse, time::Duration};
 
@@ -12,12 +12,12 @@ use crate::wire::{
     cluster::{GetMembershipRequest, GetMembershipResponse, cluster_service_client::ClusterServiceClient},
 };
 
-/// How long a node may take to say what it knows; it never waits for a quorum to do so.
+/// Longest wait for one node. It answers from its own view, without a quorum round, so a healthy node is much faster.
 pub(super) const TIMEOUT: Duration = Duration::from_millis(700);
-/// Once one answer names a leader, how much longer the others are waited for.
+/// How much longer to wait for the other nodes once one answer names a leader.
 const GRACE: Duration = Duration::from_millis(150);
 
-/// Asks one node, within `timeout`.
+/// Asks one node.
 pub(super) async fn ask(
     address: &Address,
     channel: Channel,
@@ -33,9 +33,10 @@ pub(super) async fn ask(
     }
 }
 
-/// Asks all of `nodes` at once. Answers come best first: those that know a leader, in the newest term, the leader's
-/// own before others'. Ends early once a leader with a quorum has spoken for itself. Also answers with what a node that
-/// has no place for us said.
+/// Asks all of `nodes` at once. Returns the answers, best first: those that know a leader, in the newest term, the
+/// leader's own before others'. Ends early once a leader with a quorum has answered for itself.
+///
+/// Also returns the refusal of an overloaded node, if one refused.
 pub(super) async fn ask_all(
     nodes: Vec<(Address, Channel)>,
     timeout: Duration,
@@ -67,10 +68,12 @@ pub(super) async fn ask_all(
     (answers, refusal)
 }
 
+/// Whether the node that answered says that it leads.
 fn is_leaders_own(answer: &GetMembershipResponse) -> bool {
     answer.leader_id > 0 && answer.leader_id == answer.answered_by_id
 }
 
+/// What makes one answer better than another, most important first.
 fn rank(answer: &GetMembershipResponse) -> (bool, u64, bool, u64) {
     (answer.leader_id > 0, answer.term, is_leaders_own(answer), answer.commit_index)
 }

@@ -1,4 +1,4 @@
-//! One operation: its deadline, its attempts, and what to say when it gives up.
+//! One operation: its deadline, its attempts, and the fault that it ends with when it gives up.
 
 use std::{error::Error, future::Future, time::Duration};
 
@@ -12,39 +12,64 @@ use crate::{
     wire::{Address, Fault, Reason},
 };
 
-/// Longest time that one attempt is given at first; doubled whenever one runs out, so that a slow but healthy cluster
-/// is not asked in vain for ever.
+/// Timeout of the first attempt. It doubles whenever an attempt times out, so a slow but healthy cluster is served at
+/// last.
 pub(super) const ATTEMPT: Duration = Duration::from_millis(1500);
 
-/// The metadata key of a fault after which a write may or may not have taken effect.
+/// Key of a fault's metadata that is set when the write may or may not have taken effect.
 const OUTCOME: &str = "outcome";
 const UNKNOWN: &str = "unknown";
 
-/// Whether a write that ended with `fault` may have taken effect all the same. Repeating it with the same request_id
-/// is safe and tells.
+/// Whether a write that ended with `fault` may have taken effect. Repeating it with the same request_id is safe and
+/// settles the question.
+///
+/// ```no_run
+/// # async fn example(session: quorate::client::Session) -> Result<(), quorate::wire::Fault> {
+/// use quorate::client::{Recipient, outcome_is_unknown};
+///
+/// let (id, bob) = (session.cluster().request_id(), Recipient::Username("bob".into()));
+/// // Each attempt is bounded by the session's timeout. All bear one id, so bob gets the message once.
+/// while let Err(fault) = session.send_as(id, &bob, "hello").await {
+///     if !outcome_is_unknown(&fault) {
+///         return Err(fault); // not sent
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub fn outcome_is_unknown(fault: &Fault) -> bool {
     fault.metadata.get(OUTCOME).is_some_and(|outcome| outcome == UNKNOWN)
 }
 
-/// What an operation does to the cluster, which decides what an unanswered attempt means.
+/// What an operation does to the cluster. It decides what an attempt without an answer means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
+    /// Changes nothing.
     Read,
-    /// Bears a request_id, so that a repetition takes effect at most once.
+    /// Bears a request_id, so a repetition takes effect at most once.
     Write,
-    /// An operator's: bears no request_id, but looks first at what is there already.
+    /// An operator's command. Bears no request_id; the server checks how far it is done already.
     Command,
 }
 
-/// One operation on its way to its deadline.
+/// The state of one operation until its deadline.
+///
+/// # Invariants
+/// - No attempt and no wait goes beyond `deadline`.
+/// - `unanswered` never goes back to false: once one attempt may have taken effect, no later refusal proves otherwise.
+/// - A write or command that gives up while `unanswered` is set ends as TIMEOUT with an unknown outcome; in every other
+///   case the last fault is reported, and the operation took no effect.
 pub(super) struct Effort {
     kind: Kind,
+    /// The whole timeout, for the message.
     whole: Duration,
     deadline: Instant,
+    /// Timeout of the next attempt; see [`ATTEMPT`].
     attempt: Duration,
     backoff: Backoff,
+    /// Why the last attempt failed, or why there was none.
     last: Option<Fault>,
-    /// Some attempt may have reached a node without its answer reaching us.
+    /// Whether some attempt may have reached a node whose answer did not reach this client.
     unanswered: bool,
 }
 
@@ -61,16 +86,17 @@ impl Effort {
         }
     }
 
+    /// Time left until the deadline.
     pub(super) fn remaining(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// How long the next attempt may take.
+    /// Timeout of the next attempt.
     pub(super) fn attempt_timeout(&self) -> Duration {
         self.attempt.min(self.remaining())
     }
 
-    /// Runs one attempt at `address`, with [`Effort::attempt_timeout`] as its limit.
+    /// Runs one attempt at `address`, for at most [`Effort::attempt_timeout`].
     pub(super) async fn attempt<T>(
         &mut self,
         address: &Address,
@@ -95,13 +121,15 @@ impl Effort {
         Err(fault)
     }
 
-    /// Takes note of a fault that no attempt met, such as that no leader is known.
+    /// Records why no attempt could be made, such as that no leader is known.
     pub(super) fn note(&mut self, fault: Fault) {
         self.last = Some(fault);
     }
 
-    /// Waits before the next attempt, as long as the last fault asks. At the deadline, or when the wait would outlast
-    /// it, gives up.
+    /// Waits before the next attempt: the backoff, or longer if the last fault asks for it.
+    ///
+    /// # Errors
+    /// Gives up at the deadline, or at once if the wait would outlast it.
     pub(super) async fn pause(&mut self) -> Result<(), Fault> {
         let asked = self.last.as_ref().and_then(|fault| fault.retry_after);
         let remaining = self.remaining();
@@ -112,12 +140,13 @@ impl Effort {
         if self.remaining().is_zero() { Err(self.give_up()) } else { Ok(()) }
     }
 
+    /// The fault that the operation ends with.
     fn give_up(&mut self) -> Fault {
         let whole = seconds(self.whole);
         let last = self.last.take().unwrap_or_else(|| Fault::new(Reason::Timeout, "no node was asked in time"));
         if self.kind == Kind::Read || !self.unanswered || fault_injection::enabled(Bug::TimeoutIsRefusal) {
             let message = format!("gave up after {whole}: {}", last.message);
-            // What nodes advise on a lost quorum is about writes and their request_id.
+            // A node's advice on a lost quorum is about writes and their request_id, which a command does not have.
             let next = last.next.filter(|_| (self.kind, last.reason) != (Kind::Command, Reason::NoQuorum));
             return Fault { message, next, ..last };
         }
@@ -135,13 +164,13 @@ impl Effort {
     }
 }
 
-/// A duration as people say it.
+/// A duration for people, in whole milliseconds.
 fn seconds(duration: Duration) -> String {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     humantime::format_duration(Duration::from_millis(millis)).to_string()
 }
 
-/// Reads a status; one that this side of the connection made says that the node could not be spoken with.
+/// Converts a status. One that was made on this side of the connection means that the node could not be talked to.
 pub(super) fn fault_of(address: &Address, status: &Status) -> Fault {
     if !is_local(status) {
         return Fault::from_status(status);
@@ -150,31 +179,33 @@ pub(super) fn fault_of(address: &Address, status: &Status) -> Fault {
         Code::Cancelled | Code::DeadlineExceeded => {
             Fault::new(Reason::Timeout, format!("{address} gave no answer in time"))
         }
-        // An HTTP/2 connection that was ended with ENHANCE_YOUR_CALM, which says why.
+        // The node closed the HTTP/2 connection with ENHANCE_YOUR_CALM (RFC 9113, section 7) and a reason.
         Code::ResourceExhausted => Fault::new(Reason::Overloaded, format!("{address} refuses: {}", root_cause(status))),
         _ => Fault::new(Reason::Unreachable, format!("{address} cannot be reached: {}", root_cause(status))),
     }
 }
 
-/// Whether our own side of the connection made this status: it has a cause, or no server of ours would say so.
+/// Whether this side of the connection made the status: it has a cause, or a code that our servers never send.
 fn is_local(status: &Status) -> bool {
     status.details().is_empty() && (status.source().is_some() || status.code() == Code::Unknown)
 }
 
-/// Whether a write or a command that met this status may have taken effect.
+/// Whether a write or command that ended with this status may have taken effect.
 fn may_have_taken_effect(kind: Kind, status: &Status) -> bool {
     if is_local(status) {
+        // If no connection came about, nothing was sent.
         return !causes(status).any(|cause| cause.is::<ConnectError>());
     }
-    // These may be met half way. The others are met before anything is proposed, or after the outcome is certain.
     let reason = Fault::from_status(status).reason;
-    // The quorum is asked after before a command is begun.
+    // The leader checks its quorum before it begins a command.
     if (kind, reason) == (Kind::Command, Reason::NoQuorum) {
         return false;
     }
+    // These may occur after the write was proposed. The others occur before that, or once the outcome is certain.
     matches!(reason, Reason::Timeout | Reason::NoQuorum | Reason::ShuttingDown | Reason::Quarantined | Reason::Internal)
 }
 
+/// The chain of errors below a status.
 fn causes(status: &Status) -> impl Iterator<Item = &(dyn Error + 'static)> {
     let mut next = status.source();
     std::iter::from_fn(move || {

@@ -1,4 +1,4 @@
-//! A node that answers from a script, for tests of whatever stands on the client.
+//! A node that answers from a script, for tests of the client and of everything that uses it.
 
 use std::{
     collections::VecDeque,
@@ -30,30 +30,32 @@ use crate::wire::{
 type Answer<T> = Result<Response<T>, Status>;
 type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// What the node does with the next write.
+/// The answer to the next write.
 #[derive(Debug, Clone)]
 pub(crate) enum Turn {
-    /// Takes it.
+    /// Accepts it.
     Accept,
-    /// Refuses it.
+    /// Refuses it with this fault.
     Refuse(Fault),
     /// Never answers.
     Hang,
 }
 
-/// What the node is, does and has seen.
+/// What the node answers, and what it has been asked.
 #[derive(Debug, Default)]
 pub(crate) struct Script {
     pub(crate) membership: cluster::GetMembershipResponse,
-    /// For writes, in turn; when it is empty, they are accepted.
+    /// Answers to writes, in turn. When there are none left, writes are accepted.
     pub(crate) turns: VecDeque<Turn>,
-    /// For subscriptions, in turn; each ends after its items, or stays open if the last is none.
+    /// The items of subscriptions, in turn. A stream ends after its items; when no list is left, it stays open.
     pub(crate) streams: VecDeque<Vec<Result<chat::SubscribeResponse, Fault>>>,
+    // The rest of what it answers:
     pub(crate) conversations: Vec<chat::Conversation>,
     pub(crate) joinable: Vec<chat::Conversation>,
     pub(crate) messages: Vec<chat::Message>,
     pub(crate) accounts: Vec<chat::Account>,
     pub(crate) sessions: Vec<chat::Session>,
+    // What it has been asked:
     pub(crate) sent: Vec<chat::SendMessageRequest>,
     pub(crate) marked: Vec<chat::MarkReadRequest>,
     pub(crate) listed: Vec<chat::ListMessagesRequest>,
@@ -90,7 +92,7 @@ impl Fake {
         fake
     }
 
-    /// Starts as many nodes as `N`, all of one mind: the first leads in term 1.
+    /// Starts `N` nodes that agree: the first leads in term 1.
     pub(crate) async fn cluster<const N: usize>() -> [Self; N] {
         let mut nodes = Vec::new();
         for id in 1..=N as u64 {
@@ -102,7 +104,7 @@ impl Fake {
         nodes
     }
 
-    /// From now on it knows these nodes and this leader.
+    /// Changes the nodes and the leader that it answers with.
     pub(crate) fn knows(&self, nodes: &[&Self], leader: Option<&Self>, term: u64) {
         let nodes = nodes.iter().map(|node| cluster::Node {
             node_id: node.id,
@@ -122,12 +124,12 @@ impl Fake {
         self.script(|script| script.membership = membership);
     }
 
-    /// It stops answering anything, and keeps its connections.
+    /// Stops answering and keeps its connections, as a frozen process does.
     pub(crate) fn freeze(&self) {
         self.frozen.store(true, Ordering::SeqCst);
     }
 
-    /// Reads or changes what it does.
+    /// Reads or changes the script.
     pub(crate) fn script<T>(&self, change: impl FnOnce(&mut Script) -> T) -> T {
         change(&mut self.script.lock().unwrap())
     }
@@ -345,7 +347,7 @@ impl ConversationService for Fake {
 #[tonic::async_trait]
 impl MessageService for Fake {
     async fn send_message(&self, request: Request<chat::SendMessageRequest>) -> Answer<chat::SendMessageResponse> {
-        // Seen even when it is refused or never answered.
+        // Recorded even if the write is refused or never answered.
         self.thaw().await;
         self.script(|script| script.sent.push(request.get_ref().clone()));
         self.read(request, |script, request| {

@@ -1,19 +1,25 @@
-//! Floor 2: the cluster client, used by the command lines and by tests alike. Speaks only gRPC; never links the server.
+//! Floor 2: the client of a cluster, for the command lines, for tests and for bots. It speaks gRPC and never links the
+//! server.
 //!
-//! [`Cluster`] finds the nodes and their leader and repeats what may be repeated; [`Session`] is an account's
-//! signed-in view; [`Subscription`] is its live stream, which goes on by itself on another node; [`Outbox`] keeps
-//! messages on disk until they are acknowledged.
+//! - [`Cluster`] finds the nodes and their leader, and repeats what may be repeated.
+//! - [`Session`] is a signed-in account and its calls.
+//! - [`Subscription`] is the account's live stream of events. It moves to another node when its node fails.
+//! - [`Outbox`] keeps messages on disk until the cluster has acknowledged them.
+//! - [`probe`] puts load on a cluster and checks its answers against a [`ledger`].
+//!
+//! `examples/bot.rs` shows them at work.
 //!
 //! # Invariants
-//! - A write bears one `request_id`, minted once, in all its attempts: it takes effect at most once (P4).
-//! - Only transient faults are repeated, until the deadline in [`Settings`]. Whoever is refused learns it at once.
-//! - A write whose fate is not known ends as TIMEOUT, never as a refusal: [`outcome_is_unknown`] tells them apart.
-//! - A hint about the leader is followed only if its term is not older than one already seen, and only within one
-//!   cluster. A node that fell silent is asked again only once it has spoken for itself.
-//! - Each attempt is shorter than the whole, so that a frozen node is left for another.
-//! - Nothing is held without bound: one channel per address, [`CHANNELS`] at most.
+//! - A write has one `request_id`, which all of its attempts bear, so it takes effect at most once (P4).
+//! - Only transient faults are repeated, until the deadline in [`Settings`]. A refusal is returned at once.
+//! - A write whose outcome is unknown ends as TIMEOUT, never as a refusal. [`outcome_is_unknown`] tells them apart.
+//! - The client follows a hint about the leader only if its term is not older than the newest term seen, and only
+//!   within one cluster. It does not trust other nodes' word about a leader that went silent until that leader answers
+//!   again.
+//! - One attempt gets less time than the whole operation, so a frozen node does not use up the deadline.
+//! - Memory is bounded: one channel per address, at most [`CHANNELS`].
 //!
-//! Left to others: what to show (cli), where the token is kept (cli), what a command means (machine).
+//! It leaves to `cli` what to show and where to keep the token, and to `machine` what a command means.
 
 mod backoff;
 mod cluster;
@@ -25,9 +31,7 @@ pub mod ledger;
 mod order;
 mod outbox;
 pub mod probe;
-mod rooms;
 mod session;
-mod settings;
 mod subscription;
 mod tolerance;
 mod view;
@@ -43,19 +47,19 @@ pub use tolerance::fault_tolerance;
 
 use crate::types::{Clock, Entropy};
 
-/// How a client behaves, and its seams for tests.
+/// The timeout of a client, and the clock and randomness that tests replace.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// How long one operation may take in all, repeats included.
+    /// Longest time for one operation, all its attempts included.
     pub timeout: Duration,
-    /// Gives request ids their time.
+    /// The time in request ids.
     pub clock: Clock,
-    /// Gives request ids their random part, waits their jitter, and picks the first node to read from.
+    /// The random part of request ids, the jitter of waits, and the choice of the first node to read from.
     pub entropy: Entropy,
 }
 
 impl Settings {
-    /// The system's clock and randomness.
+    /// Settings with the system's clock and randomness.
     pub fn new(timeout: Duration) -> Self {
         Self { timeout, clock: Clock::system(), entropy: Entropy::system() }
     }

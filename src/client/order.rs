@@ -1,4 +1,5 @@
-//! Checks what a subscription delivers: cursors strictly increasing, sequence numbers dense (P5). Pure.
+//! Checks the order of a subscription's events: cursors increase strictly, sequence numbers have no gaps (P5). Pure,
+//! without IO.
 
 use std::collections::BTreeMap;
 
@@ -7,20 +8,26 @@ use crate::{
     wire::chat::{SubscribeResponse, subscribe_response::Event},
 };
 
-/// What has been delivered so far.
+/// The position of a subscription: what has been delivered so far.
+///
+/// # Invariants
+/// - `cursor` never goes back. It is the cursor of the last event or heartbeat accepted.
+/// - `tails` holds the last sequence number seen in a conversation. A conversation that it does not hold, or holds as
+///   0, may continue with any number: the subscriber has seen nothing of it yet.
+/// - `tails` is bounded; see [`Order::tail`].
 #[derive(Debug, Default)]
 pub(super) struct Order {
     cursor: u64,
-    /// The last sequence number of each conversation, as delivered.
+    /// The last sequence number delivered in each conversation.
     tails: BTreeMap<String, u64>,
 }
 
-/// What a delivery was worth.
+/// The verdict on one delivery.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Delivery {
+pub(super) enum Verdict {
     /// New, and in order.
     New,
-    /// Seen before: the node sent it again.
+    /// Delivered before, and to be skipped. A node may send events again after a reconnect.
     Repeated,
     /// New, but something before it is missing.
     Gap {
@@ -28,7 +35,7 @@ pub(super) enum Delivery {
         conversation: String,
         /// The last sequence number before the gap.
         after: u64,
-        /// The one that came.
+        /// The sequence number that came.
         got: u64,
     },
 }
@@ -44,42 +51,44 @@ impl Order {
         self.cursor
     }
 
-    /// Judges the next delivery, and takes note of it.
-    pub(super) fn judge(&mut self, delivered: &SubscribeResponse) -> Delivery {
+    /// Judges the next delivery and records it.
+    pub(super) fn judge(&mut self, delivered: &SubscribeResponse) -> Verdict {
         if let Some(Event::Heartbeat(_)) = delivered.event {
             self.cursor = self.cursor.max(delivered.cursor);
-            return Delivery::New;
+            return Verdict::New;
         }
         if delivered.cursor <= self.cursor {
-            return Delivery::Repeated;
+            return Verdict::Repeated;
         }
         self.cursor = delivered.cursor;
         match &delivered.event {
             Some(Event::Message(message)) => self.dense(&message.conversation_id, message.seq),
-            // Seq 0: hidden by the caller for itself, which is in no timeline.
+            // Seq 0 means that the caller hid messages for itself, which takes no place in the timeline.
             Some(Event::Deleted(deleted)) if deleted.seq > 0 => self.dense(&deleted.conversation_id, deleted.seq),
             Some(Event::Conversation(conversation)) => {
-                // The caller may have left and come back, and is not told what happened meanwhile.
+                // The account may have left the room and come back. It is not shown what happened in between.
                 *self.tail(&conversation.conversation_id) = conversation.last_seq;
-                Delivery::New
+                Verdict::New
             }
-            Some(Event::Deleted(_) | Event::Read(_) | Event::Heartbeat(_)) | None => Delivery::New,
+            Some(Event::Deleted(_) | Event::Read(_) | Event::Heartbeat(_)) | None => Verdict::New,
         }
     }
 
-    /// Every event of a timeline takes the next sequence number. What came before the first one seen is not known.
-    fn dense(&mut self, conversation: &str, seq: u64) -> Delivery {
+    /// Each event of a timeline takes the next sequence number. The first number seen may be any.
+    fn dense(&mut self, conversation: &str, seq: u64) -> Verdict {
         let tail = self.tail(conversation);
         let after = *tail;
         *tail = seq.max(after);
         if after == 0 || seq == after + 1 {
-            return Delivery::New;
+            return Verdict::New;
         }
-        Delivery::Gap { conversation: conversation.to_owned(), after, got: seq }
+        Verdict::Gap { conversation: conversation.to_owned(), after, got: seq }
     }
 
+    /// The last sequence number of a conversation, 0 if none was seen. Beyond its bound the map is cleared, which costs
+    /// only the check of the next event in each conversation.
     fn tail(&mut self, conversation: &str) -> &mut u64 {
-        // An account is in no more conversations than this at once: older ones were left.
+        // An account is in at most half as many conversations at once. The account has left the others.
         if self.tails.len() > 2 * limits::CONVERSATIONS_PER_ACCOUNT {
             self.tails.clear();
         }
@@ -100,19 +109,19 @@ mod tests {
     #[test]
     fn a_gap_in_a_conversation_is_told() {
         let mut order = Order::after(0);
-        assert_eq!(order.judge(&message(10, "c1", 4)), Delivery::New);
-        assert_eq!(order.judge(&message(11, "c2", 1)), Delivery::New);
-        assert_eq!(order.judge(&message(12, "c1", 5)), Delivery::New);
-        assert_eq!(order.judge(&message(13, "c1", 7)), Delivery::Gap { conversation: "c1".into(), after: 5, got: 7 });
-        assert_eq!(order.judge(&message(14, "c1", 8)), Delivery::New, "told once");
+        assert_eq!(order.judge(&message(10, "c1", 4)), Verdict::New);
+        assert_eq!(order.judge(&message(11, "c2", 1)), Verdict::New);
+        assert_eq!(order.judge(&message(12, "c1", 5)), Verdict::New);
+        assert_eq!(order.judge(&message(13, "c1", 7)), Verdict::Gap { conversation: "c1".into(), after: 5, got: 7 });
+        assert_eq!(order.judge(&message(14, "c1", 8)), Verdict::New, "told once");
     }
 
     #[test]
     fn what_was_delivered_before_is_a_repetition() {
         let mut order = Order::after(10);
-        assert_eq!(order.judge(&message(10, "c1", 1)), Delivery::Repeated);
-        assert_eq!(order.judge(&message(11, "c1", 2)), Delivery::New);
-        assert_eq!(order.judge(&message(11, "c1", 2)), Delivery::Repeated);
+        assert_eq!(order.judge(&message(10, "c1", 1)), Verdict::Repeated);
+        assert_eq!(order.judge(&message(11, "c1", 2)), Verdict::New);
+        assert_eq!(order.judge(&message(11, "c1", 2)), Verdict::Repeated);
         assert_eq!(order.cursor(), 11);
     }
 
@@ -120,7 +129,7 @@ mod tests {
     fn a_sequence_number_that_goes_back_is_told() {
         let mut order = Order::after(0);
         order.judge(&message(1, "c1", 5));
-        assert_eq!(order.judge(&message(2, "c1", 5)), Delivery::Gap { conversation: "c1".into(), after: 5, got: 5 });
+        assert_eq!(order.judge(&message(2, "c1", 5)), Verdict::Gap { conversation: "c1".into(), after: 5, got: 5 });
     }
 
     #[test]
@@ -132,19 +141,19 @@ mod tests {
         let deleted = MessagesDeleted { messages: messages.clone(), seq: 2, conversation_id, ..Default::default() };
         let deleted = Event::Deleted(deleted);
         order.judge(&SubscribeResponse { cursor: 2, event: Some(deleted) });
-        assert_eq!(order.judge(&message(3, "c1", 3)), Delivery::New, "2 was the deletion");
+        assert_eq!(order.judge(&message(3, "c1", 3)), Verdict::New, "2 was the deletion");
         let hidden = Event::Deleted(MessagesDeleted { messages, ..Default::default() });
         order.judge(&SubscribeResponse { cursor: 4, event: Some(hidden) });
-        assert_eq!(order.judge(&message(5, "c1", 4)), Delivery::New, "hiding takes no number");
+        assert_eq!(order.judge(&message(5, "c1", 4)), Verdict::New, "hiding takes no number");
         let changed = Conversation { conversation_id: "c1".into(), last_seq: 8, ..Default::default() };
         order.judge(&SubscribeResponse { cursor: 6, event: Some(Event::Conversation(changed)) });
-        assert_eq!(order.judge(&message(7, "c1", 9)), Delivery::New, "back after an absence");
-        assert_ne!(order.judge(&message(8, "c1", 11)), Delivery::New);
+        assert_eq!(order.judge(&message(7, "c1", 9)), Verdict::New, "back after an absence");
+        assert_ne!(order.judge(&message(8, "c1", 11)), Verdict::New);
         let conversation_id = "c1".to_owned();
         let unnamed = Event::Deleted(MessagesDeleted { seq: 12, conversation_id, ..Default::default() });
-        assert_ne!(order.judge(&SubscribeResponse { cursor: 9, event: Some(unnamed) }), Delivery::Repeated);
-        assert_eq!(order.judge(&message(10, "c1", 13)), Delivery::New, "12 was a deletion of older messages");
-        assert_ne!(order.judge(&message(11, "c1", 15)), Delivery::New);
+        assert_ne!(order.judge(&SubscribeResponse { cursor: 9, event: Some(unnamed) }), Verdict::Repeated);
+        assert_eq!(order.judge(&message(10, "c1", 13)), Verdict::New, "12 was a deletion of older messages");
+        assert_ne!(order.judge(&message(11, "c1", 15)), Verdict::New);
     }
 
     #[test]

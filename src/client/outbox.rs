@@ -1,16 +1,23 @@
-//! Messages that must not be lost before a node has taken them: one file for each account and cluster.
+//! The outbox: messages on disk until the cluster has acknowledged them, in one file for each account and cluster.
 //!
-//! A message is kept, with its request_id, on a synced disk before the first attempt to send it, and struck off once
-//! its fate is certain. A crash in between repeats the attempt under the same request_id, which takes effect once (P4).
+//! A message is written and synced, with its request_id, before the first attempt to send it. It is struck off once its
+//! fate is certain. After a crash in between, the message is sent again under the same request_id, which takes effect
+//! once (P4).
+//!
+//! The file is a log of changes, one line each ([`mod@line`]). It is appended to, and rewritten without the old lines
+//! once they are most of it.
 //!
 //! # Invariants
-//! - [`Outbox::keep`] answers only after the line is synced; what it answered for is never dropped without being told.
-//! - A message leaves by being acknowledged, or by the user's word. A request_id too old to repeat is kept for the user
-//!   to decide on: it is neither repeated under another id nor forgotten.
-//! - What a room's title means is asked once, and what was found is on disk before the first attempt to send there.
-//! - A line that is not as written is an error that names it, never skipped. Only an unfinished last line, for which
-//!   nobody was answered, is.
-//! - Several programs may use one outbox: changes queue up at a lock.
+//! - [`Outbox::keep`] returns only after the line is synced. From then on the message is in the outbox until it is
+//!   struck off, and reading the outbox shows it.
+//! - A message is struck off when it is acknowledged, or when the user gives it up. If its request_id is too old to
+//!   repeat, the user decides: the outbox neither repeats it under another id nor forgets it.
+//! - The title of a room is looked up once. The room found is on disk before the first attempt to send there, so a
+//!   retry cannot go to another room that has taken over the title.
+//! - A damaged line is an error that names it; it is never skipped. Only an unfinished last line is: its append was
+//!   interrupted before `keep` returned.
+//! - Several programs may use one outbox at once. A lock file serialises their changes; a rewrite replaces the file by
+//!   `rename`, so readers need no lock.
 
 mod line;
 #[cfg(test)]
@@ -31,17 +38,17 @@ use crate::{
     wire::{Fault, Reason, chat::SendMessageResponse},
 };
 
-/// Messages kept at most.
+/// Most messages in one outbox.
 pub const OUTBOX_MESSAGES: usize = 1_000;
-/// Bytes of a file below which it is not worth rewriting without what has left.
+/// Size in bytes below which a file is not worth rewriting.
 const WORTH_REWRITING: usize = 64 * 1024;
 
-/// To whom a message goes, as far as is known.
+/// The recipient of a message in the outbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum To {
-    /// To a conversation.
+    /// A known conversation.
     Known(Recipient),
-    /// To a room of this title: which one that is, only the cluster can say.
+    /// The room with this title. Only the cluster can tell which one that is.
     RoomTitled(String),
 }
 
@@ -54,93 +61,113 @@ impl From<&Recipient> for To {
 /// A message in the outbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
-    /// Names the send, in all its attempts.
+    /// The request_id of all attempts to send it.
     pub id: RequestId,
-    /// To whom.
+    /// The recipient.
     pub to: To,
-    /// What.
+    /// The text.
     pub body: String,
-    /// What is known of it.
+    /// What has become of it so far.
     pub fate: Fate,
 }
 
 /// What became of a message so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
-    /// To be sent, again if need be.
+    /// Not sent yet, or not known to be sent.
     Waiting,
-    /// The service refused it for this reason, for certain. The user renews or drops it.
+    /// The service refused it for good, for this reason. The user renews or drops it.
     Refused(String),
-    /// Its request_id is older than the service remembers: it may have been delivered, or not. The user decides.
+    /// Its request_id is older than the service remembers, so it may have been sent or not. The user renews or drops
+    /// it.
     TooOld,
 }
 
 /// How an attempt to deliver ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Delivery {
-    /// Acknowledged, now or by an earlier attempt.
+    /// Acknowledged, by this attempt or an earlier one. The message is struck off.
     Sent(SendMessageResponse),
-    /// Not decided: it stays, and may be tried again.
+    /// Not decided. The message stays and may be tried again.
     Waiting(Fault),
-    /// Refused for certain: it stays until the user renews or drops it.
+    /// Refused for good. The message stays until the user renews or drops it.
     Refused(Fault),
-    /// Too old to say: it stays until the user renews or drops it.
+    /// Too old to tell. The message stays until the user renews or drops it.
     TooOld(Fault),
 }
 
-/// Why the outbox could not be used.
+/// Why a change or a read of the outbox failed.
 #[derive(Debug, thiserror::Error)]
 pub enum OutboxError {
     /// The file could not be read or written.
     #[error("cannot use the outbox {}: {error}", path.display())]
     Io {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         error: io::Error,
     },
-    /// A line is not as it was written.
+    /// A line is not as it was written: its checksum or its content is wrong.
     #[error("the outbox {} is damaged at line {line}: set the file aside, and send again what it still shows", path.display())]
     Damaged {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Which line, from 1.
+        /// The line, counted from 1.
         line: usize,
     },
-    /// It holds as many messages as it may.
+    /// The outbox holds [`OUTBOX_MESSAGES`] messages.
     #[error("the outbox is full ({OUTBOX_MESSAGES} messages): deliver or drop some first")]
     Full,
-    /// The body is longer than any message may be.
+    /// The text is longer than a message may be.
     #[error("a message is at most {} bytes", limits::BODY_BYTES)]
     TooLong,
-    /// No such message is in it.
+    /// The outbox holds no such message.
     #[error("no message {0} is in the outbox")]
     Absent(RequestId),
 }
 
-/// An outbox on disk. Its methods block for as long as the disk takes to sync.
+/// An outbox on disk. It holds no state but the path: each method reads the file. Methods block while the disk syncs.
+///
+/// ```
+/// use quorate::{
+///     client::{Fate, Outbox, Recipient},
+///     types::RequestId,
+/// };
+///
+/// let folder = std::env::temp_dir().join(format!("quorate-doc-{}", std::process::id()));
+/// let outbox = Outbox::at(folder.join("alice.outbox"));
+/// let id = RequestId::new(1_700_000_000_000, [7; 10]); // `cluster.request_id()` in a program
+/// outbox.keep(id, &Recipient::Username("bob".into()), "hello")?;
+/// assert_eq!(outbox.entries()?[0].fate, Fate::Waiting);
+///
+/// // With a session, `outbox.deliver(&session, &entry).await` sends it. Without one, the user may give it up.
+/// outbox.strike(id)?;
+/// assert!(!outbox.is_waiting()?);
+/// # std::fs::remove_dir_all(folder).unwrap();
+/// # Ok::<(), quorate::client::OutboxError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Outbox {
     path: PathBuf,
 }
 
 impl Outbox {
-    /// The outbox in this file. Touches nothing yet.
+    /// The outbox in this file. Does not touch the file yet.
     pub fn at(path: PathBuf) -> Self {
         Self { path }
     }
 
-    /// What is in it, in the order in which it was kept.
+    /// The messages, in the order in which they were kept.
     pub fn entries(&self) -> Result<Vec<Kept>, OutboxError> {
         Ok(self.read()?.entries)
     }
 
-    /// Whether something in it waits to be sent.
+    /// Whether any message waits to be sent.
     pub fn is_waiting(&self) -> Result<bool, OutboxError> {
         Ok(self.entries()?.iter().any(|kept| kept.fate == Fate::Waiting))
     }
 
-    /// Keeps a message. It is on disk when this returns.
+    /// Adds a message. It is on disk when this returns.
     pub fn keep(&self, id: RequestId, to: impl Into<To>, body: &str) -> Result<(), OutboxError> {
         if body.len() > limits::BODY_BYTES {
             return Err(OutboxError::TooLong);
@@ -153,17 +180,18 @@ impl Outbox {
         })
     }
 
-    /// Strikes a message off: it was acknowledged, or the user gave it up.
+    /// Strikes a message off, because it was acknowledged or the user gave it up.
     pub fn strike(&self, id: RequestId) -> Result<(), OutboxError> {
         self.change_of(id, Line::Struck { id: id.to_string() })
     }
 
-    /// Has a message that was refused or is too old sent after all, as a new one under `fresh`: by the user's word.
+    /// Makes a refused or too old message wait again, as a new message with the request_id `fresh`. The user decides
+    /// this.
     pub fn renew(&self, id: RequestId, fresh: RequestId) -> Result<(), OutboxError> {
         self.change_of(id, Line::Renewed { id: id.to_string(), fresh: fresh.to_string() })
     }
 
-    /// Tries once, within the timeout of `session`, to deliver a message, and records what became of it.
+    /// Tries once, within the timeout of `session`, to send a message, and records what became of it.
     pub async fn deliver(&self, session: &Session, kept: &Kept) -> Result<Delivery, OutboxError> {
         let to = match &kept.to {
             To::Known(to) => Ok(to.clone()),
@@ -196,7 +224,8 @@ impl Outbox {
         Ok(delivery)
     }
 
-    /// Records which room a message is for; answers with the one recorded first.
+    /// Records the room that a message is for. Returns the room that was recorded first, which another program may have
+    /// done.
     fn address(&self, id: RequestId, room: ConversationId) -> Result<Recipient, OutboxError> {
         self.change_of(id, Line::Addressed { id: id.to_string(), conversation: room.to_string() })?;
         let recorded = self.entries()?.into_iter().find(|kept| kept.id == id).map(|kept| kept.to);
@@ -207,6 +236,7 @@ impl Outbox {
         }
     }
 
+    /// Appends `line`, which changes the message `id`.
     fn change_of(&self, id: RequestId, line: Line) -> Result<(), OutboxError> {
         self.change(|entries| match entries.iter().any(|kept| kept.id == id) {
             true => Ok(line),
@@ -214,6 +244,7 @@ impl Outbox {
         })
     }
 
+    /// Appends the line that `change` makes of the current entries, under the lock.
     fn change(&self, change: impl FnOnce(&[Kept]) -> Result<Line, OutboxError>) -> Result<(), OutboxError> {
         let _lock = self.lock().map_err(|error| self.io(error))?;
         let mut reading = self.read()?;
@@ -236,6 +267,7 @@ impl Outbox {
         Reading::of(&bytes).map_err(|line| OutboxError::Damaged { path: self.path.clone(), line })
     }
 
+    /// Takes the lock. The operating system releases it when the file is closed, even if this process is killed.
     fn lock(&self) -> io::Result<File> {
         DirBuilder::new().recursive(true).mode(0o700).create(self.directory())?;
         let lock = owners_own().create(true).truncate(false).open(self.path.with_extension("lock"))?;
@@ -243,7 +275,7 @@ impl Outbox {
         Ok(lock)
     }
 
-    /// Appends after the last whole line, over what an interrupted append may have left.
+    /// Appends after the last whole line and cuts off what an interrupted append may have left.
     fn append(&self, line: &Line, whole_bytes: usize) -> io::Result<()> {
         let is_new = !self.path.exists();
         let mut file = owners_own().create(true).append(true).open(&self.path)?;
@@ -253,7 +285,7 @@ impl Outbox {
         if is_new { self.sync_directory() } else { Ok(()) }
     }
 
-    /// Writes what is left to a new file and puts it in place of the old one.
+    /// Writes the current entries to a new file and puts it in place of the old one.
     fn rewrite(&self, entries: &[Kept]) -> io::Result<()> {
         let fresh = self.path.with_extension("new");
         let mut file = owners_own().create(true).truncate(true).open(&fresh)?;
@@ -265,6 +297,7 @@ impl Outbox {
         self.sync_directory()
     }
 
+    /// Makes a new or renamed file survive a power cut.
     fn sync_directory(&self) -> io::Result<()> {
         File::open(self.directory())?.sync_all()
     }
@@ -278,14 +311,16 @@ impl Outbox {
     }
 }
 
-/// Whether a send that ended with `fault` may still take effect, or may yet be taken: it must keep its request_id.
+/// Whether a send that ended with `fault` may have taken effect or may succeed later, so that it must keep its
+/// request_id.
 ///
-/// A session that ended, or a fault in the service, says nothing about an earlier attempt.
+/// A session that has ended and an internal fault say nothing about an earlier attempt.
 fn is_undecided(fault: &Fault) -> bool {
     let other = matches!(fault.reason, Reason::SessionInvalid | Reason::WrongCluster | Reason::Internal);
     fault.reason.is_transient() || outcome_is_unknown(fault) || other
 }
 
+/// Options for a file that only its owner may read: messages are private.
 fn owners_own() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).mode(0o600);

@@ -1,4 +1,4 @@
-//! The client against scripted nodes.
+//! The client against scripted nodes ([`Fake`]): leaders, redirects, deadlines, subscriptions.
 
 use std::time::{Duration, Instant};
 
@@ -6,10 +6,9 @@ use tokio::{net::TcpSocket, time::timeout};
 use tonic::Request;
 
 use super::{
-    Cluster, Session, Settings, Start, Update,
+    Cluster, Recipient, Session, Settings, Start, Update,
     fake::{Fake, Turn},
     outcome_is_unknown,
-    session::Recipient,
 };
 use crate::{
     types::{Clock, Consistency, Entropy},
@@ -23,7 +22,7 @@ use crate::{
 };
 
 fn cluster(seeds: &[&Fake], timeout: Duration) -> Cluster {
-    let settings = Settings { timeout: timeout, clock: Clock::system(), entropy: Entropy::system() };
+    let settings = Settings { timeout, clock: Clock::system(), entropy: Entropy::system() };
     Cluster::new(seeds.iter().map(|fake| fake.address.clone()).collect(), Dialer::tcp(), settings)
 }
 
@@ -39,7 +38,7 @@ fn sent(fake: &Fake) -> Vec<String> {
     fake.script(|script| script.sent.iter().map(|request| request.request_id.clone()).collect())
 }
 
-/// An address where dialling is refused, for as long as the socket lives.
+/// An address where connections are refused for as long as the socket lives: it is bound and never listens.
 fn nobody() -> (Address, TcpSocket) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -93,7 +92,7 @@ async fn a_dead_leader_is_replaced_through_the_membership() {
         });
     }
     let session = session(&[&n1]);
-    // The client learns of the dead leader first; then the others elect another.
+    // The client first learns of the dead leader. Then the others elect another.
     assert_eq!(session.cluster().membership().await.unwrap().leader_address, dead.to_string());
     for node in [&n2, &n3] {
         node.knows(&[&n1, &n2, &n3], Some(&n3), 2);
@@ -128,7 +127,7 @@ async fn a_frozen_leader_is_left_for_the_next_with_the_same_request_id() {
 #[tokio::test]
 async fn a_frozen_node_is_left_by_readers() {
     let [n1, n2] = Fake::cluster().await;
-    // Such randomness picks the first node.
+    // With this randomness the client picks the first node.
     let entropy = Entropy::new(|buffer| buffer.fill(0));
     let settings = Settings { timeout: Duration::from_secs(20), clock: Clock::system(), entropy };
     let cluster = Cluster::new(vec![n1.address.clone(), n2.address.clone()], Dialer::tcp(), settings);
@@ -287,7 +286,7 @@ fn heartbeat(cursor: u64, has_quorum: bool) -> Result<SubscribeResponse, Fault> 
     Ok(SubscribeResponse { cursor, event: Some(Event::Heartbeat(beat)) })
 }
 
-/// The next `count` updates in short.
+/// The next `count` updates, each in a word or two.
 async fn updates(subscription: &mut super::Subscription, count: usize) -> Vec<String> {
     let mut seen = Vec::new();
     while seen.len() < count {

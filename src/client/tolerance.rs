@@ -1,11 +1,10 @@
-//! Fault tolerance as it travels: nodes answer with it, and whoever works it out alone shows it so.
+//! Converts fault tolerance to its wire form. Nodes answer with it, and the command line computes it offline.
 
 use crate::{membership::Tolerance, wire::cluster::FaultTolerance};
 
-/// A tolerance in the words of the wire. While a change is under way, voters and quorum are those of the set that will
-/// hold.
+/// The wire form of a tolerance. During a change of membership, `voters` and `quorum` describe the new set of voters.
 pub fn fault_tolerance(tolerance: &Tolerance) -> FaultTolerance {
-    // A cluster has at most `limits::NODES` members, so no count is cut.
+    // A cluster has at most `limits::NODES` members, so no count is truncated.
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let settled = tolerance.settled();
     FaultTolerance {

@@ -1,4 +1,5 @@
-//! What a client knows of its cluster. Pure: no IO, so that each rule is tested by itself.
+//! What a client knows of its cluster: the addresses, the newest term, and the leader in it. Pure, without IO, so each
+//! rule has a test of its own.
 
 use crate::{
     fault_injection::{self, Bug},
@@ -8,15 +9,24 @@ use crate::{
     },
 };
 
-/// The seeds, the nodes, and who leads in the newest term seen.
+/// The seeds, the members, and the leader in the newest term seen.
+///
+/// # Invariants
+/// - `term` is the newest term whose leader was named. It never goes back, and `leader` is the leader of `term` or
+///   unknown. Raft elects at most one leader in a term (Raft paper, section 5.2), so within a term a known leader is
+///   never replaced by another.
+/// - `cluster_id` is set by the first answer and never changes.
+/// - `nodes` is empty only until the first answer that lists members.
+/// - A suspect leads again only in a newer term, or once it has answered for itself.
 #[derive(Debug)]
 pub(super) struct View {
     seeds: Vec<Address>,
+    /// The members' addresses, from the newest answer.
     nodes: Vec<Address>,
     cluster_id: String,
     term: u64,
     leader: Option<Address>,
-    /// A leader that failed us, and the term it led in: others' word that it leads no longer counts in that term.
+    /// A leader that did not answer, and its term. Another node's word that it leads does not count in that term.
     suspect: Option<(Address, u64)>,
 }
 
@@ -34,14 +44,14 @@ impl View {
         &self.cluster_id
     }
 
-    /// Every address worth asking: members first, then the seeds.
+    /// All addresses worth asking: the members, then the seeds that are not members.
     pub(super) fn addresses(&self) -> Vec<Address> {
         let mut all: Vec<Address> = self.nodes.clone();
         all.extend(self.seeds.iter().filter(|seed| !self.nodes.contains(seed)).cloned());
         all
     }
 
-    /// Learns from a redirect; says whether it named another leader to go to.
+    /// Learns from a redirect. Returns whether a new leader is known now.
     pub(super) fn learn_hint(&mut self, hint: &LeaderHint) -> bool {
         let before = self.leader.clone();
         if self.is_ours(&hint.cluster_id) && hint.leader_id > 0 {
@@ -65,20 +75,21 @@ impl View {
         }
     }
 
-    /// A client belongs to the first cluster that answers it; addresses get reused by others.
+    /// Whether an answer comes from this client's cluster: the first that answered. Other clusters may reuse addresses.
     pub(super) fn is_ours(&self, cluster_id: &str) -> bool {
         !cluster_id.is_empty() && (self.cluster_id.is_empty() || self.cluster_id == cluster_id)
     }
 
-    /// Whether a newer term is known than the one that somebody speaks of.
+    /// Whether a newer term than `term` is known.
     fn is_outdated(&self, term: u64) -> bool {
         term < self.term && !fault_injection::enabled(Bug::LeaderTermIgnored)
     }
 
+    /// Learns that `address` leads in `term`. `witnessed`: it said so itself.
     fn learn_leader(&mut self, term: u64, address: &str, witnessed: bool) {
         let Ok(address) = address.parse::<Address>() else { return };
         let suspected = self.suspect.as_ref().is_some_and(|(who, when)| *who == address && term <= *when);
-        // One leader per term: within a term only a leader not yet known is news.
+        // A term has one leader, so within the known term only a leader that is not known yet is news.
         let news = !self.is_outdated(term) && (term != self.term || self.leader.is_none());
         if news && (witnessed || !suspected) {
             self.follow(address, term);
@@ -91,15 +102,17 @@ impl View {
         self.term = term;
     }
 
-    /// Draws the consequences of a transient fault from `address`, which was taken for the leader. Says whether a new
-    /// leader is known, to go to at once.
+    /// Learns from a transient fault of `address`, which was taken for the leader. Returns whether another leader is
+    /// known, so that the caller can go there at once.
     pub(super) fn leader_failed(&mut self, address: &Address, fault: &Fault) -> bool {
+        // It is busy, not deposed.
         if matches!(fault.reason, Reason::Overloaded | Reason::RateLimited | Reason::DiskFull) {
             return false;
         }
         if self.leader.as_ref() == Some(address) {
             self.leader = None;
         }
+        // A node that refuses is alive; a node that is silent may be frozen.
         let refused = matches!(fault.reason, Reason::NotLeader | Reason::NoLeader | Reason::NoQuorum);
         if !refused {
             self.suspect = Some((address.clone(), self.term));
@@ -107,7 +120,7 @@ impl View {
         fault.leader.as_ref().is_some_and(|hint| self.learn_hint(hint)) && self.leader.as_ref() != Some(address)
     }
 
-    /// `address` answered as the leader.
+    /// Learns that `address` has served a call as the leader.
     pub(super) fn leader_served(&mut self, address: &Address) {
         if self.suspect.as_ref().is_some_and(|(who, _)| who == address) {
             self.suspect = None;

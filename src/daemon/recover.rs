@@ -16,7 +16,7 @@ use super::failure::start_failure;
 use crate::{
     cli::{Exit, Failure, Output, Result, text},
     config::NodeConfig,
-    machine::query::Lacking,
+    machine::query::Missing,
     node::{Compared, Recovery, Settings, Survivor},
     types::counted,
 };
@@ -129,11 +129,11 @@ fn describe(what: &str, survivor: &Survivor) -> Vec<String> {
 }
 
 /// What one side lacks, with the conversations that lack most by name.
-fn difference(what: &str, lacking: &Lacking) -> Vec<String> {
+fn difference(what: &str, lacking: &Missing) -> Vec<String> {
     if lacking.is_empty() {
         return vec![format!("  {what}: nothing")];
     }
-    let Lacking { accounts, conversations, events, named } = lacking;
+    let Missing { accounts, conversations, events, named } = lacking;
     let mut lines = vec![format!(
         "  {what}: {}, {} in {}",
         counted(*accounts, "account"),
@@ -157,7 +157,7 @@ fn moment(time_ms: u64) -> String {
 
 /// The same for programs. Numbers of 64 bits are strings, as in the JSON mapping of protobuf.
 fn json(recovery: &Recovery) -> Value {
-    let lacking = |lacking: &Lacking| {
+    let lacking = |lacking: &Missing| {
         json!({
             "accounts": lacking.accounts.to_string(),
             "conversations": lacking.conversations.to_string(),

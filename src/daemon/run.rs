@@ -24,7 +24,7 @@ use crate::{
     types::Address,
 };
 
-/// Time for an orderly stop. What is still under way then is cut off.
+/// Time for an orderly stop. Calls that are under way after that are cut off.
 const STOP: Duration = Duration::from_millis(4_500);
 
 /// Runs a node until a signal arrives or the node stops by itself.

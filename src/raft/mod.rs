@@ -16,7 +16,7 @@
 //!
 //! - The vote and the log keep their order on disk: both go through one writer ([`storage::LogFile`]).
 //! - Applied id, last membership and the effects of the commands are one transaction: a state file is never torn.
-//! - The log is purged only below what is durable in the state file (see [`StateMachine`]).
+//! - The log is purged only up to the entry that is durable in the state file (see [`StateMachine`]).
 //! - Disk and wire carry our own protobuf (`chat.raft.v1`), never openraft's serde form, so that versions interoperate.
 //!   [`convert`] is the only file that knows both.
 //! - [`types`] spells every openraft generic once.

@@ -1,4 +1,5 @@
-//! openraft's own storage suite on our log and state machine; when peers are dialled, and what is sent to them.
+//! openraft's own storage suite on our log and state machine; and tests of the network: when peers are dialled, and which
+//! requests they get.
 
 use std::{
     io,

@@ -6,7 +6,7 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `serve` | [`serve`]: the HTTP/2 server, from the first connection to the end of the drain |
+//! | `serve` | [`serve()`]: the HTTP/2 server, from the first connection to the end of the drain |
 //! | `listen` | the TCP port |
 //! | `limits/` | bounds on connections, calls, pages and rates, and each address's share of them |
 //! | `services/` | the services, each beside the conversions of its requests and replies |

@@ -73,7 +73,7 @@ where
         shutdown.await;
         stop.send();
     });
-    // The server ends by itself when the last connection has closed; this ends it when a client keeps one open.
+    // The server ends when its last connection has closed. This cuts the connections that clients keep open.
     let drained = async {
         stopping.clone().requested().await;
         sleep(config.grpc.drain).await;

@@ -4,24 +4,32 @@ use std::{fmt, str::FromStr};
 
 use uuid::Uuid;
 
-/// A replica's id: allocated from the log, counting from 1, never used twice. 0 stands for "none" on the wire.
+/// A node's id. The log allocates ids from 1 upwards and never gives one out twice. On the wire 0 means "none".
 pub type NodeId = u64;
 
-/// Text that is not an id of the kind asked for.
+/// Text that is not an id of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} must be {form}")]
 pub struct InvalidId {
-    /// Which id was meant.
+    /// Which id was expected.
     pub what: &'static str,
-    /// What it looks like.
+    /// What such an id looks like.
     pub form: &'static str,
 }
 
-/// An account's id. Never used twice, so that a deleted person is never taken for another.
+/// An account's id. It is never used twice, so a deleted account is never mistaken for a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AccountId(pub u64);
 
-/// A conversation's id; in text `c` and a number, as `c42`.
+/// A conversation's id. In text it is `c` and a number, such as `c42`.
+///
+/// ```
+/// use quorate::types::ConversationId;
+///
+/// assert_eq!("c42".parse(), Ok(ConversationId(42)));
+/// assert_eq!(ConversationId(42).to_string(), "c42");
+/// assert!("42".parse::<ConversationId>().is_err());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConversationId(pub u64);
 
@@ -43,9 +51,19 @@ impl FromStr for ConversationId {
     }
 }
 
-/// Where an event stands in the log: the log index above, its place within that entry below.
+/// The position of an event in the log: the log index in the upper 44 bits, the event's number within that entry in the
+/// lower 20.
 ///
-/// The same on every node and strictly increasing, so a subscription resumes from it anywhere.
+/// An event has the same cursor on every node, and cursors strictly increase. So a subscription resumes from a cursor
+/// on any node. Clients treat it as opaque.
+///
+/// ```
+/// use quorate::types::Cursor;
+///
+/// assert!(Cursor::new(7, 1) > Cursor::new(7, 0));
+/// assert!(Cursor::new(8, 0) > Cursor::end_of(7));
+/// assert_eq!(Cursor::new(7, 1).index(), 7);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Cursor(pub u64);
 
@@ -55,7 +73,7 @@ impl Cursor {
     /// How many events one log entry can hold.
     pub const EVENTS_PER_ENTRY: u64 = 1 << 20;
 
-    /// The cursor of the event at `place` (from 0) in the log entry at `index`.
+    /// The cursor of event number `place`, counted from 0, of the log entry at `index`.
     ///
     /// # Panics
     /// When either is out of range, which the limits on batches and rooms rule out.
@@ -64,23 +82,33 @@ impl Cursor {
         Self(index << 20 | place)
     }
 
-    /// The last cursor that an entry at `index` could hold: everything up to and including that entry.
+    /// The largest cursor that the entry at `index` can hold. It stands for everything up to and including that entry.
     pub fn end_of(index: u64) -> Self {
         Self::new(index, Self::EVENTS_PER_ENTRY - 1)
     }
 
-    /// The log index it belongs to.
+    /// The log index of its entry.
     pub fn index(self) -> u64 {
         self.0 >> 20
     }
 }
 
-/// Names one write, whatever becomes of the connection: a UUIDv7 minted by the client (RFC 9562, section 5.7).
+/// The id of one write: a UUIDv7 that the client mints (RFC 9562, section 5.7). All attempts at the write carry the
+/// same id, so that it takes effect once.
+///
+/// ```
+/// use quorate::types::RequestId;
+///
+/// let id = RequestId::new(1_700_000_000_000, [7; 10]);
+/// assert_eq!(id.time_ms(), 1_700_000_000_000);
+/// assert_eq!(id.to_string().parse(), Ok(id));
+/// assert!("not a UUIDv7".parse::<RequestId>().is_err());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(Uuid);
 
 impl RequestId {
-    /// A new id for a write begun at `now_ms` (Unix milliseconds), with 74 bits of `random`.
+    /// A new id for a write that begins at `now_ms` (Unix milliseconds). Uses 74 bits of `random`.
     pub fn new(now_ms: u64, random: [u8; 10]) -> Self {
         Self(uuid::Builder::from_unix_timestamp_millis(now_ms, &random).into_uuid())
     }
@@ -121,7 +149,7 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// The BLAKE3 hash of a session's bearer token: all that is ever stored of it.
+/// The BLAKE3 hash of a session's bearer token. Nodes store the hash only, never the token.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionKey(pub [u8; 32]);
 
@@ -136,7 +164,7 @@ impl SessionKey {
         bytes.try_into().ok().map(Self)
     }
 
-    /// The id under which the session is listed: the first 8 bytes, in hex.
+    /// The id under which listings show the session: the first 8 bytes, in hex.
     pub fn session_id(&self) -> String {
         self.0[..8].iter().map(|byte| format!("{byte:02x}")).collect()
     }

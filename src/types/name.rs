@@ -1,13 +1,13 @@
 //! Names that people type.
 //!
-//! Usernames, node names and zones are plain ASCII, so that none can be mistaken for another that only looks alike;
-//! they are compared folded to lower case and shown as first written.
+//! Usernames, node names and zones are plain ASCII, so that no two of them look alike. They are compared in lower case
+//! and shown as first written. A value of these types has passed its check.
 
 use std::fmt;
 
 use super::{limits, printable::is_printable};
 
-/// Text that is not a name of the kind asked for. Says what the rule is.
+/// Text that is not a name of the expected kind. The message states the rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidName(pub String);
@@ -41,7 +41,7 @@ macro_rules! ascii_name {
                 &self.0
             }
 
-            /// As compared: lower case.
+            /// In lower case, the form that is compared.
             pub fn folded(&self) -> String {
                 self.0.to_ascii_lowercase()
             }
@@ -57,6 +57,15 @@ macro_rules! ascii_name {
 
 ascii_name!(
     /// The name of an account.
+    ///
+    /// ```
+    /// use quorate::types::Username;
+    ///
+    /// let name = Username::new("Alice")?;
+    /// assert_eq!((name.as_str(), name.folded().as_str()), ("Alice", "alice"));
+    /// assert!(Username::new("no spaces").is_err());
+    /// # Ok::<(), quorate::types::InvalidName>(())
+    /// ```
     Username, "a username", limits::USERNAME_BYTES
 );
 ascii_name!(
@@ -69,6 +78,13 @@ ascii_name!(
 );
 
 /// The title of a room: any printable text, shown as written.
+///
+/// ```
+/// use quorate::types::RoomTitle;
+///
+/// assert!(RoomTitle::new("Über uns ☕").is_ok());
+/// assert!(RoomTitle::new("a\u{1b}[31m").is_err(), "an escape sequence");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RoomTitle(String);
 

@@ -1,4 +1,4 @@
-//! The operator's calls.
+//! The operator's calls: add, remove and replace nodes, change roles, transfer leadership.
 
 use std::{future::Future, time::Duration};
 
@@ -8,7 +8,7 @@ use quorate::{
         Fault, Reason,
         admin::{
             AddNodeRequest, ChangeProgress, RemoveNodeRequest, ReplaceNodeRequest, SetRoleRequest,
-            admin_service_client::AdminServiceClient,
+            TransferLeadershipRequest, admin_service_client::AdminServiceClient,
         },
         cluster::Role,
     },
@@ -16,12 +16,12 @@ use quorate::{
 use tokio::time::{Instant, sleep};
 use tonic::{Response, Status, Streaming, transport::Channel};
 
-use super::{Cluster, TIMEOUT};
+use super::{Cluster, TIMEOUT, eventually};
 
 type Admin = AdminServiceClient<Channel>;
 type Changes = Result<Response<Streaming<ChangeProgress>>, Status>;
 
-/// Asks the leader for a change, once, and follows it to its end. `watch` is called with every message.
+/// Asks the leader once for a change and follows it to its end. Calls `watch` with each progress message.
 pub async fn change<F, Fut>(
     cluster: &client::Cluster,
     ask: F,
@@ -31,7 +31,8 @@ where
     F: Fn(Admin) -> Fut,
     Fut: Future<Output = Changes>,
 {
-    let mut stream = cluster.patient().on_leader(|channel| ask(AdminServiceClient::new(channel))).await?.into_inner();
+    let mut stream =
+        cluster.for_slow_calls().on_leader(|channel| ask(AdminServiceClient::new(channel))).await?.into_inner();
     let mut last = None;
     loop {
         match stream.message().await {
@@ -48,13 +49,13 @@ where
     }
 }
 
-/// Whether the same command again goes on where this one ended.
-fn repeat(fault: &Fault) -> bool {
+/// Whether giving the same command again continues what this one began.
+fn may_repeat(fault: &Fault) -> bool {
     fault.reason.is_transient() || matches!(fault.reason, Reason::EtagMismatch | Reason::ChangeInProgress)
 }
 
-/// Gives the command again until it is done or refused, as an operator does.
-async fn insist<F, Fut>(mut ask: F) -> Result<ChangeProgress, Fault>
+/// Repeats a command until it is done or refused, as an operator does.
+async fn until_done<F, Fut>(mut ask: F) -> Result<ChangeProgress, Fault>
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<ChangeProgress, Fault>>,
@@ -62,14 +63,15 @@ where
     let deadline = Instant::now() + TIMEOUT;
     loop {
         match ask().await {
-            Err(fault) if repeat(&fault) && Instant::now() < deadline => sleep(Duration::from_millis(50)).await,
+            Err(fault) if may_repeat(&fault) && Instant::now() < deadline => sleep(Duration::from_millis(50)).await,
             done => return done,
         }
     }
 }
 
 impl Cluster {
-    fn add_request(&self, number: usize) -> AddNodeRequest {
+    /// The request that adds node `number`.
+    pub fn adding(&self, number: usize) -> AddNodeRequest {
         AddNodeRequest {
             name: format!("n{number}"),
             address: self.address(number).to_string(),
@@ -78,18 +80,18 @@ impl Cluster {
         }
     }
 
-    /// `chat-admin add-node`, given again until it is done or refused.
+    /// `chat-admin add-node`, repeated until it is done or refused.
     pub async fn add_node(&self, number: usize) -> Result<ChangeProgress, Fault> {
-        insist(|| self.try_add_node(self.add_request(number), |_| {})).await
+        until_done(|| self.try_add_node(self.adding(number), |_| {})).await
     }
 
-    /// Adds a node as a learner.
+    /// `chat-admin add-node --learner`, repeated until it is done or refused.
     pub async fn add_learner(&self, number: usize) -> Result<ChangeProgress, Fault> {
-        let request = AddNodeRequest { learner_only: true, ..self.add_request(number) };
-        insist(|| self.try_add_node(request.clone(), |_| {})).await
+        let request = AddNodeRequest { learner_only: true, ..self.adding(number) };
+        until_done(|| self.try_add_node(request.clone(), |_| {})).await
     }
 
-    /// `chat-admin add-node`, asked once.
+    /// `chat-admin add-node`, once.
     pub async fn try_add_node(
         &self,
         request: AddNodeRequest,
@@ -102,17 +104,12 @@ impl Cluster {
         change(&self.client(), ask, watch).await
     }
 
-    /// The request that adds node `number`, for a test that asks once.
-    pub fn adding(&self, number: usize) -> AddNodeRequest {
-        self.add_request(number)
-    }
-
-    /// `chat-admin remove-node`, given again until it is done or refused.
+    /// `chat-admin remove-node`, repeated until it is done or refused.
     pub async fn remove_node(&self, number: usize, accept_lower_tolerance: bool) -> Result<ChangeProgress, Fault> {
         let request = RemoveNodeRequest { name: format!("n{number}"), accept_lower_tolerance, ..Default::default() };
         let mut seen = false;
-        match insist(|| self.try_remove_node(request.clone())).await {
-            // An earlier attempt whose answer was lost has done it.
+        match until_done(|| self.try_remove_node(request.clone())).await {
+            // An earlier attempt has done it, and its answer was lost.
             Err(fault) if fault.reason == Reason::NodeNotFound && std::mem::replace(&mut seen, true) => {
                 Ok(ChangeProgress::default())
             }
@@ -120,7 +117,7 @@ impl Cluster {
         }
     }
 
-    /// `chat-admin remove-node`, asked once.
+    /// `chat-admin remove-node`, once.
     pub async fn try_remove_node(&self, request: RemoveNodeRequest) -> Result<ChangeProgress, Fault> {
         let ask = |mut admin: Admin| {
             let request = request.clone();
@@ -129,7 +126,7 @@ impl Cluster {
         change(&self.client(), ask, |_| {}).await
     }
 
-    /// `chat-admin replace-node`.
+    /// `chat-admin replace-node`, repeated until it is done or refused.
     pub async fn replace_node(&self, old: usize, new: usize) -> Result<ChangeProgress, Fault> {
         let request = ReplaceNodeRequest {
             old_name: format!("n{old}"),
@@ -138,7 +135,7 @@ impl Cluster {
             zone: self.zone(new),
             ..Default::default()
         };
-        insist(|| {
+        until_done(|| {
             let (request, client) = (request.clone(), self.client());
             async move {
                 let ask = |mut admin: Admin| {
@@ -151,10 +148,10 @@ impl Cluster {
         .await
     }
 
-    /// `chat-admin promote` or `demote`.
+    /// `chat-admin promote` or `demote`, repeated until it is done or refused.
     pub async fn set_role(&self, number: usize, role: Role) -> Result<ChangeProgress, Fault> {
         let request = SetRoleRequest { name: format!("n{number}"), role: role.into(), ..Default::default() };
-        insist(|| {
+        until_done(|| {
             let (request, client) = (request.clone(), self.client());
             async move {
                 let ask = |mut admin: Admin| {
@@ -166,9 +163,24 @@ impl Cluster {
         })
         .await
     }
+
+    /// `chat-admin transfer-leader`, repeated until the node leads.
+    pub async fn transfer_leader(&self, to: usize) {
+        let request = TransferLeadershipRequest { to_name: format!("n{to}") };
+        eventually(&format!("n{to} leads"), async || {
+            let client = self.client().for_slow_calls();
+            let asked = client.on_leader(|channel| {
+                let request = request.clone();
+                async move { AdminServiceClient::new(channel).transfer_leadership(request).await }
+            });
+            let refused = asked.await.err();
+            if self.leader() == Some(to) { Ok(()) } else { Err(format!("{refused:?}\n{}", self.status())) }
+        })
+        .await;
+    }
 }
 
-/// Adds these nodes side by side.
+/// Adds these nodes at once.
 pub async fn grow(cluster: &Cluster, numbers: impl IntoIterator<Item = usize>) {
     let adding = numbers.into_iter().map(|number| async move { (number, cluster.add_node(number).await) });
     for (number, added) in futures::future::join_all(adding).await {

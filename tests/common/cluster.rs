@@ -1,4 +1,4 @@
-//! The cluster and its verbs.
+//! A running cluster, and what a test may do to it: kill, stop, restart, cut off, look.
 
 use std::{
     collections::BTreeMap,
@@ -9,107 +9,38 @@ use std::{
 
 use quorate::{
     client,
-    config::{Rates, SnapshotPolicy},
     node::{self, Exit, Node, Settings, StartError},
     types::Address,
     wire::{
         Profile,
-        admin::{GetStateDigestRequest, TransferLeadershipRequest, admin_service_client::AdminServiceClient},
+        admin::{GetStateDigestRequest, admin_service_client::AdminServiceClient},
         cluster::{GetMembershipResponse, Role},
         store::Inspection,
     },
 };
 use tonic::transport::Channel;
 
-use super::{Network, Place, User, admin::grow, eventually, host::Host};
+use super::{Endpoint, Network, User, eventually, host::Host};
 
-/// How a cluster is to be made.
-pub struct Builder {
-    nodes: usize,
-    spare: usize,
-    snapshot: SnapshotPolicy,
-    zones: Vec<String>,
-    rates: Option<Rates>,
-}
-
-impl Builder {
-    /// The zones in which the nodes are started, from the first on.
-    pub fn zones(mut self, zones: &[&str]) -> Self {
-        self.zones = zones.iter().map(ToString::to_string).collect();
-        self
-    }
-
-    /// Empty nodes that run and wait to be added, numbered after the members.
-    pub fn spare(mut self, nodes: usize) -> Self {
-        self.spare = nodes;
-        self
-    }
-
-    /// Snapshots after so many entries, keeping so many.
-    pub fn snapshots(mut self, entries: u64, keep: u64) -> Self {
-        self.snapshot = SnapshotPolicy { entries, keep };
-        self
-    }
-
-    /// How often clients may come, where a test is about that.
-    pub fn rates(mut self, rates: Rates) -> Self {
-        self.rates = Some(rates);
-        self
-    }
-
-    /// Bootstraps the first node and grows by the real path.
-    pub async fn start(self) -> Cluster {
-        log();
-        let network = Network::new();
-        let zone = |number: usize| self.zones.get(number - 1).map_or("", String::as_str);
-        let host = |n| {
-            let mut host = Host::new(n, zone(n), self.snapshot, &network);
-            host.config.rates = self.rates.unwrap_or(host.config.rates);
-            host
-        };
-        let hosts = (1..=self.nodes + self.spare).map(host).collect();
-        let cluster = Cluster { network, hosts: Mutex::new(hosts) };
-        cluster.with_host(1, async |host, network| host.init(network).await).await.expect("the first node is made");
-        for number in 1..=self.nodes + self.spare {
-            cluster.restart(number).await.expect("a node starts");
-        }
-        cluster.wait_for_leader().await;
-        grow(&cluster, 2..=self.nodes).await;
-        cluster.wait_for_voters(self.nodes).await;
-        cluster
-    }
-}
-
-/// Logs to the terminal when `RUST_LOG` says so.
-fn log() {
-    if let Ok(filter) = std::env::var("RUST_LOG") {
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
-    }
-}
-
-/// A cluster in this process. Nodes are called by their number, from 1; node 3 is named `n3`.
+/// A cluster in this process. Tests name nodes by number, from 1; node 3 has the name `n3`.
+///
+/// Invariant: a host that is being worked on (started, killed, stopped) is taken out of `hosts` meanwhile, so no lock
+/// is held across an await. A second call to the same host panics instead of waiting.
 pub struct Cluster {
     pub network: Network,
     hosts: Mutex<Vec<Host>>,
 }
 
 impl Cluster {
-    /// A cluster of so many voters, to be started.
-    pub fn of(nodes: usize) -> Builder {
-        Builder {
-            nodes,
-            spare: 0,
-            snapshot: SnapshotPolicy { entries: 10_000, keep: 1_000 },
-            zones: Vec::new(),
-            rates: None,
-        }
+    pub(super) fn new(network: Network, hosts: Vec<Host>) -> Self {
+        Self { network, hosts: Mutex::new(hosts) }
     }
 
     fn hosts(&self) -> MutexGuard<'_, Vec<Host>> {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a host out, so that no lock is held while it works, and puts it back.
+    /// Takes a host out, works on it, and puts it back.
     async fn with_host<T>(&self, number: usize, work: impl AsyncFnOnce(&mut Host, &Network) -> T) -> T {
         let at = self.hosts().iter().position(|host| host.number == number);
         let mut host = self.hosts().remove(at.unwrap_or_else(|| panic!("n{number} is busy or unknown")));
@@ -123,7 +54,7 @@ impl Cluster {
         look(hosts.iter().find(|host| host.number == number).unwrap_or_else(|| panic!("n{number} is busy or unknown")))
     }
 
-    /// The running node itself.
+    /// The node, if it runs.
     pub fn node(&self, number: usize) -> Option<Node> {
         self.hosts().iter().find(|host| host.number == number).and_then(Host::node)
     }
@@ -144,23 +75,23 @@ impl Cluster {
         self.hosts().iter().filter_map(|host| Some((host.number, host.node()?))).collect()
     }
 
-    /// Ends nodes wherever they stand, all at once.
+    /// Kills nodes, all at once, at whatever they are doing.
     pub async fn kill(&self, numbers: impl IntoIterator<Item = usize>) {
         let kills = numbers.into_iter().map(|n| self.with_host(n, async |host, _| host.kill().await));
         futures::future::join_all(kills).await;
     }
 
-    /// Ends a node as SIGTERM does.
+    /// Stops a node as SIGTERM does.
     pub async fn stop(&self, number: usize) {
         self.with_host(number, async |host, _| host.stop().await).await;
     }
 
-    /// Starts a node on what its directory holds.
+    /// Starts a node on its data directory.
     pub async fn restart(&self, number: usize) -> Result<(), StartError> {
         self.with_host(number, async |host, network| host.start(network).await).await
     }
 
-    /// Starts nodes on what their directories hold.
+    /// Starts nodes on their data directories; panics if one does not start.
     pub async fn restart_all(&self, numbers: impl IntoIterator<Item = usize>) {
         for number in numbers {
             self.restart(number).await.unwrap_or_else(|error| panic!("n{number} does not start: {error}"));
@@ -172,29 +103,29 @@ impl Cluster {
         self.with_host(number, async |host, network| host.init(network).await).await
     }
 
-    /// A second process on the directory of a running node.
+    /// Tries to start a second node on the data directory of a running one.
     pub async fn start_beside(&self, number: usize) -> Result<(), StartError> {
         let config = self.host(number, |host| host.config.clone());
         Node::start(Settings::production(config)).await.map(drop)
     }
 
-    /// What a stopped node's directory holds.
+    /// Inspects the data directory of a stopped node.
     pub async fn inspect(&self, number: usize) -> Inspection {
         let config = self.host(number, |host| host.config.clone());
         node::inspect(Settings::production(config)).await.expect("the directory of a node")
     }
 
-    /// Takes away all that a stopped node has written.
+    /// Deletes the data directory of a stopped node.
     pub async fn wipe(&self, number: usize) {
         self.with_host(number, async |host, _| host.wipe()).await;
     }
 
-    /// Puts a node's clock so many milliseconds ahead.
+    /// Sets a node's clock ahead by `ms` milliseconds, or back if negative.
     pub fn skew(&self, number: usize, ms: i64) {
         self.host(number, |host| host.skew.store(ms, Ordering::Relaxed));
     }
 
-    /// Waits until a node stops by itself, and says why.
+    /// Waits until a node stops by itself. Returns why.
     pub async fn exited(&self, number: usize) -> Exit {
         let mut exit = self.host(number, Host::exit).expect("the node was started");
         eventually(&format!("n{number} stops by itself\n{}", self.status()), async || {
@@ -203,31 +134,31 @@ impl Cluster {
         .await
     }
 
-    /// Cuts every link between the two groups, both ways.
+    /// Cuts all links between two groups, both ways.
     pub fn partition(&self, some: &[usize], others: &[usize]) {
         for (a, b) in some.iter().flat_map(|a| others.iter().map(move |b| (*a, *b))) {
-            self.network.cut(Place::Node(a), Place::Node(b));
+            self.network.cut(Endpoint::Node(a), Endpoint::Node(b));
         }
     }
 
-    /// Cuts a node off from all other nodes; clients still reach it.
+    /// Cuts a node off from all other nodes. Clients still reach it.
     pub fn isolate(&self, number: usize) {
         let others = self.others(&[number]);
         self.partition(&[number], &others);
     }
 
-    /// Cuts a node off from everybody, as a frozen machine is.
+    /// Cuts a node off from all other nodes and from clients, as if the machine were frozen.
     pub fn isolate_from_all(&self, number: usize) {
         self.isolate(number);
-        self.network.cut(Place::Node(number), Place::Clients);
+        self.network.cut(Endpoint::Node(number), Endpoint::Clients);
     }
 
-    /// Mends every link.
+    /// Restores all links.
     pub fn heal(&self) {
         self.network.heal();
     }
 
-    /// Every host but these.
+    /// The numbers of all nodes except these.
     pub fn others(&self, than: &[usize]) -> Vec<usize> {
         let mut others: Vec<usize> = self.hosts().iter().map(|host| host.number).collect();
         others.retain(|number| !than.contains(number));
@@ -235,23 +166,24 @@ impl Cluster {
         others
     }
 
-    /// What a node knows.
+    /// A node's view of the membership; empty if it does not run.
     pub fn membership(&self, number: usize) -> GetMembershipResponse {
         self.node(number).map(|node| node.membership()).unwrap_or_default()
     }
 
-    /// The node that leads with a majority behind it, in the newest term.
+    /// The node that leads with a quorum, in the newest term.
     pub fn leader(&self) -> Option<usize> {
         let views = self.running().into_iter().map(|(number, node)| (number, node.membership()));
         let leading = views.filter(|(_, view)| view.leader_id != 0 && view.leader_id == view.answered_by_id);
         leading.filter(|(_, view)| view.has_quorum).max_by_key(|(_, view)| view.term).map(|(number, _)| number)
     }
 
+    /// Waits until a node leads with a quorum.
     pub async fn wait_for_leader(&self) -> usize {
         eventually("a leader", async || self.leader().ok_or_else(|| self.status())).await
     }
 
-    /// Waits until one of `among` leads.
+    /// Waits until one of `among` leads with a quorum.
     pub async fn wait_for_leader_among(&self, among: &[usize]) -> usize {
         eventually("a leader", async || {
             self.leader().filter(|leader| among.contains(leader)).ok_or_else(|| self.status())
@@ -259,21 +191,21 @@ impl Cluster {
         .await
     }
 
-    /// The leader and the voters that follow it.
+    /// The leader and the other voters. Waits for a leader.
     pub async fn roles(&self) -> (usize, Vec<usize>) {
         let leader = self.wait_for_leader().await;
         let voters = self.voters(leader).into_iter().filter(|voter| *voter != leader).collect();
         (leader, voters)
     }
 
-    /// The voters, as a node knows them.
+    /// The voters in the view of the node `asked`.
     pub fn voters(&self, asked: usize) -> Vec<usize> {
         let nodes = self.membership(asked).nodes;
         let voters = nodes.iter().filter(|node| node.role() == Role::Voter);
         voters.filter_map(|node| node.name.strip_prefix('n')?.parse().ok()).collect()
     }
 
-    /// Waits until every running member knows the same uniform membership of so many voters.
+    /// Waits until all running members agree on a membership of this many voters, and no change is under way.
     pub async fn wait_for_voters(&self, count: usize) {
         eventually(&format!("a uniform membership of {count} voters everywhere"), async || {
             let leader = self.leader().ok_or_else(|| self.status())?;
@@ -287,44 +219,34 @@ impl Cluster {
         .await;
     }
 
-    /// Hands leadership to a node.
-    pub async fn transfer_leader(&self, to: usize) {
-        let request = TransferLeadershipRequest { to_name: format!("n{to}") };
-        eventually(&format!("n{to} leads"), async || {
-            let client = self.client().patient();
-            let asked = client.on_leader(|channel| {
-                let request = request.clone();
-                async move { AdminServiceClient::new(channel).transfer_leadership(request).await }
-            });
-            let refused = asked.await.err();
-            if self.leader() == Some(to) { Ok(()) } else { Err(format!("{refused:?}\n{}", self.status())) }
-        })
-        .await;
-    }
-
-    /// A client of the cluster that knows every address.
+    /// A client that knows all addresses.
     pub fn client(&self) -> client::Cluster {
         self.client_with(Duration::from_secs(20))
     }
 
-    /// A client that gives up after `timeout`.
+    /// A client that knows all addresses and gives up after `timeout`.
     pub fn client_with(&self, timeout: Duration) -> client::Cluster {
         let seeds = self.hosts().iter().map(|host| host.address.clone()).collect();
-        client::Cluster::new(seeds, self.network.dialer(Place::Clients), client::Settings::new(timeout))
+        client::Cluster::new(seeds, self.network.dialer(Endpoint::Clients), client::Settings::new(timeout))
     }
 
-    /// A channel to one node and no other.
+    /// A channel to one node.
     pub fn channel(&self, number: usize) -> Channel {
-        self.network.dialer(Place::Clients).channel(&self.address(number), Profile::Client)
+        self.network.dialer(Endpoint::Clients).channel(&self.address(number), Profile::Client)
     }
 
-    /// Accounts of these names, signed in.
+    /// Creates an account and signs it in.
+    pub async fn user(&self, name: &str) -> User {
+        User::register(&self.client(), name).await
+    }
+
+    /// Creates accounts with these names and signs them in.
     pub async fn accounts<const N: usize>(&self, names: [&str; N]) -> [User; N] {
-        let users = futures::future::join_all(names.map(|name| User::register(self, name))).await;
+        let users = futures::future::join_all(names.map(|name| self.user(name))).await;
         users.try_into().unwrap_or_else(|_| panic!("one user for each name"))
     }
 
-    /// The digests of all running members, once they stand at one index; panics unless they are equal (P8).
+    /// Waits until all running members are at one log index; panics unless their digests are equal (P8).
     pub async fn assert_replicas_agree(&self) {
         let digests = eventually("all replicas at one index", async || {
             let leader = self.leader().ok_or_else(|| self.status())?;
@@ -349,7 +271,7 @@ impl Cluster {
         assert!(equal, "replicas at one index differ (P8): {digests:?}\n{}", self.status());
     }
 
-    /// What every running node thinks of the cluster: printed when a test fails.
+    /// Each running node's view of the cluster, printed when a test fails.
     pub fn status(&self) -> String {
         let mut table = String::from("node leader quorum term commit applied etag joint voters\n");
         for (number, node) in self.running() {

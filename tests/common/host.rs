@@ -1,4 +1,7 @@
-//! One node's machine: its port, its directory, its runtime.
+//! The machine of one node: its port, its data directory and its runtime.
+//!
+//! Invariants: the port is bound for as long as the host exists, so no other process can take it while the node is
+//! down. All tasks of a node run on its own runtime, so shutting that down kills the node.
 
 use std::{
     sync::{
@@ -22,16 +25,16 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{Network, Place};
+use super::{Endpoint, Network};
 
 pub struct Host {
     pub number: usize,
     pub address: Address,
     pub config: NodeConfig,
-    /// Milliseconds that this machine's clock is ahead.
+    /// How far this machine's clock is ahead, in milliseconds.
     pub skew: Arc<AtomicI64>,
     dir: TempDir,
-    /// Bound and never listening: keeps the port for this host while its node is down.
+    /// Bound and never listening: it keeps the port for this host while its node is down.
     _port: TcpSocket,
     running: Option<Running>,
 }
@@ -50,7 +53,7 @@ impl Host {
         port.set_reuseaddr(true).expect("a port that can be bound again");
         port.bind("127.0.0.1:0".parse().expect("loopback")).expect("a free port");
         let address: Address = port.local_addr().expect("its address").to_string().parse().expect("an address");
-        network.place(address.as_str(), Place::Node(number));
+        network.register(address.as_str(), Endpoint::Node(number));
         let dir = TempDir::new().expect("a directory");
         let defaults = NodeConfig::defaults(dir.path().join("data"));
         let config = NodeConfig {
@@ -62,7 +65,7 @@ impl Host {
             election_timeout_min: Duration::from_millis(250),
             election_timeout_max: Duration::from_millis(500),
             argon2: Argon2::insecure_for_tests(),
-            // Load is what these tests are for; wrong passwords are slowed down as ever.
+            // These tests put load on the cluster. The limit on wrong passwords stays.
             rates: Rates { writes: None, requests: None, ..Rates::DEFAULT },
             snapshot,
             ..defaults
@@ -73,7 +76,7 @@ impl Host {
     fn settings(&self, network: &Network) -> Settings {
         let (system, skew) = (Clock::system(), self.skew.clone());
         let clock = Clock::new(move || system.now_ms().saturating_add_signed(skew.load(Ordering::Relaxed)));
-        let dialer = network.dialer(Place::Node(self.number));
+        let dialer = network.dialer(Endpoint::Node(self.number));
         Settings { dialer, clock, ..Settings::production(self.config.clone()) }
     }
 
@@ -135,7 +138,7 @@ impl Host {
         }
     }
 
-    /// Ends the node wherever it stands. What it wrote stays.
+    /// Kills the node at whatever it is doing. What it has written stays.
     pub async fn kill(&mut self) {
         if let Some(Running { node, runtime, .. }) = self.running.take() {
             drop(node);
@@ -143,7 +146,7 @@ impl Host {
         }
     }
 
-    /// Ends the node as SIGTERM does.
+    /// Stops the node as SIGTERM does.
     pub async fn stop(&mut self) {
         if let Some(Running { node, stop, ended, runtime, .. }) = self.running.take() {
             drop(node);
@@ -157,7 +160,7 @@ impl Host {
         self.running.as_ref().map(|running| running.node.clone())
     }
 
-    /// Why the node stopped by itself, once it has.
+    /// Shows why the node stopped by itself, once it has.
     pub fn exit(&self) -> Option<watch::Receiver<Option<Exit>>> {
         self.running.as_ref().map(|running| running.exit.clone())
     }
@@ -166,14 +169,14 @@ impl Host {
         &self.config.data_dir
     }
 
-    /// As if the disk had been replaced by an empty one.
+    /// Deletes the data, as if the disk had been replaced by an empty one.
     pub fn wipe(&mut self) {
         assert!(self.running.is_none(), "n{} runs", self.number);
         std::fs::remove_dir_all(self.data_dir()).expect("the directory can be removed");
     }
 }
 
-/// Ends all that runs there. A runtime may not be dropped by one of another's tasks.
+/// Shuts a runtime down. tokio panics if an async task drops a runtime, so a blocking thread does it.
 async fn end(runtime: Runtime) {
     let ending = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(10)));
     ending.await.expect("no panic");

@@ -1,13 +1,13 @@
-//! The load of `chat-admin probe` on a cluster of this process, and its verdict.
+//! The load of `chat-admin probe` on a cluster in this process, and its verdict.
 
 use quorate::client::probe::{Options, Probe, Report};
 
 use super::{Cluster, PASSWORD};
 
-/// Messages a second.
+/// Messages per second.
 const RATE: u32 = 100;
 
-/// Writers, readers and a subscriber under a ledger.
+/// A running load: writers, readers and a subscriber, all recorded in a ledger.
 pub struct Load(Probe);
 
 impl Load {
@@ -22,7 +22,7 @@ impl Load {
         Self(Probe::start(&cluster.client(), options).await.expect("the load begins"))
     }
 
-    /// Waits until so many more writes have been acknowledged.
+    /// Waits until `more` further writes have been acknowledged.
     pub async fn goes_on(&self, more: u64) {
         let wanted = self.0.progress().acknowledged + more;
         super::eventually("writes go on", async || match self.0.progress().acknowledged {
@@ -32,7 +32,7 @@ impl Load {
         .await;
     }
 
-    /// Ends the load and holds every replica, read and stream against the ledger (P1, P3, P4, P5, P8).
+    /// Stops the load and checks every replica, read and stream against the ledger (P1, P3, P4, P5, P8).
     pub async fn finish(self, cluster: &Cluster) -> Report {
         let report = self.0.finish().await;
         let [durability, _, consistency, _] = report.metrics();

@@ -1,12 +1,12 @@
 //! A whole cluster in one process, for tests: real nodes, real gRPC on loopback, faults at the network connector.
 //!
-//! Every node has a runtime, a port and a directory of its own. To kill one is to shut its runtime down: whatever it was
-//! doing ends between two awaits, nothing is handed over, its connections break and its directory is unlocked. (What a
-//! power cut does to the disk is the storage tests' business, what SIGKILL does to a process that of the tests with
-//! processes.)
+//! Each node has its own runtime, port and data directory. To kill a node, the fixture shuts its runtime down: all
+//! tasks end between two awaits, nothing is handed over, the connections break and the directory is unlocked. Power
+//! cuts are left to the storage tests, SIGKILL to `tests/processes`.
 #![allow(dead_code, reason = "each test program uses a part of the fixture")]
 
 mod admin;
+mod builder;
 mod cluster;
 mod host;
 mod load;
@@ -17,9 +17,10 @@ mod wait;
 #[allow(unused_imports, reason = "each test program uses a part of the fixture")]
 pub use self::{
     admin::{change, grow},
-    cluster::{Builder, Cluster},
+    builder::Builder,
+    cluster::Cluster,
     load::Load,
-    net::{Network, Place},
+    net::{Endpoint, Network},
     user::{User, event_of},
     wait::{TIMEOUT, eventually, within},
 };

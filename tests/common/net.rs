@@ -1,7 +1,8 @@
 //! The network between nodes and clients, with links that can be cut one way or both ways.
 //!
-//! A cut eats what is sent, as a cable that was pulled does: dialling hangs, bytes on an open connection are held back,
-//! and nobody is told. What heals goes on where it stood, unless keepalive has given the connection up meanwhile.
+//! A cut link behaves like a pulled cable: dialling hangs, bytes on open connections are held back, and neither side
+//! gets an error. A link that heals continues where it was, unless keepalive has closed the connection in the meantime.
+//! Dialling is intercepted on the side that dials, so it works without root and on any system.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,9 +19,9 @@ use tokio::{
     sync::watch,
 };
 
-/// Where a connection begins or ends.
+/// An end of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum Endpoint {
     /// A node, by its number from 1.
     Node(usize),
     /// All clients.
@@ -38,12 +39,15 @@ struct Shared {
 
 #[derive(Default)]
 struct Table {
-    places: BTreeMap<String, Place>,
-    cut: BTreeSet<(Place, Place)>,
-    /// Links that are cut when so many more bytes have gone over them.
-    budgets: BTreeMap<(Place, Place), usize>,
-    /// Ways on which no connection is let through, as a firewall does it.
-    refused: BTreeSet<(Place, Place)>,
+    /// Who listens at each address.
+    endpoints: BTreeMap<String, Endpoint>,
+    /// Links that are cut, each in one direction: from, to.
+    cut: BTreeSet<(Endpoint, Endpoint)>,
+    /// Links that will be cut, and how many more bytes may pass before.
+    budgets: BTreeMap<(Endpoint, Endpoint), usize>,
+    /// Links on which new connections are refused, as by a firewall.
+    refused: BTreeSet<(Endpoint, Endpoint)>,
+    /// Tasks that wait for a link to heal.
     held: Vec<Waker>,
 }
 
@@ -56,39 +60,39 @@ impl Network {
         self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells who listens at an address.
-    pub fn place(&self, address: &str, place: Place) {
-        self.table().places.insert(address.to_owned(), place);
+    /// Registers who listens at an address.
+    pub fn register(&self, address: &str, endpoint: Endpoint) {
+        self.table().endpoints.insert(address.to_owned(), endpoint);
     }
 
-    /// Nothing goes from `from` to `to` any more; the other way is as it was.
-    pub fn cut_one_way(&self, from: Place, to: Place) {
+    /// Cuts the link from `from` to `to`. The other direction stays as it is.
+    pub fn cut_one_way(&self, from: Endpoint, to: Endpoint) {
         self.table().cut.insert((from, to));
         self.changed();
     }
 
-    /// Nothing goes between the two any more.
-    pub fn cut(&self, a: Place, b: Place) {
+    /// Cuts the link between two endpoints, both ways.
+    pub fn cut(&self, a: Endpoint, b: Endpoint) {
         self.cut_one_way(a, b);
         self.cut_one_way(b, a);
     }
 
-    /// Cuts the way from `from` to `to` when so many more bytes have gone over it: in the middle of what is sent.
-    pub fn cut_after(&self, from: Place, to: Place, bytes: usize) {
+    /// Cuts the link from `from` to `to` once `bytes` more bytes have passed, which may be in the middle of a message.
+    pub fn cut_after(&self, from: Endpoint, to: Endpoint, bytes: usize) {
         self.table().budgets.insert((from, to), bytes);
     }
 
-    /// Refuses whatever connection `from` begins to `to` from now on; those that `to` begins are let through.
-    pub fn refuse(&self, from: Place, to: Place) {
+    /// Refuses new connections from `from` to `to`. The other direction stays as it is.
+    pub fn refuse(&self, from: Endpoint, to: Endpoint) {
         self.table().refused.insert((from, to));
     }
 
-    /// Whether nothing goes from `from` to `to`.
-    pub fn is_cut(&self, from: Place, to: Place) -> bool {
+    /// Whether the link from `from` to `to` is cut.
+    pub fn is_cut(&self, from: Endpoint, to: Endpoint) -> bool {
         !self.passes(from, to)
     }
 
-    fn spend(&self, from: Place, to: Place, bytes: usize) {
+    fn spend(&self, from: Endpoint, to: Endpoint, bytes: usize) {
         let mut table = self.table();
         let Some(left) = table.budgets.get_mut(&(from, to)) else { return };
         *left = left.saturating_sub(bytes);
@@ -98,17 +102,7 @@ impl Network {
         }
     }
 
-    /// This link is whole again, both ways.
-    pub fn mend(&self, a: Place, b: Place) {
-        let mut table = self.table();
-        table.cut.remove(&(a, b));
-        table.cut.remove(&(b, a));
-        table.budgets.retain(|link, _| *link != (a, b) && *link != (b, a));
-        drop(table);
-        self.changed();
-    }
-
-    /// All links are whole again.
+    /// Restores all links.
     pub fn heal(&self) {
         let mut table = self.table();
         table.cut.clear();
@@ -125,12 +119,12 @@ impl Network {
         self.0.changes.send_modify(|version| *version += 1);
     }
 
-    fn passes(&self, from: Place, to: Place) -> bool {
+    fn passes(&self, from: Endpoint, to: Endpoint) -> bool {
         !self.table().cut.contains(&(from, to))
     }
 
-    /// Whether bytes pass; if not, `context` is woken when that may have changed.
-    fn poll_passes(&self, from: Place, to: Place, context: &Context<'_>) -> bool {
+    /// Whether bytes pass. If not, wakes `context` when that may have changed.
+    fn poll_passes(&self, from: Endpoint, to: Endpoint, context: &Context<'_>) -> bool {
         let mut table = self.table();
         let passes = !table.cut.contains(&(from, to));
         if !passes {
@@ -139,20 +133,20 @@ impl Network {
         passes
     }
 
-    /// How `from` dials.
-    pub fn dialer(&self, from: Place) -> Dialer {
+    /// The dialer that `from` uses.
+    pub fn dialer(&self, from: Endpoint) -> Dialer {
         let network = self.clone();
         Dialer::new(move |address| {
             let network = network.clone();
             async move {
-                let to = network.table().places.get(&address).copied();
-                // Somebody who is no part of the cluster is reached as the machine reaches it.
+                let to = network.table().endpoints.get(&address).copied();
+                // An address outside the cluster is dialled directly.
                 let Some(to) = to else { return Ok(Box::new(TcpStream::connect(address).await?) as BoxedIo) };
                 if network.table().refused.contains(&(from, to)) {
                     return Err(io::ErrorKind::ConnectionRefused.into());
                 }
                 let mut changes = network.0.changes.subscribe();
-                // The packets that open a connection are repeated until they get through.
+                // TCP repeats the packets that open a connection until they get through.
                 while !(network.passes(from, to) && network.passes(to, from)) {
                     changes.changed().await.map_err(io::Error::other)?;
                 }
@@ -164,12 +158,12 @@ impl Network {
     }
 }
 
-/// One connection, seen from the side that dialled.
+/// One connection, on the side that dialled.
 struct Link {
     stream: TcpStream,
     network: Network,
-    from: Place,
-    to: Place,
+    from: Endpoint,
+    to: Endpoint,
 }
 
 impl AsyncRead for Link {

@@ -1,9 +1,9 @@
-//! An account's owner, signed in by way of the client library.
+//! A user: a signed-in account, with calls through the client library and calls to one node.
 
 use std::time::Duration;
 
 use quorate::{
-    client::{Recipient, Session, Start, Subscription, Update},
+    client::{Cluster, Recipient, Session, Start, Subscription, Update},
     types::{Consistency, ConversationId, RequestId},
     wire::{
         Fault,
@@ -17,7 +17,7 @@ use quorate::{
 use tokio::task::JoinHandle;
 use tonic::{Request, Status, transport::Channel};
 
-use super::{Cluster, PASSWORD, TIMEOUT, eventually};
+use super::{PASSWORD, TIMEOUT, eventually};
 
 pub struct User {
     pub name: String,
@@ -26,11 +26,10 @@ pub struct User {
 }
 
 impl User {
-    /// Makes an account and signs in.
+    /// Creates an account and signs in.
     pub async fn register(cluster: &Cluster, name: &str) -> Self {
-        let client = cluster.client();
-        Session::register(&client, name, PASSWORD).await.expect("an account is made");
-        let (session, created) = Session::login(&client, name, PASSWORD, "test").await.expect("a sign-in");
+        Session::register(cluster, name, PASSWORD).await.expect("an account is made");
+        let (session, created) = Session::login(cluster, name, PASSWORD, "test").await.expect("a sign-in");
         Self { name: name.to_owned(), session, token: created.token }
     }
 
@@ -46,7 +45,7 @@ impl User {
             .0
     }
 
-    /// Sends a direct message under this request id; answers whether it was known already.
+    /// Sends a direct message under this request_id. Also returns whether it was deduplicated.
     pub async fn try_send(&self, id: RequestId, to: &str, body: &str) -> Result<(chat::Message, bool), Fault> {
         let sent = self.session.send_as(id, &Recipient::Username(to.to_owned()), body).await?;
         Ok((sent.message.expect("a message"), sent.deduplicated))
@@ -59,7 +58,7 @@ impl User {
         Ok(all.into_iter().map(|message| message.body).collect())
     }
 
-    /// Waits until the conversation with `other` is just this.
+    /// Waits until the conversation with `other` consists of these messages.
     pub async fn eventually_sees(&self, other: &str, bodies: &[&str]) {
         eventually(&format!("{} sees {bodies:?}", self.name), async || {
             match self.bodies(other, Consistency::Linearizable).await {
@@ -71,7 +70,7 @@ impl User {
         .await;
     }
 
-    /// A request of this user's, to one node and no other.
+    /// A request with this user's token, for a call to one node.
     pub fn signed<Q>(&self, message: Q) -> Request<Q> {
         let mut request = Request::new(message);
         let bearer = format!("Bearer {}", self.token).parse().expect("a token");
@@ -106,7 +105,7 @@ impl User {
         Ok(response.into_inner().messages.into_iter().map(|message| message.body).collect())
     }
 
-    /// Sends a direct message at one node and no other.
+    /// Sends a direct message through one node. Does not follow redirects.
     pub async fn send_at(
         &self,
         channel: Channel,
@@ -124,7 +123,7 @@ impl User {
         Ok(response.into_inner().message.expect("a message"))
     }
 
-    /// This user's next `count` events after `cursor` that are no heartbeats, from one node and no other.
+    /// The next `count` events after `cursor`, without heartbeats, from one node.
     pub async fn events_at(&self, channel: Channel, cursor: u64, count: usize) -> Vec<chat::SubscribeResponse> {
         let request = self.signed(chat::SubscribeRequest { after_cursor: cursor, from_now: false });
         let mut stream = EventServiceClient::new(channel).subscribe(request).await.expect("a stream").into_inner();
@@ -139,7 +138,7 @@ impl User {
         events
     }
 
-    /// Collects messages from one node in the background.
+    /// Collects this many message events from one node, in the background.
     pub fn follow_at(
         &self,
         channel: Channel,
@@ -161,13 +160,13 @@ impl User {
         })
     }
 
-    /// This user's events after `cursor`.
+    /// Subscribes after `cursor`.
     pub fn subscribe(&self, cursor: u64) -> Subscription {
         self.session.subscribe(Start::After(cursor))
     }
 }
 
-/// All messages of a conversation, in order.
+/// Reads all messages of a conversation, in order.
 pub async fn timeline(session: &Session, of: &Recipient) -> Result<Vec<chat::Message>, Fault> {
     let mut all: Vec<chat::Message> = Vec::new();
     loop {
@@ -181,12 +180,12 @@ pub async fn timeline(session: &Session, of: &Recipient) -> Result<Vec<chat::Mes
     }
 }
 
-/// The conversation of a message.
+/// The id of a message's conversation.
 pub fn conversation(message: &chat::Message) -> ConversationId {
     message.conversation_id.parse().expect("a conversation id")
 }
 
-/// The next event of a subscription; panics if the stream ends, breaks its promise (P5), or stays silent.
+/// The next event of a subscription. Panics if the stream ends, has a gap (P5), or stays silent.
 pub async fn event_of(subscription: &mut Subscription) -> chat::SubscribeResponse {
     loop {
         let next = tokio::time::timeout(TIMEOUT, subscription.next()).await;

@@ -1,4 +1,4 @@
-//! Bots made of pipes: the one in docs/bots.md, taken from there and run.
+//! Bots made of pipes: the bot of docs/bots.md, copied from the page and run.
 
 use std::{
     io::Write,
@@ -14,7 +14,7 @@ use crate::{
     shell::{eventually, program},
 };
 
-/// A bot and the programs that it runs: none outlives the test.
+/// A bot and the programs that it runs. All of them are killed when it is dropped.
 struct Bot(Child);
 
 impl Drop for Bot {
@@ -25,7 +25,7 @@ impl Drop for Bot {
     }
 }
 
-/// The first block of Python in the page.
+/// The first Python block of the page.
 fn bot_of_the_page() -> String {
     let page = include_str!("../../docs/bots.md");
     let block = page.split("```python\n").nth(1).expect("a block of Python");
@@ -65,7 +65,7 @@ fn the_echo_bot_of_the_page_survives_the_death_of_the_leader() {
         .spawn()
         .expect("the bot starts");
     let _bot = Bot(child);
-    // It hears what is said once it listens.
+    // The bot sees only messages sent after it has connected.
     let mut greetings = 0;
     eventually("the bot answers", || {
         greetings += 1;

@@ -1,4 +1,4 @@
-//! A cluster of real processes, grown as its operator would grow it.
+//! A cluster of real processes, grown with `init` and `add-node` as an operator would.
 
 use std::{
     collections::BTreeMap,
@@ -17,10 +17,10 @@ use crate::{
 
 pub const PASSWORD: &str = "correct horse battery";
 
-/// Nodes named n1, n2, and so on. All are killed when it is dropped.
+/// A cluster of nodes n1, n2, and so on. All are killed when it is dropped.
 pub struct Cluster {
     nodes: BTreeMap<String, Member>,
-    // After the nodes that run on them.
+    // Dropped after `nodes`, which run on them: fields are dropped in order.
     hosts: Option<Hosts>,
     dir: TempDir,
 }
@@ -32,17 +32,17 @@ struct Member {
 }
 
 impl Cluster {
-    /// `size` voters, the first of them initialised, the others added.
+    /// A cluster of `size` voters.
     pub fn of(size: usize) -> Self {
         Self::with_first_in(size, None)
     }
 
-    /// The same, each node on a host of its own.
+    /// A cluster of `size` voters, each on its own host.
     pub fn on_hosts(size: usize, hosts: Hosts) -> Self {
         Self::made(size, None, Some(hosts))
     }
 
-    /// The same with the first node's data in `data`.
+    /// A cluster of `size` voters, with the first node's data in `data`.
     pub fn with_first_in(size: usize, data: Option<&Path>) -> Self {
         Self::made(size, data, None)
     }
@@ -66,7 +66,7 @@ impl Cluster {
         self.nodes.insert(name.to_owned(), Member { address, data, running: None });
     }
 
-    /// Starts a node on an empty directory, to be added, and waits until it listens.
+    /// Starts an empty node, to be added, and waits until it listens.
     pub fn start_empty(&mut self, name: &str) {
         self.prepare(name, None);
         let (address, data) = (self.address(name), self.data(name));
@@ -74,7 +74,7 @@ impl Cluster {
         eventually("the new node listens", || TcpStream::connect(&address).is_ok());
     }
 
-    /// Starts a node on what its directory holds.
+    /// Starts a node on its data directory and waits until it listens.
     pub fn start(&mut self, name: &str) {
         let data = self.data(name);
         self.run(name, &["--data-dir", &data]);
@@ -105,7 +105,7 @@ impl Cluster {
         self.nodes[name].data.display().to_string()
     }
 
-    /// Every address, comma-separated.
+    /// All addresses, comma-separated.
     pub fn addresses(&self) -> String {
         self.nodes.values().map(|member| member.address.clone()).collect::<Vec<_>>().join(",")
     }
@@ -122,18 +122,18 @@ impl Cluster {
         self.running(name).signal(signal);
     }
 
-    /// kill -9. Its data stay.
+    /// Kills a node with SIGKILL. Its data stay.
     pub fn kill(&mut self, name: &str) {
         self.signal(name, Signal::KILL);
         self.nodes.get_mut(name).expect("a node").running = None;
     }
 
-    /// Forgets a node that has ended for good.
+    /// Forgets a node that has stopped for good.
     pub fn forget(&mut self, name: &str) {
         self.nodes.remove(name);
     }
 
-    /// Adds a node that waits.
+    /// Adds an empty node that is running.
     pub fn add(&self, name: &str) -> Ended {
         self.admin(&["--timeout", "30s", "add-node", name, &self.address(name)])
     }
@@ -143,17 +143,17 @@ impl Cluster {
         finished(program("chat-admin").args(["-e", &self.addresses()]).args(args))
     }
 
-    /// Where `chat` keeps what it must remember.
+    /// The folder where `chat` keeps its state.
     pub fn state_home(&self) -> PathBuf {
         self.dir.path().join("state")
     }
 
-    /// Runs `chat` as the last one to sign in.
+    /// Runs `chat` as the account that signed in last.
     pub fn chat(&self, args: &[&str]) -> Ended {
         self.chat_by_way_of(&self.addresses(), args)
     }
 
-    /// The same, knowing only these addresses.
+    /// Runs `chat` with only these addresses.
     pub fn chat_by_way_of(&self, addresses: &str, args: &[&str]) -> Ended {
         let mut command = program("chat");
         command.env("XDG_STATE_HOME", self.state_home()).env("XDG_CONFIG_HOME", self.state_home());
@@ -161,7 +161,7 @@ impl Cluster {
         finished(command.args(["-s", addresses]).args(args))
     }
 
-    /// Registers and signs in.
+    /// Registers an account and signs in.
     pub fn account(&self, name: &str) {
         self.chat(&["register", name]).expect(0);
         self.chat(&["login", name]).expect(0);
@@ -173,7 +173,7 @@ impl Cluster {
         (ended.code == 0).then(|| serde_json::from_str(&ended.out).expect("JSON"))
     }
 
-    /// Who leads with a quorum behind it, once somebody does.
+    /// Waits for a leader with a quorum. Returns its name.
     #[track_caller]
     pub fn leader(&self) -> String {
         let mut leader = None;
@@ -187,14 +187,14 @@ impl Cluster {
         leader.expect("just seen")["name"].as_str().expect("its name").to_owned()
     }
 
-    /// Who does not lead.
+    /// The names of all nodes but the leader.
     #[track_caller]
     pub fn followers(&self) -> Vec<String> {
         let leader = self.leader();
         self.names().into_iter().filter(|name| *name != leader).collect()
     }
 
-    /// Equal digests on all replicas, as soon as all of them answer.
+    /// Waits until all replicas answer `verify`; panics unless their digests are equal.
     #[track_caller]
     pub fn replicas_agree(&self) {
         let differ = |ended: &Ended| ended.out.contains("differ");

@@ -1,4 +1,4 @@
-//! What a shell offers when Tab is pressed.
+//! The words that bash offers when Tab is pressed.
 
 use std::{path::Path, process::Command, time::Duration};
 
@@ -7,7 +7,7 @@ use crate::{
     shell::{Ended, finished, program},
 };
 
-/// What bash would offer for the last of `words`.
+/// The words that bash would offer for the last of `words`.
 fn offered(cluster: &Cluster, words: &[&str]) -> Ended {
     const SCRIPT: &str = r#"
         source <(chat completions bash)

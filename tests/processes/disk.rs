@@ -1,4 +1,4 @@
-//! Disks that are full or cannot be written: small file systems of their own where this test may mount them.
+//! Full and read-only disks, on small file systems that the tests mount if they may.
 
 use std::{fs, path::Path};
 
@@ -38,7 +38,7 @@ fn a_directory_that_cannot_be_written_is_named() {
     let address = free_address();
     let init = |data: &Path| chat_node(&["init", "--data-dir", text(data), "--name", "n1", "--listen", &address]);
     init(&place).expect(0);
-    // Root is above permissions, but not above a read-only mount.
+    // Permissions do not stop root; a read-only mount does.
     match is_root() {
         true => assert!(run("mount", &["-t", "tmpfs", "-o", "ro,size=1m", "none", text(&place)]), "mount"),
         false => assert!(run("chmod", &["500", text(&place)]), "chmod"),

@@ -1,4 +1,4 @@
-//! Nodes killed and frozen under load, with a ledger of what was acknowledged.
+//! Nodes killed and frozen under load. The ledger checks that nothing acknowledged is lost or doubled.
 
 use std::{thread, time::Duration};
 
@@ -77,7 +77,7 @@ fn a_leader_frozen_for_five_seconds_thaws_without_a_lost_acknowledgement() {
     let load = Load::start(&cluster.addresses());
     let frozen = cluster.leader();
     cluster.signal(&frozen, Signal::STOP);
-    // The time that it is frozen is the fault itself, not a wait for something.
+    // This sleep is the fault itself, not a wait for something.
     thread::sleep(Duration::from_secs(5));
     load.progresses();
     assert_ne!(cluster.leader(), frozen, "another leads meanwhile");

@@ -1,4 +1,4 @@
-//! A cluster as people make it: init, run, add-node; growing, shrinking and stopping while messages are written.
+//! A cluster made as in the README: init, run, add-node; then growing, shrinking and stopping under load.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn a_newcomer_makes_a_cluster_of_five_and_chats() {
     let read =
         cluster.chat(&["--as", "alice", "read"]).expect(0).says("1 shown and marked as read; 0 left unread in all").out;
     assert!(read.starts_with("c1/1 ") && read.ends_with(" bob: lunch at noon?\n"), "{read}");
-    // Any node will do, and one that is known leads to the others.
+    // Any one address is enough: the client finds the other nodes through it.
     for name in cluster.names() {
         cluster.chat_by_way_of(&cluster.address(&name), &["--as", "bob", "send", "alice", &name]).expect(0);
     }
@@ -37,9 +37,9 @@ fn nodes_come_and_go_while_messages_are_written() {
         cluster.add(name).expect(0);
         load.progresses();
     }
-    // The same command again finds its work done.
+    // The same command again has nothing left to do.
     assert_eq!(cluster.add("n5").expect(0).out.lines().next(), Some("n5 is a voter already: nothing was left to do"));
-    // The leader among those that go: it hands over first.
+    // The leader is one of the removed nodes. It hands leadership over first.
     let leader = cluster.leader();
     cluster.admin(&["remove-node", &leader]).expect(7).says("--accept-lower-tolerance");
     for name in [leader.as_str(), &cluster.followers()[0]] {
@@ -68,7 +68,7 @@ fn a_leader_that_is_asked_to_stop_hands_over_and_is_gone_within_five_seconds() {
         let (code, log) = cluster.running(&leader).exit();
         assert_eq!(code, Some(0), "{log}");
         assert!(asked.elapsed() < Duration::from_secs(5), "it took {:?}\n{log}", asked.elapsed());
-        // Nobody has to miss it first: another leads as soon as it is gone.
+        // No election timeout has to pass: another node leads as soon as this one is gone.
         let status = cluster.status().expect("a status");
         let led = status["nodes"].as_array().is_some_and(|nodes| {
             nodes.iter().any(|node| node["nodeId"] == status["leaderId"] && node["name"] != leader.as_str())

@@ -1,11 +1,12 @@
-//! docs/chat.md, typed as it stands there: every transcript against a real cluster, and every verb in one of them.
+//! The transcripts of docs/chat.md, run against a real cluster. Each verb of `chat` must appear in one of them.
 //!
-//! In a block of `console`, `alice$ ` is what alice types; what follows is what she reads, both streams in the order in
-//! which they were written, then `[exit code N]` unless that is 0. `^C` interrupts a command that has said what stands
-//! before it. Comments say when the node stops and starts. What differs from run to run (times, ids, the node's
-//! address) stands there by substitutes, which commands may use as well.
+//! In a `console` block, alice types what follows `alice$ `. The lines below are the output, stdout and stderr in the
+//! order in which they were written, then `[exit code N]` unless the code is 0. `^C` stands where a command is
+//! interrupted: once it has written the lines before. Comments in the page say when the node stops and starts. What
+//! differs from run to run (times, ids, the node's address) is replaced by fixed substitutes, which commands in the
+//! page may use too.
 //!
-//! `UPDATE_GOLDENFILES=1 cargo test --test processes guide` writes what was read into the page: look at the difference.
+//! `UPDATE_GOLDENFILES=1 cargo test --test processes guide` writes the actual output into the page. Review the diff.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -26,10 +27,10 @@ use crate::{
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/chat.md");
 const STOP: &str = "<!-- the node stops -->";
 const START: &str = "<!-- the node starts -->";
-/// Verbs that show nothing for a page.
+/// Verbs whose output has no place in the page.
 const NOT_SHOWN: [&str; 2] = ["bench", "completions"];
 
-/// What the page says, in pieces whose lines together are the page.
+/// A piece of the page. The lines of all pieces together are the page.
 #[derive(Debug, PartialEq)]
 enum Piece {
     Text(String),
@@ -64,10 +65,10 @@ fn page_of(pieces: &[Piece]) -> String {
     lines.map(|line| line + "\n").collect()
 }
 
-/// What stands for what differs from run to run, and the other way round.
+/// The substitutes for what differs from run to run.
 #[derive(Default)]
 struct Substitutes {
-    /// As read, and as on the page.
+    /// The actual text and its substitute on the page.
     pairs: Vec<(String, String)>,
     requests: usize,
     sessions: usize,
@@ -114,7 +115,7 @@ impl Substitutes {
     }
 }
 
-/// A shell of somebody's own, in whose folder `chat` keeps its state.
+/// A shell of the user `by`, with a home folder of its own where `chat` keeps its state.
 fn shell(cluster: &Cluster, by: &str, command: &str) -> Command {
     let home = cluster.state_home().join(by);
     std::fs::create_dir_all(&home).expect("a home");
@@ -131,9 +132,9 @@ fn shell(cluster: &Cluster, by: &str, command: &str) -> Command {
     shell
 }
 
-/// What is read after typing `command`.
+/// Runs `command` and returns the lines that it writes.
 fn run(cluster: &Cluster, by: &str, command: &str, before_interrupt: Option<usize>) -> Vec<String> {
-    // Without a shell in between, the signal goes to whom it is meant for.
+    // `exec` replaces the shell, so that the signal goes to the command itself.
     let exec = if before_interrupt.is_some() { "exec " } else { "" };
     let mut child = shell(cluster, by, &format!("exec 2>&1; {exec}{command}")).spawn().expect("a shell starts");
     let mut read = match before_interrupt {
@@ -151,7 +152,7 @@ fn run(cluster: &Cluster, by: &str, command: &str, before_interrupt: Option<usiz
     read
 }
 
-/// Reads so many lines, interrupts, and reads the rest.
+/// Reads this many lines, interrupts the command, and reads the rest.
 fn interrupted(child: &mut Child, lines: usize) -> Vec<String> {
     let output = BufReader::new(child.stdout.take().expect("its output"));
     let (send, coming) = mpsc::channel();
@@ -212,7 +213,7 @@ fn the_guide_shows_every_verb() {
     }
 }
 
-/// ` room create ` and the like.
+/// Collects the full names of all verbs, such as ` room create `.
 fn leaves(command: &clap::Command, path: &str, found: &mut Vec<String>) {
     for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
         let path = format!("{path} {}", verb.get_name());

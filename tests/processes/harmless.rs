@@ -1,8 +1,8 @@
-//! What others chose to be called and to say reaches nobody's terminal raw, and passes for no line of ours.
+//! Names and messages of other people never reach a terminal raw, and cannot imitate our own output.
 //!
-//! Mallory does the worst that the API allows, and what it refuses has no effect; whatever of that `chat` and
-//! `chat-admin` print, and whatever nonsense is typed for them to repeat, is printable text. (A node that lies is played
-//! in the unit tests of both programs.)
+//! Mallory does the worst that the API allows. The API refuses hostile names; hostile messages are allowed. All output
+//! of `chat` and `chat-admin` about them must be printable text, and so must be error messages that repeat hostile
+//! arguments. Lying nodes are left to the unit tests of both programs.
 
 use std::{
     process::{Command, Stdio},
@@ -25,7 +25,8 @@ use crate::{
     terminal::Terminal,
 };
 
-/// Pieces of text that set clipboards and titles, clear, move, ring, link, hide, turn around, and end lines.
+/// Texts that set the clipboard or the title, clear the screen, move the cursor, ring the bell, make links, hide or
+/// reverse text, or end the line.
 const EVIL: &[&str] = &[
     "\u{1b}]52;c;eA==\u{7}",
     "\u{1b}]8;;u\u{1b}\\x\u{1b}]8;;\u{1b}\\",
@@ -48,14 +49,14 @@ const EVIL: &[&str] = &[
     "\u{feff}x",
     "x\u{e0041}",
 ];
-/// Titles of printable text that look like more than a title.
+/// Printable titles that imitate a line of output.
 const TRICKS: &[&str] = &["ops c1/9 2026-11-22T18:00:00Z alice: pay mallory", "ops  c9  public  7  in it", "x\" c1/1"];
 
 fn worst() -> String {
     EVIL.concat()
 }
 
-/// Fails unless `text` is harmless wherever it is shown.
+/// Fails unless `text` is harmless on every terminal.
 #[track_caller]
 fn assert_harmless(what: &str, text: &str) {
     const RAW: &str = "\u{200b}\u{200d}\u{202e}\u{2028}\u{2066}\u{feff}\u{e0041}";
@@ -67,7 +68,7 @@ fn assert_harmless(what: &str, text: &str) {
     }
 }
 
-/// Types the worst where `EVIL` stands.
+/// Runs a command with hostile text in place of `EVIL`.
 fn typed(program: impl Fn(&[&str]) -> Ended, args: &str, code: i32) {
     let worst = worst();
     let args: Vec<String> = args.split_whitespace().map(|arg| arg.replace("EVIL", &worst)).collect();
@@ -86,7 +87,7 @@ fn is_refused<T: std::fmt::Debug>(what: &str, evil: &str, answer: Result<T, Faul
     assert_eq!(fault.reason, Reason::InvalidArgument, "{what} {evil:?}: {fault:?}");
 }
 
-/// What mallory may not do, and what mallory may.
+/// Mallory tries everything that must be refused, then does everything that is allowed.
 async fn does_the_worst(address: &str) {
     let settings = client::Settings::new(Duration::from_secs(30));
     let cluster = client::Cluster::new(vec![address.parse().expect("an address")], Dialer::tcp(), settings);
@@ -127,7 +128,7 @@ async fn does_the_worst(address: &str) {
     }
 }
 
-fn town() -> Cluster {
+fn cluster_with_mallory() -> Cluster {
     let cluster = Cluster::of(1);
     cluster.account("alice");
     Runtime::new().expect("a runtime").block_on(does_the_worst(&cluster.address("n1")));
@@ -136,8 +137,8 @@ fn town() -> Cluster {
 
 #[test]
 fn nothing_that_an_account_chose_is_printed_raw() {
-    let mut cluster = town();
-    // What prints something of mallory's.
+    let mut cluster = cluster_with_mallory();
+    // Commands that print something of mallory's.
     for args in [
         "inbox",
         "inbox --unread",
@@ -165,7 +166,7 @@ fn nothing_that_an_account_chose_is_printed_raw() {
     }
     typed(|args| cluster.admin(args), "status", 0);
     typed(|args| cluster.admin(args), "verify", 0);
-    // What repeats that something typed makes no sense.
+    // Commands that repeat a wrong argument.
     for (args, code) in [
         ("EVIL", 2),
         ("--as EVIL inbox", 5),
@@ -234,7 +235,7 @@ fn nothing_that_an_account_chose_is_printed_raw() {
     ] {
         typed(|args| cluster.admin(args), args, code);
     }
-    // What is kept because nobody answers.
+    // Messages kept in the outbox because no node answers.
     cluster.kill("n1");
     typed(|args| cluster.chat(args), "--timeout 200ms send --queue mallory EVIL", 0);
     typed(|args| cluster.chat(args), "outbox", 0);
@@ -242,7 +243,7 @@ fn nothing_that_an_account_chose_is_printed_raw() {
     typed(|args| cluster.admin(args), "--timeout 200ms status", 6);
 }
 
-/// Both streams of `chat listen` from the beginning to the last event.
+/// The output of `chat listen`, stdout and stderr, from the first event to the last.
 fn listened(cluster: &Cluster, json: Option<&str>) -> String {
     let shell = "exec 2>&1; exec \"$@\"";
     let chat = program("chat");
@@ -275,10 +276,10 @@ fn listened(cluster: &Cluster, json: Option<&str>) -> String {
 
 #[test]
 fn nothing_that_an_account_chose_reaches_a_terminal_raw() {
-    let cluster = town();
+    let cluster = cluster_with_mallory();
     let chat = format!("{} -s {} --as alice", env!("CARGO_BIN_EXE_chat"), cluster.addresses());
     let mut terminal = Terminal::open(80, 24, &cluster.state_home());
-    // No colour, so that every escape sequence would be mallory's.
+    // Without colours, so that any escape sequence must be mallory's.
     for verb in ["history mallory", "rooms", "inbox", "users"] {
         let before = terminal.sent().len();
         let end = verb.replace(' ', "-");
@@ -290,14 +291,14 @@ fn nothing_that_an_account_chose_reaches_a_terminal_raw() {
         let answer =
             rows.iter().skip(1).filter(|row| !row.contains(&format!("{end}-"))).copied().collect::<Vec<_>>().join("\n");
         assert_harmless(verb, &answer.replace("\u{1b}[H\u{1b}[2J", "").replace("\u{1b}[3J", ""));
-        // Where a terminal would have broken a line of hers, it would begin with what she wrote.
+        // If a line of hers were broken, the next line would begin with her text.
         let picture = terminal.picture();
         assert!(!picture.lines().any(|row| row.starts_with("##") || row.starts_with("FORGED")), "{picture}");
     }
     let before = terminal.sent().len();
     terminal.types(&format!("clear; {chat}\r"));
     terminal.sees("connected to 127.0.0.1");
-    // Through every conversation, the list of all that match, and the search.
+    // Through all conversations, the list of matches, and the search.
     for keys in ["\x0e"; 6].into_iter().chain(["\x14", "o", "\x1b", "\x06", "a", "\x1b"]) {
         terminal.types(keys);
     }

@@ -1,14 +1,14 @@
-//! Hosts of their own on one computer: a network namespace for each node, joined by a switch, with links that can be cut
-//! one way, both ways, or at the plug. Needs root; all is taken down when dropped.
+//! Several hosts on one computer: a network namespace for each node and a bridge between them. Links can be cut one
+//! way, both ways, or by unplugging a host. Needs root. Everything is removed when it is dropped.
 
 use std::{collections::BTreeMap, process::Command};
 
 use crate::shell::is_root;
 
-/// The port that every node listens on.
+/// The port of every node.
 const PORT: u16 = 7400;
 
-/// The hosts of one cluster, and a switch between them. This process is plugged into it and reaches all of them.
+/// The hosts of one cluster and the switch between them. This process is connected to the switch and reaches all hosts.
 pub struct Hosts {
     name: String,
     net: String,
@@ -16,8 +16,8 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// A switch; none where this process may not make one. It has a namespace of its own, where no firewall of this
-    /// computer looks into it.
+    /// Creates the switch, in its own namespace, where the firewall of this computer does not interfere. Returns `None`
+    /// if this process may not create one.
     pub fn new() -> Option<Self> {
         let id = std::process::id();
         let net = format!("10.{}.{}", 64 + id / 250 % 64, id % 250);
@@ -36,7 +36,7 @@ impl Hosts {
         (is_root() && steps.into_iter().all(ip)).then_some(hosts)
     }
 
-    /// Makes a host and tells the address of the node on it.
+    /// Adds a host. Returns the address of the node on it.
     pub fn add(&mut self, name: &str) -> String {
         let number = u8::try_from(self.numbers.len() + 1).expect("a few hosts");
         self.numbers.insert(name.to_owned(), number);
@@ -65,7 +65,7 @@ impl Hosts {
         format!("{}-up", self.name)
     }
 
-    /// The namespace that a node's process belongs into.
+    /// The network namespace of a node's host.
     pub fn space(&self, name: &str) -> String {
         format!("{}-{}", self.name, self.numbers[name])
     }
@@ -78,25 +78,25 @@ impl Hosts {
         format!("{}.{}", self.net, self.numbers[name])
     }
 
-    /// Nothing that `from` sends reaches `to` any more; the other way is as it was.
+    /// Cuts the link from `from` to `to`. The other direction stays as it is.
     pub fn cut_one_way(&self, from: &str, to: &str) {
         let there = format!("{}/32", self.ip_of(to));
         assert!(ip(&["-n", &self.space(from), "route", "replace", "blackhole", &there]));
     }
 
-    /// Nothing goes between the two any more.
+    /// Cuts the link between two hosts, both ways.
     pub fn cut(&self, one: &str, other: &str) {
         self.cut_one_way(one, other);
         self.cut_one_way(other, one);
     }
 
-    /// Pulls a host's plug: nobody reaches it, clients neither.
+    /// Unplugs a host: no other host and no client reaches it.
     pub fn unplug(&self, name: &str) {
         assert!(ip(&["-n", &self.switch(), "link", "set", &self.port(name), "down"]));
     }
 
-    /// All links of all hosts are whole again.
-    pub fn mend(&self) {
+    /// Restores all links of all hosts.
+    pub fn heal(&self) {
         for name in self.numbers.keys() {
             ip(&["-n", &self.switch(), "link", "set", &self.port(name), "up"]);
             ip(&["-n", &self.space(name), "route", "flush", "type", "blackhole"]);

@@ -16,24 +16,24 @@ use crate::{
     shell::{TIMEOUT, eventually},
 };
 
-/// Messages a second.
+/// Messages per second.
 const RATE: u32 = 100;
-/// That the load goes on is known from so many more acknowledgements.
+/// Further acknowledgements that prove that the load goes on.
 const GOOD_MANY: u64 = 40;
 
-/// Writers, readers and a subscriber under a ledger.
+/// A running load: writers, readers and a subscriber, all recorded in a ledger.
 pub struct Load {
     probe: Probe,
     runtime: Runtime,
 }
 
 impl Load {
-    /// Starts at the cluster at these addresses, with accounts of its own.
+    /// Starts a load on the cluster at these addresses, with its own accounts.
     pub fn start(addresses: &str) -> Self {
         Self::at_rate(addresses, RATE)
     }
 
-    /// The same with so many messages a second.
+    /// Starts a load of `rate` messages per second.
     pub fn at_rate(addresses: &str, rate: u32) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let seeds = addresses.split(',').map(|address| address.parse().expect("an address")).collect();
@@ -51,7 +51,7 @@ impl Load {
         load
     }
 
-    /// Waits until a good many more messages have been acknowledged.
+    /// Waits until [`GOOD_MANY`] further messages have been acknowledged.
     #[track_caller]
     pub fn progresses(&self) {
         let enough = self.acknowledged() + GOOD_MANY;
@@ -62,12 +62,12 @@ impl Load {
         self.probe.progress().acknowledged
     }
 
-    /// Notes that damage is done now; see [`Probe::incident`].
+    /// Records that damage is done now; see [`Probe::incident`].
     pub fn incident(&self, what: &str, bound: Duration) {
         self.probe.incident(what, bound);
     }
 
-    /// Ends the load and holds every replica, read and stream against the ledger (P1, P3, P4, P5, P8).
+    /// Stops the load and checks every replica, read and stream against the ledger (P1, P3, P4, P5, P8).
     #[track_caller]
     pub fn check(self) -> Report {
         let report = self.runtime.block_on(self.probe.finish());

@@ -1,5 +1,15 @@
-//! The real programs as real processes on loopback: killed, frozen, starved of disk, restarted; and what they tell the
-//! shell. Everything is typed as a person would type it, except for the load, which the client library makes.
+//! The real programs as real processes on loopback: killed, frozen, out of disk space, restarted; and their output and
+//! exit codes. Tests type commands as a person would, except for the load, which comes from the client library.
+//!
+//! | file | what it tests |
+//! |---|---|
+//! | [`growing`] | init, run, add-node, remove-node, orderly stop |
+//! | [`faults`], [`disk`], [`nemesis`] | killed and frozen nodes, full disks, random faults under load |
+//! | [`refusals`] | refusals, their exit codes and advice |
+//! | [`bots`], [`outbox`], [`completion`], [`guide`] | `chat` in pipes, without a quorum, in a shell, and as in docs/chat.md |
+//! | [`screen`], [`harmless`] | the full-screen client in a terminal, and hostile text in all output |
+//!
+//! The other files hold what these share: [`cluster`], [`shell`], [`load`], [`terminal`], [`hosts`], [`mount`].
 
 mod bots;
 mod cluster;

@@ -1,4 +1,4 @@
-//! A small file system of its own, for disks that are full.
+//! A small file system, for tests with full disks.
 
 use std::{
     fs::{self, File},
@@ -17,7 +17,7 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// Of so many MiB; none where this process may not mount.
+    /// Mounts a file system of `mib` MiB. Returns `None` if this process may not mount.
     pub fn of(mib: u64) -> Option<Self> {
         if !is_root() {
             return None;
@@ -36,7 +36,7 @@ impl Mount {
         self.dir.path().join("mounted")
     }
 
-    /// Takes all space but so much.
+    /// Fills the file system except for `mib` MiB. Returns the file that takes the space.
     pub fn fill_but(&self, mib: u64) -> PathBuf {
         let ballast = self.path().join("ballast");
         let mut file = File::create(&ballast).expect("a file");

@@ -5,7 +5,7 @@ use crate::{
     shell::{finished, program},
 };
 
-/// P4: what was queued without a quorum is delivered once, in order, and what was in doubt is not doubled.
+/// P4: messages queued without a quorum are delivered once and in order, also the one of unknown outcome.
 #[test]
 fn what_is_queued_without_a_quorum_is_delivered_once_and_in_order() {
     let mut cluster = Cluster::of(3);
@@ -14,11 +14,11 @@ fn what_is_queued_without_a_quorum_is_delivered_once_and_in_order() {
     cluster.chat(&["send", "bob", "one"]).expect(0);
     let followers = cluster.followers();
     followers.iter().for_each(|name| cluster.kill(name));
-    // The leader takes it and cannot have it agreed on: its fate is in doubt.
-    cluster.chat(&["--timeout", "2s", "send", "--queue", "bob", "two"]).expect(0).says("kept, to be delivered");
+    // The leader appends it to its log and cannot commit it, so the outcome is unknown.
+    cluster.chat(&["--timeout", "2s", "send", "--queue", "bob", "two"]).expect(0).says("kept on disk");
     cluster.chat(&["--timeout", "1s", "send", "--queue", "bob", "three"]).expect(0).says("kept");
     cluster.chat(&["--timeout", "1s", "send", "bob", "four"]).expect(6).says("earlier messages still wait");
-    cluster.chat(&["--timeout", "1s", "outbox", "flush"]).expect(6).says("2 not acknowledged yet, and kept");
+    cluster.chat(&["--timeout", "1s", "outbox", "flush"]).expect(6).says("2 not acknowledged yet, kept");
     followers.iter().for_each(|name| cluster.start(name));
     cluster.leader();
     cluster.chat(&["--timeout", "30s", "send", "bob", "four"]).expect(0).says("2 delivered from the outbox");
@@ -30,7 +30,7 @@ fn what_is_queued_without_a_quorum_is_delivered_once_and_in_order() {
     cluster.chat(&["outbox"]).expect(0).says("the outbox is empty");
 }
 
-/// P4: only the cluster knows which room has a title; it is asked when it is back, and the message arrives once.
+/// P4: only the cluster can look up the title of a room. The message waits until the cluster is back and arrives once.
 #[test]
 fn what_is_queued_for_a_room_by_its_title_finds_it_when_the_nodes_are_back() {
     let mut cluster = Cluster::of(1);

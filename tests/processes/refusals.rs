@@ -1,4 +1,4 @@
-//! What is refused, with which exit code, and what is said about it.
+//! Refusals: each with its exit code, its message and its advice.
 
 use std::{net::TcpListener, path::Path};
 
@@ -15,10 +15,10 @@ fn init(data: &Path, address: &str) -> crate::shell::Ended {
 fn a_directory_that_is_taken_is_refused() {
     let mut cluster = Cluster::of(1);
     let (data, other) = (cluster.data("n1"), free_address());
-    // In use: by whichever command.
+    // In use: all commands refuse the directory.
     for args in [&["run"][..], &["inspect"], &["init", "--name", "n1", "--listen", &other]] {
         let ended = chat_node(&[args, &["--data-dir", &data]].concat());
-        // The port comes first: a second `run` as the first was typed finds it taken.
+        // A second `run` at the recorded address fails at the port already, with advice of its own.
         match args == ["run"] {
             true => ended.expect(4).says("in use by another process").says("next: stop the other process"),
             false => ended.expect(4).says("in use by another process"),
@@ -58,9 +58,9 @@ fn a_configuration_that_cannot_work_ends_with_78() {
 fn nodes_and_data_of_another_cluster_are_kept_out() {
     let mut ours = Cluster::of(3);
     let mut theirs = Cluster::of(1);
-    // Theirs is not adopted.
+    // Their node is not adopted.
     ours.admin(&["add-node", "n9", &theirs.address("n1")]).expect(7).says("empty node");
-    // Their data at the address of one of ours: the others do not take it for theirs.
+    // Their data starts at the address of our n3. Our nodes do not accept it as n3.
     let (address, data, known_as) = (ours.address("n3"), theirs.data("n1"), theirs.address("n1"));
     ours.kill("n3");
     theirs.kill("n1");
@@ -97,7 +97,7 @@ fn every_exit_code_of_the_clients_is_met() {
     admin(&["remove-node", "n9"]).expect(3);
     admin(&["remove-node", "n3", "--etag", "1-1"]).expect(4);
     admin(&["add-node", "n4", &free_address()]).expect(7).says("answers");
-    // One follower down: no other may be removed, nor do all replicas agree.
+    // With one follower down, no other node may be removed, and `verify` cannot pass.
     let down = cluster.followers()[0].clone();
     cluster.kill(&down);
     let other = cluster.followers().into_iter().find(|name| *name != down).expect("another");

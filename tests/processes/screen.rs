@@ -1,6 +1,6 @@
 //! The full-screen client in a real terminal, against a real cluster.
 //!
-//! `cargo test --test processes screen` runs it; it needs nothing but a shell and `stty`.
+//! `cargo test --test processes screen` runs it. It needs a shell and `stty`.
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -8,7 +8,7 @@ use crate::{cluster::Cluster, shell::eventually, terminal::Terminal};
 
 const CHAT: &str = env!("CARGO_BIN_EXE_chat");
 
-fn town(size: usize) -> Cluster {
+fn cluster_of_two(size: usize) -> Cluster {
     let cluster = Cluster::of(size);
     cluster.account("bob");
     cluster.account("alice");
@@ -22,14 +22,14 @@ fn screen_of_alice(cluster: &Cluster) -> Terminal {
     terminal
 }
 
-/// The bodies of all messages between alice and bob, in order.
+/// The texts of all messages between alice and bob, in order.
 fn history(cluster: &Cluster) -> Vec<String> {
     let ended = cluster.chat(&["--as", "bob", "--timeout", "30s", "--json", "history", "alice"]).expect(0);
     let body = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["body"].clone();
     ended.out.lines().map(|line| body(line).as_str().expect("a body").to_owned()).collect()
 }
 
-/// Waits until each of these has arrived, and fails if any came twice.
+/// Waits until each of these messages has arrived; fails if any came twice.
 #[track_caller]
 fn arrived_once(cluster: &Cluster, bodies: &[&str]) {
     eventually("all messages have arrived", || {
@@ -42,16 +42,16 @@ fn arrived_once(cluster: &Cluster, bodies: &[&str]) {
     }
 }
 
-/// P2, P4 and P5 as a person sees them: the leader is killed while two people talk.
+/// P2, P4 and P5 on the screen: the leader is killed while two people talk.
 #[test]
 fn a_conversation_goes_on_through_the_death_of_the_leader() {
-    let mut cluster = town(3);
+    let mut cluster = cluster_of_two(3);
     cluster.chat(&["--as", "alice", "send", "bob", "hello"]).expect(0);
     cluster.chat(&["--as", "bob", "read"]).expect(0);
     cluster.chat(&["--as", "bob", "send", "alice", "are you there?"]).expect(0);
     let mut terminal = screen_of_alice(&cluster);
     terminal.sees("are you there?");
-    // Read before she looked.
+    // Sent before she opened the screen.
     terminal.sees("hello ✓✓");
     terminal.types("yes\nwith two lines\r");
     terminal.sees("with two lines ✓");
@@ -72,12 +72,12 @@ fn a_conversation_goes_on_through_the_death_of_the_leader() {
     terminal.is_clean();
 }
 
-/// P4 for those without a network: what is written while no quorum is there goes out once, even by another run.
+/// P4: a message written without a quorum is sent once, also if the program was restarted in between.
 #[test]
 fn what_is_written_without_a_quorum_is_kept_and_delivered_once() {
-    let mut cluster = town(3);
+    let mut cluster = cluster_of_two(3);
     let mut terminal = screen_of_alice(&cluster);
-    // Ctrl+T: to whom.
+    // Ctrl+T asks for the recipient.
     terminal.types("\x14bob");
     terminal.sees("bob new");
     terminal.types("\r");
@@ -88,7 +88,7 @@ fn what_is_written_without_a_quorum_is_kept_and_delivered_once() {
     terminal.types("kept on disk\r");
     terminal.sees("(waiting, kept on disk");
     terminal.types("\x03");
-    terminal.sees("1 message is kept until it can be sent");
+    terminal.sees("1 unsent message is kept on disk");
     let listed = cluster.chat(&["--as", "alice", "outbox"]).expect(0);
     assert!(listed.out.contains("kept on disk") && listed.out.contains("waiting"), "{}", listed.out);
     followers.iter().for_each(|name| cluster.start(name));
@@ -103,7 +103,7 @@ fn what_is_written_without_a_quorum_is_kept_and_delivered_once() {
 
 #[test]
 fn a_signal_and_a_panic_leave_the_terminal_as_it_was() {
-    let cluster = town(1);
+    let cluster = cluster_of_two(1);
     let mut terminal = screen_of_alice(&cluster);
     terminal.types("\x03");
     terminal.is_clean();

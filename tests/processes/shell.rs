@@ -1,4 +1,4 @@
-//! Programs run to their end, and nodes run until they are stopped. None outlives its owner, panic or not.
+//! Runs programs to their end and nodes until they are stopped. All are killed when their owner is dropped.
 
 use std::{
     fs::File,
@@ -15,16 +15,18 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Longest wait for anything that must happen, on a machine that is busy with other things.
+/// Longest wait for anything. Generous, because the machine may be busy with other tests.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest run of a program that is waited for to its end.
+/// Longest run of a program that a test waits for.
 const LONGEST: Duration = Duration::from_secs(120);
 
-/// What a program that ran to its end left.
+/// The exit code, the output and the duration of a program that has ended.
 #[derive(Debug)]
 pub struct Ended {
     pub code: i32,
+    /// Standard output: the result.
     pub out: String,
+    /// Standard error: what the program tells the person.
     pub talk: String,
     pub took: Duration,
 }
@@ -37,7 +39,7 @@ impl Ended {
         self
     }
 
-    /// Fails the test unless the program said `words` to the person.
+    /// Fails the test unless `words` are in standard error.
     #[track_caller]
     pub fn says(self, words: &str) -> Self {
         assert!(self.talk.contains(words), "`{words}` is missing in:\n{}", self.talk);
@@ -45,7 +47,7 @@ impl Ended {
     }
 }
 
-/// `chat-node`, `chat-admin` or `chat`, with nothing of our environment that it would take for settings.
+/// `chat-node`, `chat-admin` or `chat`, without the `CHAT_*` variables of the environment.
 pub fn program(name: &str) -> Command {
     plain(Command::new(path_of(name)))
 }
@@ -78,7 +80,7 @@ pub fn chat_node(args: &[&str]) -> Ended {
     finished(program("chat-node").args(args))
 }
 
-/// Runs a program to its end. One that does not end is killed: it must not hang the suite.
+/// Runs a program to its end. Kills it after [`LONGEST`], so that it cannot hang the suite.
 pub fn finished(command: &mut Command) -> Ended {
     let begun = Instant::now();
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
@@ -103,14 +105,14 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts `chat-node run` with these arguments, in a network namespace if one is given, its log appended to the
-    /// file `log`.
+    /// Starts `chat-node run` with these arguments, in the network namespace `space` if one is given. Appends its
+    /// output to the file `log`.
     pub fn start(space: Option<&str>, args: &[&str], log: &Path) -> Self {
         let file = File::options().create(true).append(true).open(log).expect("a log file");
         let also = file.try_clone().expect("a second handle");
         let mut command = match space {
             None => program("chat-node"),
-            // It becomes the program, under the same process id.
+            // `ip netns exec` becomes the program, with the same process id.
             Some(space) => program_within(space, "chat-node"),
         };
         let child = command.arg("run").args(args).stdout(file).stderr(also).spawn().expect("chat-node starts");
@@ -122,7 +124,7 @@ impl Running {
         kill_process(pid, signal).expect("the process is there");
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the node ends by itself.
     #[track_caller]
     pub fn ended(&mut self) -> ExitStatus {
         let mut status = None;
@@ -133,7 +135,7 @@ impl Running {
         status.expect("just seen")
     }
 
-    /// As [`Running::ended`]: the exit code, and what was logged in all.
+    /// Waits until the node ends by itself. Returns its exit code and its whole log.
     #[track_caller]
     pub fn exit(&mut self) -> (Option<i32>, String) {
         let status = self.ended();
@@ -161,7 +163,7 @@ impl Drop for Running {
     }
 }
 
-/// Waits for a fact, looking often.
+/// Polls until `holds` returns true; panics after [`TIMEOUT`].
 #[track_caller]
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
@@ -171,8 +173,8 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// An address that nobody listens on. Below the ports that systems give to outgoing connections, so that none of those
-/// takes it between two lives of a node.
+/// An address where nothing listens. Its port is below the range for outgoing connections, so that none of those takes
+/// it while a node restarts.
 pub fn free_address() -> String {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
@@ -185,7 +187,7 @@ pub fn free_address() -> String {
     }
 }
 
-/// Whether this test may mount file systems.
+/// Whether this process runs as root, and so may mount file systems and create namespaces.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }

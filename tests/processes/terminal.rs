@@ -1,4 +1,4 @@
-//! A terminal to run programs in, and what a person would see on it.
+//! A terminal that runs programs, and the text that a person would see on it.
 
 use std::{
     io::{Read, Write},
@@ -11,10 +11,10 @@ use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system}
 
 use crate::shell::eventually;
 
-/// A shell in a terminal of its own. It is killed when this is dropped, and with it what it runs.
+/// A shell in its own terminal. Dropping it kills the shell and everything that the shell runs.
 pub struct Terminal {
     screen: Arc<Mutex<vt100::Parser>>,
-    /// All that was ever sent to it.
+    /// All bytes that programs have written to the terminal.
     sent: Arc<Mutex<Vec<u8>>>,
     keyboard: Box<dyn Write + Send>,
     master: Box<dyn MasterPty + Send>,
@@ -22,7 +22,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// A terminal of so many columns and rows, where `chat` keeps its state in `state_home`.
+    /// Opens a terminal of this size. `chat` keeps its state in `state_home`.
     pub fn open(columns: u16, rows: u16, state_home: &Path) -> Self {
         let pair = native_pty_system().openpty(size(columns, rows)).expect("a terminal");
         let mut command = CommandBuilder::new("sh");
@@ -41,7 +41,7 @@ impl Terminal {
         let kept = sent.clone();
         thread::spawn(move || {
             let mut bytes = [0; 4096];
-            // Ends when the terminal is gone.
+            // Ends when the terminal is closed.
             while let Ok(count @ 1..) = output.read(&mut bytes) {
                 kept.lock().expect("the record").extend_from_slice(&bytes[..count]);
                 shown.lock().expect("the screen").process(&bytes[..count]);
@@ -53,7 +53,7 @@ impl Terminal {
         terminal
     }
 
-    /// Presses keys: `\r` is Enter, `\n` Ctrl+J, `\x03` Ctrl+C.
+    /// Types keys: `\r` is Enter, `\n` Ctrl+J, `\x03` Ctrl+C.
     pub fn types(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).expect("keys reach the terminal");
         self.keyboard.flush().expect("keys reach the terminal");
@@ -64,7 +64,7 @@ impl Terminal {
         self.master.resize(size(columns, rows)).expect("another size");
     }
 
-    /// All that programs have sent to this terminal.
+    /// All that programs have written to the terminal, as text.
     pub fn sent(&self) -> String {
         String::from_utf8(self.sent.lock().expect("the record").clone()).expect("UTF-8")
     }
@@ -85,15 +85,15 @@ impl Terminal {
         eventually(what, || holds(&self.picture()));
     }
 
-    /// Waits until the shell asks for a command: until then, something else would read the keys.
+    /// Waits for the shell's prompt. Before it, another program would read the keys.
     #[track_caller]
     fn has_prompt(&self) {
         let is_back = || !self.screen.lock().expect("the screen").screen().alternate_screen();
         self.waits("the shell asks", |picture| is_back() && picture.trim_end().ends_with('$'));
     }
 
-    /// Waits until the shell has its terminal back as it was: lines are edited and echoed, the cursor is seen, and the
-    /// screen is the one from before.
+    /// Waits for the prompt and checks that the terminal is as before: lines are edited and echoed, the cursor is
+    /// visible, and the main screen is shown.
     #[track_caller]
     pub fn is_clean(&mut self) {
         self.has_prompt();
@@ -112,7 +112,7 @@ impl Terminal {
     }
 }
 
-/// Shows the screen if the test fails meanwhile.
+/// Prints the screen if the test panics while this exists.
 struct ShownOnPanic<'a>(&'a Terminal);
 
 impl Drop for ShownOnPanic<'_> {
@@ -125,7 +125,7 @@ impl Drop for ShownOnPanic<'_> {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // The terminal goes with it, which ends what still runs there.
+        // This closes the terminal, which ends the programs that still run in it.
         let _ = self.shell.kill();
         let _ = self.shell.wait();
     }

@@ -1,4 +1,4 @@
-//! A member that moves to another address keeps its identity, and nobody else takes it.
+//! A member that moves to another address keeps its identity, and no other node takes it over.
 
 use quorate::client::Session;
 
@@ -21,7 +21,7 @@ async fn a_follower_that_moved_is_dialled_at_its_new_address() {
     assert_eq!(taken.status.code(), Some(7), "n2 is there: {}", text(&taken.stderr));
 
     world.run("n3");
-    eventually("n3's log says what is missing", || {
+    eventually("n3's log names the missing command", || {
         world.log("n3").contains(&format!("set-address n3 {new}")).then_some(())
     });
     let wrong = world.admin_at(&others, &["set-address", "n2", &new]);
@@ -36,7 +36,7 @@ async fn a_follower_that_moved_is_dialled_at_its_new_address() {
     let verified = world.admin_at(&others, &["verify"]);
     assert!(verified.status.success(), "n3 has caught up there: {}{}", text(&verified.stdout), text(&verified.stderr));
 
-    // It counts again: with n1 or n2 gone, writes go on.
+    // n3 votes again: without n2, writes go on.
     world.kill("n2");
     alice.send(&to("alice"), "with n3").await.expect("n1 and n3 are a quorum");
     let status = world.status_of(&world.address("n1")).unwrap();
@@ -74,7 +74,7 @@ fn a_node_that_has_moved_listens_at_its_new_address_without_being_told_again() {
     let new = world.address("n1");
     world.run("n1");
     eventually("n1 is moved", || world.admin(&["set-address", "n1", &new]).status.success().then_some(()));
-    // In order: what was agreed on a moment ago is written down.
+    // A clean stop, so that the change that was just agreed on is on disk.
     world.signal("n1", rustix::process::Signal::TERM);
     assert_eq!(world.exit_code("n1"), 0);
     world.run_as_known("n1");
@@ -103,7 +103,7 @@ fn a_move_that_nobody_completes_leaves_the_node_where_the_cluster_dials_it() {
 }
 
 #[test]
-fn name_and_zone_are_not_a_flags_to_change() {
+fn a_flag_does_not_change_name_or_zone() {
     let mut world = World::of_one();
     world.kill("n1");
     let (dir, address) = (world.dir("n1"), world.address("n1"));

@@ -1,4 +1,4 @@
-//! A backup of a live cluster under load makes a cluster with the same chat in it, or none at all.
+//! A backup of a cluster under load restores to a cluster with the same content, or not at all.
 
 use std::{
     fs,
@@ -45,7 +45,7 @@ async fn a_backup_under_load_comes_back_whole_with_sessions_and_outcomes() {
     let (dir, address) = (world.dir("r1"), world.address("r1"));
     let restore = ["restore", "--data-dir", &dir, "--from", &file, "--name", "r1", "--listen", &address];
 
-    // What is not whole is refused by name, and nothing is put in place: the same command works with the whole file.
+    // A damaged backup is refused with a reason and leaves nothing behind: the same command works with the whole file.
     let whole = fs::read(&file).unwrap();
     let mut flipped = whole.clone();
     flipped[whole.len() / 2] ^= 1;
@@ -73,7 +73,7 @@ async fn a_backup_under_load_comes_back_whole_with_sessions_and_outcomes() {
     alice.send_as(request, &to("alice"), "under this id once").await.expect("a retry after the restore");
     assert_eq!(bodies(&alice).await, expected, "the outcome is remembered: no second effect");
 
-    // It grows like any other cluster, and its replicas are equal.
+    // The restored cluster grows like any other, and its replicas are equal.
     world.place("r2");
     world.run("r2");
     let grown = world.admin_at(&address, &["add-node", "r2", &world.address("r2")]);

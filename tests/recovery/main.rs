@@ -1,9 +1,16 @@
-//! What operators do when something is lost or has moved, by real processes on loopback: recovery of a survivor, backup
-//! and restore, nodes that were removed or have another address, and looks at a cluster that works or hangs.
+//! Operations after a loss or a move, with real processes on loopback.
+//!
+//! | file | what it tests |
+//! |---|---|
+//! | [`recover`] | `chat-node recover`: one survivor goes on after the quorum is lost for good |
+//! | [`backup`] | `chat-admin backup` and `chat-node restore` |
+//! | [`removed`] | nodes that were removed or wiped while they were down |
+//! | [`address`] | nodes that move to another address |
+//! | [`observe`] | `verify` and `status` on a cluster under load, and on one that hangs |
 
 mod address;
 mod backup;
-mod looks;
+mod observe;
 mod recover;
 mod removed;
 mod world;

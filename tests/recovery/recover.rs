@@ -1,4 +1,4 @@
-//! A cluster whose quorum is lost for good goes on from one survivor, and its old members stay out.
+//! A cluster that has lost its quorum for good goes on from one survivor, and its old members stay out.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -24,7 +24,7 @@ fn recover(world: &World, name: &str, more: &[&str]) -> std::process::Output {
     chat_node(&[&["recover", "--data-dir", &dir], more].concat())
 }
 
-/// What a leader leaves in its log that begins a change and dies before anybody else hears of it.
+/// Appends what a leader leaves in its log if it begins a change and dies before it can replicate the entry.
 fn append_joint_membership(data_dir: &str) {
     let dir = DataDir::open(Path::new(data_dir)).unwrap();
     let file = LogFile::open(&dir, "log.redb", Open::Existing, Blocking::Inline).unwrap();
@@ -34,11 +34,11 @@ fn append_joint_membership(data_dir: &str) {
     file.close().unwrap();
 }
 
-/// How `name` answers a peer of this epoch.
+/// Asks `name` for its vote as a peer of this epoch. Returns `WrongCluster` if it refuses the peer as such.
 async fn refusal(world: &World, name: &str, to: u64, cluster_id: &str, epoch: u64) -> Option<Reason> {
     let address: Address = world.address(name).parse().unwrap();
     let mut client = RaftServiceClient::new(Dialer::tcp().channel(&address, Profile::Peer));
-    // Not whole on purpose: whoever does not refuse the caller refuses the message.
+    // The request is incomplete on purpose: a node that accepts the caller refuses the message instead.
     let mut request = Request::new(VoteRequest::default());
     PeerIdentity { cluster_id: cluster_id.to_owned(), epoch, node_id: 9 }.stamp(&mut request, to);
     let status = client.vote(request).await.expect_err("no vote for a stranger");
@@ -86,7 +86,7 @@ async fn a_survivor_goes_on_with_all_it_holds_and_the_old_members_are_fenced() {
     assert_eq!(bodies(&alice).await, expected);
     alice.send(&to("alice"), "one has it").await.expect("one voter is a quorum");
 
-    // The two left behind are a quorum of the old cluster. They do not exist for the new one, nor it for them.
+    // The two nodes left behind are a quorum of the old cluster. They and the new cluster ignore each other.
     world.run("n1");
     world.run("n3");
     eventually("the old members elect one another", || {
@@ -99,7 +99,7 @@ async fn a_survivor_goes_on_with_all_it_holds_and_the_old_members_are_fenced() {
         assert_eq!(refusal(&world, name, node, &id, own).await, None, "{name} refuses its own epoch");
     }
 
-    // They come back as new nodes only.
+    // They can come back only as new nodes.
     let old = world.admin_at(&world.address("n2"), &["add-node", "n3", &world.address("n3")]);
     assert_eq!(old.status.code(), Some(7), "{}", text(&old.stderr));
     assert!(text(&old.stderr).contains("left behind"), "{}", text(&old.stderr));
@@ -130,7 +130,7 @@ async fn what_may_have_been_acknowledged_is_kept_and_a_joint_membership_in_the_t
     };
     let before = last().expect("the leader's last index");
 
-    // The leader writes into its own log what nobody else will ever hear of.
+    // The leader appends to its own log an entry that no other node will receive.
     world.signal("n2", Signal::STOP);
     world.signal("n3", Signal::STOP);
     let request = cluster.request_id();
@@ -139,7 +139,7 @@ async fn what_may_have_been_acknowledged_is_kept_and_a_joint_membership_in_the_t
         tokio::spawn(async move { alice.send_as(request, &to("alice"), "on one disk").await })
     };
     eventually("the message in n1's log", || last().filter(|last| *last > before));
-    // A clean stop, so that what was queued is on its disk for sure.
+    // A clean stop, so that the queued entries are on its disk for sure.
     world.signal("n1", Signal::TERM);
     assert_eq!(world.exit_code("n1"), 0);
     world.kill("n2");

@@ -1,4 +1,4 @@
-//! A node that was removed while it was down learns it before it disturbs anybody.
+//! A node that was removed while it was down learns of it before it disturbs the cluster.
 
 use crate::world::{World, account, text, to};
 
@@ -19,13 +19,13 @@ async fn a_node_removed_while_it_was_down_stops_at_its_start_without_an_election
     assert_eq!((&after["term"], &after["leaderId"]), (&before["term"], &before["leaderId"]), "nobody was disturbed");
     assert_eq!(world.inspect("n3")["identity"]["removed"], true);
 
-    // Its data never serves again, wherever it is started.
+    // Its data never serves again, at any address.
     let (dir, address) = (world.dir("n3"), world.address("n3"));
     let again = crate::world::chat_node(&["run", "--data-dir", &dir, "--listen", &address]);
     assert_eq!(again.status.code(), Some(76), "{}", text(&again.stderr));
     assert!(text(&again.stderr).contains("was removed from cluster"), "{}", text(&again.stderr));
 
-    // Wiped, it comes back under its old name, as a new node.
+    // Once wiped, it comes back under its old name as a new node.
     std::fs::remove_dir_all(&dir).unwrap();
     world.run("n3");
     let added = world.admin(&["add-node", "n3", &address]);
@@ -55,7 +55,7 @@ async fn a_wiped_member_is_not_taken_for_the_one_it_was() {
     std::fs::remove_dir_all(world.dir("n3")).unwrap();
     world.run("n3");
     let address = world.address("n3");
-    // The name is taken by the member that was, and is given no second identity while that is one.
+    // The wiped member still has the name, which gets no second identity while the first is a member.
     let refused = world.admin(&["add-node", "n3", &address]);
     assert_eq!(refused.status.code(), Some(7), "{}", text(&refused.stderr));
     assert!(text(&refused.stderr).contains("its data directory was wiped"), "{}", text(&refused.stderr));

@@ -1,4 +1,5 @@
-//! Real nodes on loopback, each a process with a data directory of its own. Whatever still runs dies with the test.
+//! Real nodes on loopback, each a process with its own data directory. Nodes still running are killed when the test
+//! ends.
 
 use std::{
     collections::BTreeMap,
@@ -16,16 +17,18 @@ use quorate::{
 };
 use serde_json::Value;
 
-/// For facts that must come true.
+/// Longest wait for anything.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 pub const PASSWORD: &str = "correct horse battery";
 
+/// A node: its address and directory, and its process if it runs.
 pub struct Node {
     pub address: String,
     pub dir: PathBuf,
     child: Option<Child>,
 }
 
+/// The nodes of one test, by name. They may belong to several clusters, or to none yet.
 pub struct World {
     pub folder: tempfile::TempDir,
     pub nodes: BTreeMap<String, Node>,
@@ -41,7 +44,7 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A program of this crate, free of the surroundings' settings.
+/// A program of this crate, without the `CHAT_*` variables of the environment.
 pub fn program(name: &str) -> Command {
     let path = match name {
         "chat-node" => env!("CARGO_BIN_EXE_chat-node"),
@@ -60,7 +63,7 @@ impl World {
         Self { folder: tempfile::tempdir().expect("a folder"), nodes: BTreeMap::new() }
     }
 
-    /// One voter, called n1.
+    /// A cluster of one voter, n1.
     pub fn of_one() -> Self {
         let mut world = Self::new();
         world.place("n1");
@@ -72,7 +75,7 @@ impl World {
         world
     }
 
-    /// Voters n1 to n`count`.
+    /// A cluster of the voters n1 to n`count`.
     pub fn of(count: usize) -> Self {
         let mut world = Self::of_one();
         for number in 2..=count {
@@ -81,13 +84,13 @@ impl World {
         world
     }
 
-    /// A directory and an address for a node that does not run yet.
+    /// Chooses a directory and an address for a node. Does not start it.
     pub fn place(&mut self, name: &str) {
         let dir = self.folder.path().join(name);
         self.nodes.insert(name.to_owned(), Node { address: free_address(), dir, child: None });
     }
 
-    /// Starts an empty node and adds it.
+    /// Starts an empty node and adds it to the cluster.
     pub fn add(&mut self, name: &str) {
         self.place(name);
         self.run(name);
@@ -104,12 +107,12 @@ impl World {
         self.nodes[name].address.clone()
     }
 
-    /// Every address, of nodes that run and of those that do not.
+    /// All addresses, comma-separated, also of nodes that do not run.
     pub fn addresses(&self) -> String {
         self.nodes.values().map(|node| node.address.clone()).collect::<Vec<_>>().join(",")
     }
 
-    /// Starts the node's process; its log is appended to a file.
+    /// Starts the node's process. Appends its log to a file.
     pub fn run(&mut self, name: &str) {
         self.run_with(name, &[]);
     }
@@ -119,7 +122,7 @@ impl World {
         self.spawn(name, &[&["--name", name, "--listen", &address], more].concat());
     }
 
-    /// Starts it as its own record says, wherever that is: `chat-node run --data-dir DIR` and no more.
+    /// Starts it with `chat-node run --data-dir DIR` alone, at the address in its own record.
     pub fn run_as_known(&mut self, name: &str) {
         self.spawn(name, &[]);
     }
@@ -142,14 +145,14 @@ impl World {
         }
     }
 
-    /// SIGSTOP or SIGCONT.
+    /// Sends a signal to the node's process.
     pub fn signal(&self, name: &str, signal: rustix::process::Signal) {
         let child = self.nodes[name].child.as_ref().expect("it runs");
         let pid = rustix::process::Pid::from_child(child);
         rustix::process::kill_process(pid, signal).expect("it can be signalled");
     }
 
-    /// Waits until the process ends by itself, and answers with its exit code.
+    /// Waits until the process ends by itself. Returns its exit code.
     pub fn exit_code(&mut self, name: &str) -> i32 {
         let child = self.nodes.get_mut(name).expect("a node").child.as_mut().expect("it runs");
         let ended = eventually(&format!("{name} ends"), || child.try_wait().expect("it can be waited for"));
@@ -157,7 +160,7 @@ impl World {
         ended.code().expect("it ended by itself")
     }
 
-    /// `chat-admin` with every node as an endpoint.
+    /// Runs `chat-admin` with all nodes as endpoints.
     pub fn admin(&self, args: &[&str]) -> Output {
         self.admin_at(&self.addresses(), args)
     }
@@ -172,7 +175,7 @@ impl World {
         output.status.success().then(|| serde_json::from_slice(&output.stdout).expect("status prints JSON"))
     }
 
-    /// The name of the leader that has a quorum, once there is one.
+    /// Waits for a leader with a quorum. Returns its name.
     pub fn wait_for_leader(&self) -> String {
         eventually("a leader with a quorum", || {
             let status = self.status_of(&self.addresses())?;
@@ -186,20 +189,20 @@ impl World {
         self.inspect("n1")["identity"]["clusterId"].as_str().expect("an id").to_owned()
     }
 
-    /// What `chat-node inspect` says of a stopped node.
+    /// Runs `chat-node inspect` on a stopped node.
     pub fn inspect(&self, name: &str) -> Value {
         let output = chat_node(&["inspect", "--json", "--data-dir", &self.dir(name)]);
         assert!(output.status.success(), "inspect {name}: {}", text(&output.stderr));
         serde_json::from_slice(&output.stdout).expect("inspect prints JSON")
     }
 
-    /// A client of the nodes named.
+    /// A client that knows these nodes.
     pub fn cluster(&self, names: &[&str]) -> Cluster {
         let seeds: Vec<Address> = names.iter().map(|name| self.address(name).parse().expect("an address")).collect();
         Cluster::new(seeds, Dialer::tcp(), Settings::new(TIMEOUT))
     }
 
-    /// All that the node's processes have logged.
+    /// The log of all the node's processes.
     pub fn log(&self, name: &str) -> String {
         std::fs::read_to_string(self.folder.path().join(format!("{name}.log"))).unwrap_or_default()
     }
@@ -233,7 +236,7 @@ pub fn chat_node(args: &[&str]) -> Output {
     program("chat-node").args(args).output().expect("chat-node runs")
 }
 
-/// Looks until there is an answer.
+/// Calls `look` until it returns something; panics after [`TIMEOUT`].
 #[track_caller]
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + TIMEOUT;
@@ -246,7 +249,7 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// The bodies of all messages that the account may see, oldest first.
+/// The texts of all messages that the account may see, oldest first.
 pub async fn bodies(session: &Session) -> Vec<String> {
     let session = session.reading(Consistency::Linearizable);
     let mut request = chat::ListMessagesRequest { page_size: 500, ..Default::default() };
@@ -261,7 +264,7 @@ pub async fn bodies(session: &Session) -> Vec<String> {
     }
 }
 
-/// Registers `name` and signs in.
+/// Creates an account and signs in.
 pub async fn account(cluster: &Cluster, name: &str) -> Session {
     Session::register(cluster, name, PASSWORD).await.expect("a new account");
     Session::login(cluster, name, PASSWORD, "test").await.expect("a login").0

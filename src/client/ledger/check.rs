@@ -1,23 +1,46 @@
-//! Holds what replicas, readers and subscribers show against the ledger.
+//! Compares what replicas, reads and subscribers showed with the ledger.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::{Attempt, Entry, Erasure, Event, Findings, Kind, Ledger, Outcome, Timelines};
 use crate::types::ConversationId;
 
-/// Checks one run. Replicas first: the first one checked is what the others, the reads and the streams are compared
-/// with.
+/// Checks one run. Give it the replicas first: it compares the other replicas, the streams and the reads with the first
+/// replica.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use quorate::{
+///     client::ledger::{Checker, Entry, Kind, Ledger, Timelines},
+///     types::{ConversationId, RequestId},
+/// };
+///
+/// let room = ConversationId(1);
+/// let mut ledger = Ledger::default();
+/// ledger.open(room, 0);
+/// let number = ledger.invoke(Duration::ZERO, RequestId::new(1, [0; 10]), room, "hello".into());
+/// ledger.acknowledge(Duration::from_millis(5), number, 1, 20);
+///
+/// let mut checker = Checker::new(&ledger);
+/// checker.replica("n1", Timelines::from([(room, vec![Entry { seq: 1, cursor: 20, body: "hello".into() }])]));
+/// checker.replica("n2", Timelines::from([(room, vec![])]));
+/// let findings = checker.finish();
+/// assert_eq!(findings.count(Kind::Missing), 1, "n2 has lost an acknowledged message");
+/// ```
 pub struct Checker<'a> {
     ledger: &'a Ledger,
+    /// Attempts by their text.
     by_body: HashMap<&'a str, usize>,
-    /// Acknowledged attempts by their place.
+    /// Acknowledged attempts by the place they were promised.
     promised: HashMap<(ConversationId, u64), usize>,
+    /// The first replica: its name and what it holds.
     reference: Option<(String, Timelines)>,
     findings: Findings,
 }
 
 impl<'a> Checker<'a> {
-    /// A check of what `ledger` holds.
+    /// A checker for `ledger`, which must be complete.
     pub fn new(ledger: &'a Ledger) -> Self {
         let attempts = || ledger.attempts().iter().enumerate();
         let place = |(number, attempt): (usize, &'a Attempt)| match attempt.outcome {
@@ -60,7 +83,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Sequence numbers dense from `base` but for places of notices, cursors strictly increasing.
+    /// Checks that sequence numbers have no gaps from `base` on, except at notices, and that cursors increase strictly.
     fn shape(&mut self, name: &str, conversation: ConversationId, base: u64, entries: &[Entry]) {
         let (mut seq, mut cursor) = (base, 0);
         for entry in entries {
@@ -81,7 +104,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// What stands at one place: something sent, once, where it was promised.
+    /// Checks one place: it holds something that was sent, once, where it was promised.
     fn entry(&mut self, name: &str, conversation: ConversationId, entry: &Entry, seen: &mut [u32]) {
         let place = format!("{name}: {conversation}/{}", entry.seq);
         if let Some(number) = self.deleted(conversation, entry) {
@@ -92,7 +115,7 @@ impl<'a> Checker<'a> {
         let Some(number) = sent.filter(|number| self.ledger.attempts()[*number].conversation == conversation) else {
             match self.promised.get(&(conversation, entry.seq)) {
                 Some(&promised) => {
-                    // Found, in a way: it counts as changed, not as missing too.
+                    // It counts as changed, and not as missing as well.
                     seen[promised] += 1;
                     self.findings.add(Kind::Changed, || format!("{place} is not what was acknowledged"));
                 }
@@ -122,7 +145,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// The message that was here, if what is left of it is what deleting it leaves.
+    /// The attempt whose message was deleted here: the place is as acknowledged, and the text is empty.
     fn deleted(&self, conversation: ConversationId, entry: &Entry) -> Option<usize> {
         let number = *self.promised.get(&(conversation, entry.seq)).filter(|_| entry.body.is_empty())?;
         let attempt = &self.ledger.attempts()[number];
@@ -130,7 +153,7 @@ impl<'a> Checker<'a> {
         (here && attempt.erasure != Erasure::None).then_some(number)
     }
 
-    /// Whether what was shown earlier is what is held now: it may have been deleted since.
+    /// Whether `shown`, seen earlier, fits `held`, the final state: the message may have been deleted in between.
     fn agrees(&self, conversation: ConversationId, held: &Entry, shown: &Entry) -> bool {
         let deleted = || self.deleted(conversation, held).map(|number| &self.ledger.attempts()[number].body);
         held == shown
@@ -138,16 +161,22 @@ impl<'a> Checker<'a> {
                 && deleted().is_some_and(|body| *body == shown.body))
     }
 
-    /// Checks what a subscriber was told from each conversation's base on, in the order in which it came.
-    pub fn stream(&mut self, name: &str, told: &[(ConversationId, Entry)]) {
-        self.stream_of(name, told, |_| true);
+    /// Checks what a subscriber received behind each conversation's base, in the order in which it came.
+    pub fn stream(&mut self, name: &str, received: &[(ConversationId, Entry)]) {
+        self.stream_of(name, received, |_| true);
     }
 
-    /// The same for a subscriber who is shown all of some conversations, and parts of others that it joins and leaves.
-    pub fn stream_of(&mut self, name: &str, told: &[(ConversationId, Entry)], whole: impl Fn(ConversationId) -> bool) {
-        // Taken out for as long as findings are added.
+    /// Like [`Checker::stream`], for a subscriber that is shown some conversations in `whole`, and parts of others that
+    /// it joins and leaves.
+    pub fn stream_of(
+        &mut self,
+        name: &str,
+        received: &[(ConversationId, Entry)],
+        whole: impl Fn(ConversationId) -> bool,
+    ) {
+        // Taken out while findings are added, which borrows `self`.
         let Some((first, reference)) = self.reference.take() else { return };
-        self.stream_against(&reference, name, told, whole);
+        self.stream_against(&reference, name, received, whole);
         self.reference = Some((first, reference));
     }
 
@@ -155,11 +184,11 @@ impl<'a> Checker<'a> {
         &mut self,
         reference: &Timelines,
         name: &str,
-        told: &[(ConversationId, Entry)],
+        received: &[(ConversationId, Entry)],
         whole: impl Fn(ConversationId) -> bool,
     ) {
         let (mut next, mut cursor): (BTreeMap<ConversationId, usize>, u64) = (BTreeMap::new(), 0);
-        for (conversation, entry) in told {
+        for (conversation, entry) in received {
             let place = || format!("{name}: {conversation}/{}", entry.seq);
             let timeline = reference.get(conversation).map_or(&[][..], Vec::as_slice);
             let next = next.entry(*conversation).or_default();
@@ -176,27 +205,34 @@ impl<'a> Checker<'a> {
                     }
                     *next += skipped;
                     if !self.agrees(*conversation, &timeline[*next], entry) {
-                        self.findings.add(Kind::StreamDiffers, || format!("{} is not what is held", place()));
+                        self.findings
+                            .add(Kind::StreamDiffers, || format!("{} is not what the first replica holds", place()));
                     }
                     *next += 1;
                 }
             }
         }
         for (conversation, timeline) in reference.iter().filter(|(conversation, _)| whole(**conversation)) {
-            let told = next.get(conversation).copied().unwrap_or(0);
-            if told < timeline.len() {
+            let seen = next.get(conversation).copied().unwrap_or(0);
+            if seen < timeline.len() {
                 self.findings.add(Kind::StreamGap, || {
-                    format!("{name}: {conversation} ended {} messages too early", timeline.len() - told)
+                    format!("{name}: {conversation} ended {} messages too early", timeline.len() - seen)
                 });
             }
         }
     }
 
-    /// Checks the order in real time, of writes and of reads, and ends.
+    /// Checks the real-time order of writes and reads, and returns all findings.
+    ///
+    /// Walks the events once. `floors` is, for each conversation, the last place known to be taken: acknowledged, or
+    /// shown by a read. A write that begins later must take a later place; a linearizable read that begins later must
+    /// show that place.
     pub fn finish(mut self) -> Findings {
         let places = self.places();
         let mut floors: BTreeMap<ConversationId, u64> = self.ledger.bases().clone();
+        // For each read: the place that it must show, and the position of its begin in the events.
         let mut begun = vec![(0_u64, 0); self.ledger.reads.len()];
+        // For each reader and conversation: the last place shown to it.
         let mut seen: BTreeMap<(usize, ConversationId), u64> = BTreeMap::new();
         for (place, event) in self.ledger.events.iter().enumerate() {
             match *event {
@@ -209,7 +245,7 @@ impl<'a> Checker<'a> {
                 }
                 Event::ReadBegan(number) => {
                     let read = &self.ledger.reads[number];
-                    begun[number] = (read.owed.unwrap_or_else(|| floor(&floors, read.conversation)), place);
+                    begun[number] = (read.must_show.unwrap_or_else(|| floor(&floors, read.conversation)), place);
                 }
                 Event::ReadEnded(number) => {
                     let read = &self.ledger.reads[number];
@@ -231,7 +267,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// An attempt stands behind everything that was known when it was begun.
+    /// Checks that an attempt stands behind everything that was known when it began.
     fn order(&mut self, number: usize, places: &[Option<u64>], floors: &BTreeMap<ConversationId, u64>) {
         let attempt = &self.ledger.attempts[number];
         let floor = floor(floors, attempt.conversation);
@@ -242,29 +278,29 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Judges a read that began at a place in the order of events: not before what was owed to it then, not before what
-    /// its reader saw `last`. Answers with the last that the reader has seen now.
+    /// Checks a read that began at position `began` of the events: it must not end before `floor`, nor before `last`,
+    /// the last place shown to its reader. Returns the last place that the reader has seen now.
     fn read(&mut self, number: usize, (floor, began): (u64, usize), last: u64) -> u64 {
         let read = &self.ledger.reads[number];
-        let (reader, conversation, whence) = (read.reader, read.conversation, &read.whence);
+        let (reader, conversation, origin) = (read.reader, read.conversation, &read.origin);
         let base = self.ledger.bases().get(&conversation).copied().unwrap_or(0);
         let shown = read.entries.last().map_or(base, |entry| entry.seq);
         if shown < last {
             self.findings.add(Kind::ReadWentBack, || {
-                format!("reader {reader}, {whence}: {conversation} ended at {shown}, after it had ended at {last}")
+                format!("reader {reader}, {origin}: {conversation} ended at {shown}, after it had ended at {last}")
             });
         } else if shown < floor {
             self.findings.add(Kind::StaleRead, || {
-                format!("reader {reader}, {whence}: {conversation} ended at {shown}, when {floor} was known already")
+                format!("reader {reader}, {origin}: {conversation} ended at {shown}, when {floor} was known already")
             });
         }
         for entry in &read.entries {
             let promised = self.promised.get(&(conversation, entry.seq)).map(|number| &self.ledger.attempts()[*number]);
             let deleted = promised.is_some_and(|held| matches!(held.erasure, Erasure::Done(at) if at <= began));
-            // A read that owes only what its session has seen may be older than a deletion by somebody else.
-            if deleted && read.owed.is_none() && !entry.body.is_empty() {
+            // A read that only follows its own session may be older than a deletion by another account.
+            if deleted && read.must_show.is_none() && !entry.body.is_empty() {
                 self.findings.add(Kind::Undeleted, || {
-                    format!("reader {reader}, {whence}: {conversation}/{} was deleted for everyone before", entry.seq)
+                    format!("reader {reader}, {origin}: {conversation}/{} was deleted for everyone before", entry.seq)
                 });
             }
         }
@@ -276,14 +312,14 @@ impl<'a> Checker<'a> {
             };
             if let Some(entry) = read.entries.iter().find(|entry| !held(entry)) {
                 self.findings.add(Kind::ReadDiffers, || {
-                    format!("reader {reader}, {whence}: {conversation}/{} is not what {name} holds", entry.seq)
+                    format!("reader {reader}, {origin}: {conversation}/{} is not what {name} holds", entry.seq)
                 });
             }
         }
         last.max(shown)
     }
 
-    /// Where each attempt stands: as acknowledged, or where the reference has it.
+    /// The place of each attempt: as acknowledged, or else where the first replica has it.
     fn places(&self) -> Vec<Option<u64>> {
         let place = |attempt: &Attempt| match attempt.outcome {
             Outcome::Acknowledged { seq, .. } => Some(seq),
@@ -308,7 +344,7 @@ fn raise(floors: &mut BTreeMap<ConversationId, u64>, conversation: ConversationI
     *floor = seq.max(*floor);
 }
 
-/// The first place where two replicas differ.
+/// Describes the first place where two replicas differ.
 fn difference(first: &str, reference: &Timelines, name: &str, timelines: &Timelines) -> Option<String> {
     for (conversation, held) in reference {
         let others = timelines.get(conversation).map_or(&[][..], Vec::as_slice);

@@ -1,53 +1,53 @@
-//! What a check found.
+//! The findings of a check.
 
 use std::collections::BTreeMap;
 
-/// Violations told in words, at most; all are counted.
+/// Most violations that are described in words. All are counted.
 pub const EXAMPLES: usize = 20;
 
-/// How a promise was broken.
+/// The kinds of violations, each with the promise that it breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Acknowledged, and not there (P1).
+    /// A replica lacks an acknowledged message (P1).
     Missing,
-    /// Acknowledged, and another text stands in its place (P1).
+    /// Another text stands in the place of an acknowledged message (P1).
     Changed,
-    /// There more than once (P4).
+    /// A message is there more than once (P4).
     Duplicated,
-    /// There, and never sent.
+    /// A message is there that nobody has sent.
     Invented,
-    /// There, although it was refused.
+    /// A message is there although it was refused.
     RefusedButThere,
-    /// There, but not at the place that was acknowledged.
+    /// A message is there, but not at the place that was acknowledged.
     Misplaced,
-    /// Acknowledged at two places, or after it had been refused for good (P4).
+    /// A message was acknowledged at two places, or after it had been refused for good (P4).
     TwoOutcomes,
-    /// Deleted for everyone, and its text is there again.
+    /// The text of a message that was deleted for everyone is there again.
     Undeleted,
-    /// Sequence numbers of a timeline are not dense (P5).
+    /// The sequence numbers of a timeline have a gap (P5).
     Gap,
-    /// Cursors of a timeline do not increase (P5).
+    /// The cursors of a timeline do not increase (P5).
     CursorOrder,
     /// Two replicas hold different timelines (P8).
     ReplicasDiffer,
-    /// Acknowledged before another was begun, and yet behind it (P3).
+    /// A message stands before another that was acknowledged before it was sent (P3).
     Reordered,
-    /// A read did not see what was acknowledged, or read by another, before it began (P3).
+    /// A read did not show what was acknowledged, or shown to another reader, before it began (P3).
     StaleRead,
-    /// A reader saw less than it had seen before (P3).
+    /// A reader was shown less than it had seen before (P3).
     ReadWentBack,
-    /// A read showed what no timeline holds.
+    /// A read showed something that no timeline holds.
     ReadDiffers,
-    /// A stream left something out (P5).
+    /// A stream left out an event (P5).
     StreamGap,
-    /// A stream told something twice, or out of order (P5).
+    /// A stream sent an event twice or out of order (P5).
     StreamRepeated,
-    /// A stream told what no timeline holds.
+    /// A stream sent something that no timeline holds.
     StreamDiffers,
 }
 
 impl Kind {
-    /// As in reports.
+    /// The name in reports.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -71,7 +71,7 @@ impl Kind {
         }
     }
 
-    /// Whether it means that something promised is lost; the others mean that it is seen wrongly.
+    /// Whether a promised message is lost. The other kinds mean that it is shown wrongly.
     pub fn is_loss(self) -> bool {
         matches!(self, Self::Missing | Self::Changed)
     }
@@ -80,13 +80,13 @@ impl Kind {
 /// One broken promise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// How.
+    /// The kind.
     pub kind: Kind,
-    /// Where and what, for people.
+    /// Where and what, in words.
     pub what: String,
 }
 
-/// Everything that a check found.
+/// All findings of a check.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
     counts: BTreeMap<Kind, u64>,
@@ -94,7 +94,7 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// Notes a violation; `what` is only made while there is room for it.
+    /// Adds a violation. Calls `what` only while there is room for another description.
     pub fn add(&mut self, kind: Kind, what: impl FnOnce() -> String) {
         *self.counts.entry(kind).or_default() += 1;
         if self.examples.len() < EXAMPLES {
@@ -102,17 +102,17 @@ impl Findings {
         }
     }
 
-    /// How often one kind was found. Each replica that lacks a message counts.
+    /// How often one kind was found. A message that two replicas lack counts twice.
     pub fn count(&self, kind: Kind) -> u64 {
         self.counts.get(&kind).copied().unwrap_or(0)
     }
 
-    /// Every kind found, and how often.
+    /// The kinds found, and how often each.
     pub fn counts(&self) -> &BTreeMap<Kind, u64> {
         &self.counts
     }
 
-    /// The first [`EXAMPLES`] in words.
+    /// The first [`EXAMPLES`] violations in words.
     pub fn examples(&self) -> &[Violation] {
         &self.examples
     }

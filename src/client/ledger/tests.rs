@@ -1,4 +1,4 @@
-//! Histories made by hand: a sound one passes, and each way to break it is found and named.
+//! Histories made by hand: a correct one passes, and each way to break it is found and named.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,7 +16,7 @@ fn entry(seq: u64, body: &str) -> Entry {
     Entry { seq, cursor: 100 + seq, body: body.into() }
 }
 
-/// A run in one room: what was written down, what the replicas hold and what a subscriber was told.
+/// A run in one room: the ledger, what the replicas hold, and what a subscriber received.
 struct Run {
     ledger: Ledger,
     replicas: Vec<Vec<Entry>>,
@@ -30,7 +30,8 @@ impl Run {
         Self { ledger, replicas: Vec::new(), told: Vec::new() }
     }
 
-    /// "a" to "d", one after the other, all acknowledged, as two replicas and a subscriber should show them.
+    /// A correct run: "a" to "d", sent one after the other, all acknowledged, held by two replicas and received by one
+    /// subscriber.
     fn sound() -> Self {
         let mut run = Self::new();
         for (seq, body) in (BASE + 1..).zip(["a", "b", "c", "d"]) {

@@ -1,15 +1,23 @@
-//! The lines of an outbox: `CRC32 JSON`, one for each change.
+//! The file format of an outbox: one line `CRC32 JSON` for each change.
+//!
+//! # Invariants
+//! - The checksum is the CRC-32 (IEEE) of the JSON, in 8 hexadecimal digits. JSON escapes line breaks, so a line ends
+//!   at its only newline.
+//! - Replaying the lines from the first on gives the entries. A line that does not fit the entries before it (such as
+//!   one that strikes off an unknown message) is damage.
+//! - Bytes after the last newline are an unfinished append and count for nothing.
+//! - A `kind`, once released, keeps its meaning: older programs may share the file.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Fate, Kept, Recipient, To};
 use crate::types::{ConversationId, RequestId};
 
-/// A change to the outbox.
+/// A change to the outbox. The names of variants and fields are those of the JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase")]
 pub(super) enum Line {
-    /// A message was kept.
+    /// A message was added. Exactly one of `username`, `conversation` and `room` (a title) is set.
     Kept {
         id: String,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -20,15 +28,15 @@ pub(super) enum Line {
         room: Option<String>,
         body: String,
     },
-    /// The room that it is for was found.
+    /// The room with the message's title was found.
     Addressed { id: String, conversation: String },
-    /// It has left.
+    /// The message was acknowledged or given up.
     Struck { id: String },
-    /// It was refused.
+    /// The service refused it for good.
     Refused { id: String, why: String },
-    /// It cannot be repeated any more.
+    /// Its request_id is too old to repeat.
     TooOld { id: String },
-    /// It waits again, as a new message.
+    /// It waits again, under a new request_id.
     Renewed { id: String, fresh: String },
 }
 
@@ -42,7 +50,7 @@ impl Line {
         Self::Kept { id: id.to_string(), username, conversation, room, body: body.to_owned() }
     }
 
-    /// The lines that make a message what it is now.
+    /// The fewest lines that describe a message as it is now.
     pub(super) fn of(kept: &Kept) -> Vec<Self> {
         let id = kept.id.to_string();
         let mut lines = vec![Self::kept(kept.id, &kept.to, &kept.body)];
@@ -54,12 +62,13 @@ impl Line {
         lines
     }
 
-    /// As in the file, its end included.
+    /// The line as it stands in the file, with its newline.
     pub(super) fn written(&self) -> String {
         let json = serde_json::to_string(self).unwrap_or_default();
         format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()))
     }
 
+    /// Parses a line without its newline; `None` if it is damaged.
     fn read(line: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(line).ok()?;
         let (sum, json) = text.split_once(' ')?;
@@ -72,20 +81,24 @@ fn room_of(id: &str) -> Option<Recipient> {
     id.parse::<ConversationId>().ok().map(Recipient::Conversation)
 }
 
-/// What a file says.
+/// The content of a file.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
+    /// The messages, in the order in which they were kept.
     pub(super) entries: Vec<Kept>,
-    /// Where the last whole line ends.
+    /// Length in bytes up to the end of the last whole line.
     pub(super) whole_bytes: usize,
 }
 
 impl Reading {
-    /// Reads a file; refuses it by the number of the first line that is not as written.
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// The number, counted from 1, of the first damaged line.
     pub(super) fn of(bytes: &[u8]) -> Result<Self, usize> {
         let mut reading = Self::default();
         for (at, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
-            // Its append was interrupted before anyone was told that it is kept.
+            // Its append was interrupted before the caller was told that the message is kept.
             let Some(whole) = line.strip_suffix(b"\n") else { break };
             let read = Line::read(whole).filter(|line| reading.take(line.clone()));
             read.ok_or(at + 1)?;
@@ -94,7 +107,7 @@ impl Reading {
         Ok(reading)
     }
 
-    /// Applies a change; says whether it makes sense.
+    /// Applies a change. Returns false if it does not fit the entries.
     pub(super) fn take(&mut self, line: Line) -> bool {
         self.try_take(line).is_some()
     }
@@ -112,7 +125,7 @@ impl Reading {
             }
             Line::Addressed { id, conversation } => {
                 let (room, kept) = (room_of(&conversation)?, self.entry(&id)?);
-                // Two programs may have asked at the same time: the first answer holds.
+                // Two programs may have looked the room up at the same time. The first answer counts.
                 if let To::RoomTitled(_) = kept.to {
                     kept.to = To::Known(room);
                 }
@@ -142,8 +155,9 @@ impl Reading {
         self.entries.get_mut(at)
     }
 
-    /// Whether a file of at least `worth` bytes holds mostly what has left.
+    /// Whether the file has at least `worth` bytes and more than half of them describe messages that are gone.
     pub(super) fn is_mostly_gone(&self, worth: usize) -> bool {
+        // 128 bytes: about what a line holds besides the body.
         let live: usize = self.entries.iter().map(|kept| kept.body.len() + 128).sum();
         self.whole_bytes >= worth && live * 2 < self.whole_bytes
     }

@@ -1,4 +1,4 @@
-//! Keeping, damaging, crashing, delivering.
+//! The outbox kept, damaged, interrupted half way, and delivered.
 
 use std::{os::unix::fs::PermissionsExt, time::Duration};
 

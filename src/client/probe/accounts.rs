@@ -1,4 +1,4 @@
-//! The accounts of a run, and the conversations between them.
+//! The two accounts of a run and the two conversations between them.
 
 use super::Options;
 use crate::{
@@ -7,17 +7,18 @@ use crate::{
     wire::Fault,
 };
 
-/// What opens the direct conversation; the ledger begins after it.
+/// The first message of the direct conversation. The ledger begins after it.
 const OPENING: &str = "hello";
 
 /// Two signed-in accounts, the conversation between them, and their room.
 pub(super) struct Accounts {
     pub sessions: [Session; 2],
-    /// Each with its last sequence number before the load.
+    /// The direct conversation and the room, each with its last sequence number before the load.
     pub conversations: [(ConversationId, u64); 2],
 }
 
 impl Accounts {
+    /// Creates the accounts, signs in, and opens both conversations.
     pub async fn make(cluster: &Cluster, options: &Options) -> Result<Self, Fault> {
         let [one, other] = &options.names;
         let sessions =
@@ -28,7 +29,7 @@ impl Accounts {
         Ok(Self { sessions, conversations })
     }
 
-    /// Deletes the accounts and what they wrote. What cannot be reached stays.
+    /// Deletes the accounts and their messages. Logs a warning for an account that it cannot delete.
     pub async fn remove(&self, password: &str) {
         for session in &self.sessions {
             if let Err(fault) = session.delete_account(password, true).await {

@@ -1,4 +1,4 @@
-//! What each replica holds: read at that very node, at one index, and its digest.
+//! Reads what each replica holds, from that node and at one log index, and its digest.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -6,7 +6,7 @@ use futures::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Request;
 
-use super::{Desk, SETTLE};
+use super::{Run, SETTLE};
 use crate::{
     client::{
         Recipient, Session,
@@ -21,14 +21,14 @@ use crate::{
     },
 };
 
-/// How long one call to one replica may take.
+/// Longest wait for one call to one replica.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two rounds while replicas are not level yet.
+/// Wait between two rounds while the replicas are not at one index yet.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Rounds in which replicas that fell behind are read again.
+/// Most rounds of reading the replicas until they hold the same number of messages.
 const ROUNDS: usize = 3;
 
-/// A conversation after `after`, to its end, as the node at `address` has it.
+/// Reads a conversation at the node at `address`, from the message behind `after` to the end.
 pub(super) async fn timeline(
     session: &Session,
     address: &Address,
@@ -46,8 +46,7 @@ pub(super) async fn timeline(
             page_token,
             ..Default::default()
         };
-        let asked =
-            tokio::time::timeout(timeout, client.list_messages(session.reading_request(request, timeout))).await;
+        let asked = tokio::time::timeout(timeout, client.list_messages(session.read_request(request, timeout))).await;
         let answered = asked.map_err(|_| Fault::new(Reason::Timeout, format!("{address} gave no answer in time")))?;
         let page = answered.map_err(|status| fault_of(address, &status))?.into_inner();
         entries.extend(page.messages.into_iter().map(Entry::from));
@@ -58,46 +57,47 @@ pub(super) async fn timeline(
     }
 }
 
-/// What every member holds, by name; `None` for one that could not be read in time.
-pub(super) async fn survey(desk: &Desk) -> BTreeMap<String, Option<Timelines>> {
-    // A linearizable read first: every replica is then read at an index that holds all that was acknowledged.
-    let session = &desk.accounts.sessions[0];
-    let to = Recipient::Conversation(desk.accounts.conversations[0].0);
+/// Reads what every member holds, by name; `None` for a member that could not be read in time.
+pub(super) async fn survey(run: &Run) -> BTreeMap<String, Option<Timelines>> {
+    // A linearizable read first: it raises the session's index to one that covers all acknowledged messages, and every
+    // replica is then read at that index or later.
+    let session = &run.accounts.sessions[0];
+    let to = Recipient::Conversation(run.accounts.conversations[0].0);
     let newest = chat::ListMessagesRequest { before_seq: u64::MAX, page_size: 1, ..Default::default() };
-    // When it fails, the index of the last acknowledgement must do.
+    // If it fails, the index of the last acknowledgement has to do.
     let _ = session.messages(Some(&to), newest).await;
-    let members = desk.watched().members();
+    let members = run.watched().members();
     let mut found = BTreeMap::new();
     for _ in 0..ROUNDS {
-        found = read_all(desk, &members).await;
+        found = read_all(run, &members).await;
         let lengths = |timelines: &Timelines| timelines.values().map(Vec::len).collect::<Vec<_>>();
         let mut read = found.values().flatten().map(lengths);
         let first = read.next();
         if read.all(|lengths| Some(lengths) == first) {
             break;
         }
-        // A late write may have reached some after they were read.
+        // A late write may have reached some replicas after they were read.
         sleep(PAUSE).await;
     }
     found
 }
 
-async fn read_all(desk: &Desk, members: &[(String, Address)]) -> BTreeMap<String, Option<Timelines>> {
-    let session = desk.accounts.sessions[0].reading(Consistency::AtLeast(desk.accounts.sessions[0].index()));
+async fn read_all(run: &Run, members: &[(String, Address)]) -> BTreeMap<String, Option<Timelines>> {
+    let session = run.accounts.sessions[0].reading(Consistency::AtLeast(run.accounts.sessions[0].index()));
     let read = |(name, address): &(String, Address)| {
         let (name, address, session) = (name.clone(), address.clone(), session.clone());
-        async move { (name, hold(desk, &session, &address).await) }
+        async move { (name, read_replica(run, &session, &address).await) }
     };
     join_all(members.iter().map(read)).await.into_iter().collect()
 }
 
-/// What the node at `address` holds. Repeats while it is on its way up or behind.
-async fn hold(desk: &Desk, session: &Session, address: &Address) -> Option<Timelines> {
+/// Reads what the node at `address` holds. Repeats while the node starts up or lags behind.
+async fn read_replica(run: &Run, session: &Session, address: &Address) -> Option<Timelines> {
     let deadline = Instant::now() + SETTLE;
     loop {
-        match hold_once(desk, session, address).await {
+        match read_once(run, session, address).await {
             Ok(timelines) => return Some(timelines),
-            // Nobody listens there: such a node is down, not slow.
+            // The connection is refused: the node is down, not slow.
             Err(fault) if fault.reason == Reason::Unreachable => return None,
             Err(_) if Instant::now() < deadline => sleep(PAUSE).await,
             Err(_) => return None,
@@ -105,26 +105,26 @@ async fn hold(desk: &Desk, session: &Session, address: &Address) -> Option<Timel
     }
 }
 
-async fn hold_once(desk: &Desk, session: &Session, address: &Address) -> Result<Timelines, Fault> {
+async fn read_once(run: &Run, session: &Session, address: &Address) -> Result<Timelines, Fault> {
     let mut timelines = Timelines::new();
-    for (conversation, base) in desk.accounts.conversations {
+    for (conversation, base) in run.accounts.conversations {
         timelines.insert(conversation, timeline(session, address, conversation, base, TIMEOUT).await?);
     }
     Ok(timelines)
 }
 
-/// The digests of all that could be read, at one index if they come to stand at one in time.
+/// The index and digest of each replica that could be read. Repeats until all are at one index, for at most [`SETTLE`].
 pub(super) async fn digests(
-    desk: &Desk,
+    run: &Run,
     surveyed: &BTreeMap<String, Option<Timelines>>,
 ) -> BTreeMap<String, (u64, String)> {
     let deadline = Instant::now() + SETTLE;
-    let mut members = desk.watched().members();
+    let mut members = run.watched().members();
     members.retain(|(name, _)| surveyed.get(name).is_some_and(Option::is_some));
-    let mut at_least = desk.accounts.sessions[0].index();
+    let mut at_least = run.accounts.sessions[0].index();
     loop {
         let ask = |(name, address): &(String, Address)| {
-            let (name, channel) = (name.clone(), desk.cluster.channel(address));
+            let (name, channel) = (name.clone(), run.cluster.channel(address));
             async move { (name, digest(channel, at_least).await) }
         };
         let answers = join_all(members.iter().map(ask)).await;

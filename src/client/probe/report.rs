@@ -1,115 +1,102 @@
-//! What a run came to: figures, and PASS or FAIL for each metric. Pure.
+//! The result of a run: the figures, and pass or fail for each of four metrics. Pure, without IO.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::watch::Watched;
+use super::watch::{Change, Watched};
 use crate::{
     client::ledger::{Attempt, Findings, Kind, Ledger, Outcome},
     wire::Reason,
 };
 
-/// Of the writes begun while a majority ran, so many in a hundred must be acknowledged in time.
+/// Share of the writes begun while a majority ran that must be acknowledged in time.
 pub const AVAILABILITY_PERCENT: u32 = 99;
-/// Longest time without an acknowledgement while a majority runs, and longest time to recover from the loss of a node.
+/// Longest pause without an acknowledgement while a majority runs, and longest time to recover from the loss of a node.
 pub const RECOVERY: Duration = Duration::from_secs(5);
 
-/// A change of leader, as it was seen from outside. Times count from the start of the run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// It happened between these two looks.
-    pub between: (Duration, Duration),
-    /// Who led before; empty if nobody was known to.
-    pub deposed: String,
-    /// Who leads now.
-    pub leader: String,
-    /// Since which term.
-    pub term: u64,
-}
-
-/// Damage done on purpose.
+/// Damage that the caller has done on purpose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Incident {
     /// What was done.
     pub what: String,
-    /// When.
+    /// When, from the start of the run.
     pub at: Duration,
-    /// How soon writes shall have recovered.
+    /// How soon writes must recover.
     pub bound: Duration,
-    /// How long writes took to recover: until one begun afterwards was acknowledged, or the longest time between two
-    /// acknowledgements that the damage may answer for, whichever is longer. What is killed may acknowledge for some
-    /// moments yet, so the first alone could be over before the pause has begun. `None`: no such write was acknowledged.
+    /// How long writes took to recover: the time until a write begun afterwards was acknowledged, or the longest pause
+    /// that the damage may have caused, whichever is longer. The first alone is not enough: a node that is being killed
+    /// may acknowledge a write just before the pause begins. `None`: no such write was acknowledged.
     pub recovered: Option<Duration>,
 }
 
-/// A time without an acknowledgement while a majority of the voters answered.
+/// A pause: a time without an acknowledgement while a majority of the voters answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
     /// When it began.
     pub at: Duration,
     /// How long it lasted.
     pub length: Duration,
-    /// The change of leader that fell into it.
+    /// The change of leader that happened during it.
     pub change: Option<Change>,
 }
 
-/// One member, at the end.
+/// One member at the end of the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replica {
     /// Its name.
     pub name: String,
-    /// How many messages of the run it holds; `None`: it could not be read.
+    /// Number of messages of the run that it holds; `None` if it could not be read.
     pub messages: Option<usize>,
-    /// The log index and the digest of its state there.
+    /// A log index, and the digest of its state at that index.
     pub digest: Option<(u64, String)>,
 }
 
-/// One metric's verdict.
+/// The verdict on one metric.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metric {
-    /// `durability` and so on.
+    /// `durability`, `availability`, `consistency` or `recovery time`.
     pub name: &'static str,
-    /// Whether it held.
+    /// Whether it stayed within its bound.
     pub passed: bool,
     /// What was measured.
     pub figure: String,
-    /// What it was held to.
+    /// The bound.
     pub bound: String,
 }
 
-/// Everything that a run showed.
+/// The result of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// How long the load lasted.
+    /// Duration of the load.
     pub elapsed: Duration,
-    /// Messages sent, or tried to be.
+    /// Messages sent, whatever the outcome.
     pub sent: u64,
-    /// Acknowledged in time.
+    /// Messages acknowledged in time.
     pub acknowledged: u64,
-    /// Given up with an unknown outcome.
+    /// Messages given up with an unknown outcome.
     pub unknown: u64,
-    /// Of these, those whose repetition at the end told their fate.
+    /// Of these, the ones whose outcome became known by repeating them at the end.
     pub settled: u64,
-    /// Refused, by reason.
+    /// Messages refused, by reason.
     pub refused: BTreeMap<Reason, u64>,
-    /// Sent while a majority ran all the time, and of these acknowledged in time.
+    /// Messages sent while a majority ran from begin to end, and how many of them were acknowledged in time.
     pub attended: (u64, u64),
-    /// Reads answered.
+    /// Number of reads answered.
     pub reads: usize,
-    /// Messages that the subscriber was told.
-    pub told: usize,
-    /// Half of the acknowledgements, and all but one in a hundred, took no longer.
+    /// Number of messages that the subscriber received.
+    pub events: usize,
+    /// The median and the 99th percentile of the time from a write to its acknowledgement.
     pub latencies: (Duration, Duration),
-    /// The longest.
+    /// The longest pause.
     pub gap: Gap,
-    /// How long no majority of the voters answered.
+    /// Total time during which no majority of the voters answered.
     pub outage: Duration,
-    /// Every change of leader, each with the longest gap that it fell into.
+    /// Each change of leader, with the longest pause around it.
     pub changes: Vec<(Change, Duration)>,
-    /// What was done to the cluster.
+    /// The damage done to the cluster.
     pub incidents: Vec<Incident>,
-    /// Every member.
+    /// Each member.
     pub replicas: Vec<Replica>,
-    /// What the ledger's checker found.
+    /// The findings of the ledger's checker.
     pub findings: Findings,
 }
 
@@ -146,7 +133,7 @@ impl Report {
             refused,
             attended: attended(attempts, watched.outages()),
             reads: ledger.reads(),
-            told: 0,
+            events: 0,
             latencies: latencies(attempts),
             gap: Gap {
                 at: longest.0,
@@ -161,8 +148,9 @@ impl Report {
         }
     }
 
-    pub(super) fn told(self, told: usize) -> Self {
-        Self { told, ..self }
+    /// Adds the number of messages that the subscriber received.
+    pub(super) fn events(self, events: usize) -> Self {
+        Self { events, ..self }
     }
 
     /// The four metrics.
@@ -175,7 +163,7 @@ impl Report {
         self.metrics().iter().all(|metric| metric.passed)
     }
 
-    /// Members that could be read.
+    /// Number of members that could be read.
     pub fn read(&self) -> usize {
         self.replicas.iter().filter(|replica| replica.messages.is_some()).count()
     }
@@ -199,7 +187,7 @@ impl Report {
 
     fn availability(&self) -> Metric {
         let (sent, acknowledged) = self.attended;
-        // In tenths of a percent, downwards: 100 % means all.
+        // Per mille, rounded down: only all of them make 100 %.
         let share = (acknowledged * 1_000).checked_div(sent).unwrap_or(0);
         let enough = sent > 0 && acknowledged * 100 >= sent * u64::from(AVAILABILITY_PERCENT);
         let while_ran = if self.outage.is_zero() { "" } else { " while a majority ran" };
@@ -214,7 +202,8 @@ impl Report {
     }
 
     fn consistency(&self) -> Metric {
-        let wrong: Vec<String> = self.findings.counts().iter().filter(|(kind, _)| !kind.is_loss()).map(told).collect();
+        let wrong: Vec<String> =
+            self.findings.counts().iter().filter(|(kind, _)| !kind.is_loss()).map(counted).collect();
         let digests: Vec<&(u64, String)> = self.replicas.iter().filter_map(|replica| replica.digest.as_ref()).collect();
         let asked = digests.len() == self.read() && !digests.is_empty();
         let equal = asked && digests.iter().all(|digest| *digest == digests[0]);
@@ -223,11 +212,11 @@ impl Report {
             (true, true) => format!(
                 "nothing doubled, reordered or stale in {} reads and {} events; {} equal digests",
                 self.reads,
-                self.told,
+                self.events,
                 digests.len()
             ),
             (true, false) if !asked => format!("only {} of {} digests could be had", digests.len(), self.read()),
-            (true, false) => "the digests differ, or never stood at one index".to_owned(),
+            (true, false) => "the digests differ, or the replicas were never at one index".to_owned(),
         };
         let bound = "no violation, equal digests".to_owned();
         Metric { name: "consistency", passed: wrong.is_empty() && equal, figure, bound }
@@ -258,11 +247,11 @@ impl Report {
     }
 }
 
-fn told((kind, count): (&Kind, &u64)) -> String {
+fn counted((kind, count): (&Kind, &u64)) -> String {
     format!("{count} {}", kind.as_str())
 }
 
-/// A duration as people say it, to a hundredth of a second.
+/// A duration for people, to a hundredth of a second.
 pub(super) fn seconds(duration: Duration) -> String {
     match duration.subsec_millis() {
         0 => format!("{} s", duration.as_secs()),
@@ -270,7 +259,7 @@ pub(super) fn seconds(duration: Duration) -> String {
     }
 }
 
-/// When it was acknowledged, if that was before its sender gave up.
+/// When the attempt was acknowledged, if that was before its sender gave up.
 fn in_time(attempt: &Attempt) -> Option<Duration> {
     match attempt.outcome {
         Outcome::Acknowledged { at, .. } if attempt.ended.is_none_or(|ended| at <= ended) => Some(at),
@@ -278,7 +267,7 @@ fn in_time(attempt: &Attempt) -> Option<Duration> {
     }
 }
 
-/// Attempts that no outage touched, and how many of them were acknowledged in time.
+/// Number of attempts that no outage touched, and how many of them were acknowledged in time.
 fn attended(attempts: &[Attempt], outages: &[(Duration, Duration)]) -> (u64, u64) {
     let mut counted = (0, 0);
     for attempt in attempts {
@@ -292,7 +281,7 @@ fn attended(attempts: &[Attempt], outages: &[(Duration, Duration)]) -> (u64, u64
     counted
 }
 
-/// The times between acknowledgements, without what fell into an outage: begin and length of each.
+/// The pauses between acknowledgements without the outages, each as (begin, length).
 fn gaps(acks: &[Duration], end: Duration, outages: &[(Duration, Duration)]) -> Vec<(Duration, Duration)> {
     let mut gaps = Vec::new();
     let mut from = Duration::ZERO;
@@ -312,12 +301,13 @@ fn falls_into(change: &Change, (from, length): (Duration, Duration)) -> bool {
     change.between.0 <= from + length && change.between.1 >= from
 }
 
-/// The longest gap that a change fell into.
+/// The longest pause around a change.
 fn around(change: &Change, gaps: &[(Duration, Duration)]) -> Duration {
     let touched = gaps.iter().filter(|gap| falls_into(change, **gap));
     touched.map(|(_, length)| *length).max().unwrap_or_default()
 }
 
+/// Works out how long writes took to recover from each incident.
 fn recovered(mut incidents: Vec<Incident>, attempts: &[Attempt], gaps: &[(Duration, Duration)]) -> Vec<Incident> {
     for number in 0..incidents.len() {
         let next = incidents.get(number + 1).map_or(Duration::MAX, |next| next.at);
@@ -329,8 +319,8 @@ fn recovered(mut incidents: Vec<Incident>, attempts: &[Attempt], gaps: &[(Durati
     incidents
 }
 
-/// The longest gap that an incident may answer for: one that goes on after it and began no later than its bound. What
-/// comes after the `next` incident is not laid to this one.
+/// The longest pause that an incident may have caused: it ends after the incident and begins no later than its bound.
+/// What comes after the `next` incident counts for that one.
 fn pause_after(incident: &Incident, next: Duration, gaps: &[(Duration, Duration)]) -> Duration {
     let until = next.min(incident.at.saturating_add(incident.bound));
     let touched = gaps.iter().filter(|(from, length)| *from < until && *from + *length > incident.at);

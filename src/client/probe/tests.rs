@@ -1,4 +1,4 @@
-//! The verdict over runs made by hand, and what the watch makes of answers.
+//! The verdict on runs made by hand, and what the poll makes of answers.
 
 use std::time::Duration;
 

@@ -30,7 +30,7 @@ pub struct Preflight {
 
 impl ChangeOperation {
     /// Runs every check on `newcomer`, and fills in the zone with which it was started if the operator named none.
-    /// `change` is what is to be done with it; `leaving` is a member that is on its way out.
+    /// `change` is the change to judge; `leaving` is a member that is on its way out.
     pub async fn preflight(
         &self,
         newcomer: &mut Newcomer,

@@ -97,7 +97,7 @@ impl ChangeOperation {
         matches!(self.judge_replacement(old, &mut newcomer.clone()).await, Ok((_, judged)) if judged.passed())
     }
 
-    /// What is left to do when `new` is a member. If it votes and `old` does not, an interrupted run has swapped their
+    /// The change that remains when `new` is a member. If it votes and `old` does not, an interrupted run has swapped their
     /// votes already.
     fn remaining_change(&self, old: NodeId, new: NodeId) -> Change {
         match self.is_voter(new) && !self.is_voter(old) {

@@ -46,8 +46,8 @@ impl LeaderContact {
 /// be in the role of leader.
 ///
 /// It holds no state of its own beyond openraft's metrics and [`LeaderContact`], and never waits. Its answers may be
-/// outdated by the time they are used, so they decide only where a call goes. What is committed and what a read may
-/// return is decided by a quorum, in openraft.
+/// outdated by the time they are used, so they decide only where a call goes. A quorum, in openraft, decides which entries
+/// are committed and which index a read must see.
 #[derive(Clone)]
 pub struct Leadership {
     raft: Raft,

@@ -26,7 +26,7 @@ use std::{
 
 use super::StartError;
 use crate::{
-    machine::query::{Holdings, Lacking, holdings, lacking},
+    machine::query::{Missing, Summary, missing, summary},
     node::{Identity, Settings, consensus::Stores, identity},
     raft::{
         LogStore, StateMeta, replay,
@@ -57,7 +57,7 @@ pub struct Survivor {
     /// Entries at the end of its log that it did not know to be committed. They are kept.
     pub unsure: u64,
     /// Its chat state with the whole log applied.
-    pub holdings: Holdings,
+    pub holdings: Summary,
     /// The members that it knows, itself among them.
     pub members: Vec<(NodeId, Member)>,
 }
@@ -68,9 +68,9 @@ pub struct Compared {
     /// What it holds.
     pub other: Survivor,
     /// What it has and the one to recover from lacks: the recovery loses this.
-    pub lost: Lacking,
+    pub lost: Missing,
     /// What the one to recover from has and this one lacks.
-    pub gained: Lacking,
+    pub gained: Missing,
 }
 
 /// A recovery that was prepared and can be carried out.
@@ -116,8 +116,8 @@ impl Recovery {
                 return Err(StartError::Unusable(message));
             }
             highest_term = highest_term.max(other.term()?);
-            let lost = lacking(&own.state, &other.state, NAMED)?;
-            let gained = lacking(&other.state, &own.state, NAMED)?;
+            let lost = missing(&own.state, &other.state, NAMED)?;
+            let gained = missing(&other.state, &own.state, NAMED)?;
             compared.push(Compared { lost, gained, other: other.survivor.clone() });
             other.stores.log.close()?;
         }
@@ -199,7 +199,7 @@ impl Opened {
             identity,
             last: (last.committed_leader_id().term, last.index()),
             unsure: last.index().saturating_sub(committed),
-            holdings: holdings(&state)?,
+            holdings: summary(&state)?,
             members: members(&membership),
         };
         Ok(Self { state, stores, dir, survivor })

@@ -117,7 +117,7 @@ pub(in crate::server) struct Connection<IO> {
     preface: Option<Preface>,
 }
 
-/// What is missing of the preface, in bytes, and when it must be there.
+/// How many bytes of the preface are missing, and their deadline.
 struct Preface {
     missing: usize,
     timer: Pin<Box<Sleep>>,

@@ -1,4 +1,4 @@
-//! What the nemesis can do to a node, and to the membership.
+//! The faults of the nemesis, and its changes of membership.
 
 use std::fs;
 
@@ -7,25 +7,33 @@ use rustix::process::Signal;
 use super::{Dice, Nemesis, RECOVERY};
 use crate::{cluster::Cluster, mount::Mount, shell::eventually};
 
-/// What there is to be broken.
+/// Where the cluster runs, which decides what can be broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Where {
     /// Processes on one host.
     Processes,
-    /// Hosts with links between them, too.
+    /// Hosts of their own, with links that can be cut.
     Hosts,
 }
 
-/// What happens to one node for a while.
+/// A fault of one node that lasts a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
+    /// SIGKILL.
     Killed,
+    /// SIGSTOP.
     Frozen,
+    /// SIGTERM.
     Stopped,
+    /// No space left for its data.
     DiskFull,
+    /// Cut off from the other nodes, both ways.
     CutOff,
+    /// The other nodes receive nothing from it.
     Unheard,
+    /// It receives nothing from the other nodes.
     Deaf,
+    /// Cut off from the other nodes and from clients.
     Unplugged,
 }
 
@@ -82,7 +90,7 @@ impl Fault {
         }
     }
 
-    /// Undoes it, if the node is still a member of the cluster.
+    /// Undoes the fault, unless the node was removed from the cluster meanwhile.
     pub fn end(self, cluster: &mut Cluster, victim: &str, disk: Option<&Mount>) {
         if !cluster.names().iter().any(|name| name == victim) {
             return;
@@ -94,16 +102,16 @@ impl Fault {
                 fs::remove_file(disk.expect("a small disk").path().join("ballast")).expect("room is made");
                 cluster.start(victim);
             }
-            Self::CutOff | Self::Unheard | Self::Deaf | Self::Unplugged => cluster.hosts().expect("links").mend(),
+            Self::CutOff | Self::Unheard | Self::Deaf | Self::Unplugged => cluster.hosts().expect("links").heal(),
         }
     }
 }
 
 impl Nemesis {
-    /// Somebody operates on the cluster while nodes are in trouble. What was refused or broken off then is repeated when
-    /// they are well again, and succeeds (P6).
+    /// Transfers leadership or replaces a node, perhaps while the nodes in `troubled` are in trouble. A replacement
+    /// that is refused or interrupted is repeated until it succeeds (P6).
     pub(super) fn change_members(&mut self, troubled: &[String]) {
-        // The node on the small disk stays.
+        // Never n1, the node on the small disk.
         let well = self.cluster.names().into_iter().filter(|name| name != "n1" && !troubled.contains(name)).collect();
         let Some(chosen) = self.dice.some(well, 1).pop() else { return };
         if self.dice.below(2) == 0 {
@@ -113,8 +121,8 @@ impl Nemesis {
             return;
         }
         self.count("node replaced");
-        self.newcomers += 1;
-        let fresh = format!("n{}", self.newcomers);
+        self.newest += 1;
+        let fresh = format!("n{}", self.newest);
         self.cluster.start_empty(&fresh);
         let address = self.cluster.address(&fresh);
         self.load.incident(&format!("{chosen} replaced by {fresh}"), RECOVERY);

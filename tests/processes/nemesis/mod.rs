@@ -1,7 +1,8 @@
-//! A random nemesis on real processes, and on hosts of their own, under the ledger of `chat-admin probe`.
+//! The nemesis: random faults on real processes, and on hosts of their own, under the load and ledger of `chat-admin
+//! probe`.
 //!
-//! Everything it does follows from a seed, which it prints; what the processes make of it does not, so a seed replays
-//! the faults and not the race. `NEMESIS_SEED` gives the seed, `NEMESIS_SECONDS` how long it goes on (30).
+//! A seed decides the faults, and the test prints it. It does not decide how the processes are scheduled, so a seed
+//! replays the faults but not a race. `NEMESIS_SEED` sets the seed, `NEMESIS_SECONDS` the duration (30).
 
 mod faults;
 
@@ -14,14 +15,15 @@ use faults::{Fault, Where};
 
 use crate::{cluster::Cluster, hosts::Hosts, load::Load, mount::Mount};
 
-/// Voters. Two of them may be in trouble at any time.
+/// Number of voters. Up to two of them are in trouble at a time.
 const VOTERS: usize = 5;
-/// MiB of the small disk that gets full.
+/// Size of the small disk that gets full, in MiB.
 const SMALL: u64 = 64;
-/// How soon writes go on, on a machine that is busy with other things.
+/// Longest time for writes to recover. Generous, because the machine may be busy with other tests.
 const RECOVERY: Duration = Duration::from_secs(15);
 
-/// splitmix64.
+/// A random number generator with a seed: splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number
+/// generators).
 pub struct Dice(u64);
 
 impl Dice {
@@ -33,12 +35,12 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    /// One of the first `bound` numbers.
+    /// A number below `bound`.
     pub fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound.max(1) as u64) as usize
     }
 
-    /// So many of `names`, different ones.
+    /// `count` different ones of `names`.
     pub fn some(&mut self, mut names: Vec<String>, count: usize) -> Vec<String> {
         (0..count.min(names.len())).map(|_| names.swap_remove(self.below(names.len()))).collect()
     }
@@ -63,9 +65,10 @@ struct Nemesis {
     cluster: Cluster,
     load: Load,
     place: Where,
-    /// The first node's disk, if it is one that can be filled.
+    /// The small disk of n1, if there is one.
     disk: Option<Mount>,
-    newcomers: usize,
+    /// Number of the newest node.
+    newest: usize,
     counts: BTreeMap<&'static str, u32>,
 }
 
@@ -74,8 +77,8 @@ impl Nemesis {
         *self.counts.entry(what).or_default() += 1;
     }
 
-    /// Goes on until time is up, then heals everything and judges.
-    fn rage(mut self, title: &str, seed: u64) {
+    /// Causes trouble until time is up, then checks everything.
+    fn run(mut self, title: &str, seed: u64) {
         let until = Instant::now() + Duration::from_secs(number("NEMESIS_SECONDS").unwrap_or(30));
         while Instant::now() < until {
             match self.dice.below(8) {
@@ -88,6 +91,7 @@ impl Nemesis {
         self.judge(title, seed);
     }
 
+    /// Prints the report and fails on any violation.
     fn judge(self, title: &str, seed: u64) {
         let report = self.load.check();
         assert!(report.acknowledged > 0 && !self.counts.is_empty(), "nothing happened: {:?}", self.counts);
@@ -113,7 +117,7 @@ impl Nemesis {
         assert!(slow.is_none(), "writes did not go on in time: {slow:?}");
     }
 
-    /// One or two nodes get into trouble, each of its own kind; the others go on without them (P2).
+    /// One or two nodes get a fault each. The others go on without them (P2).
     fn trouble(&mut self) {
         let count = 1 + self.dice.below(2);
         let victims = self.dice.some(self.cluster.names(), count);
@@ -129,7 +133,7 @@ impl Nemesis {
         if victims.len() == 1 && self.dice.below(3) == 0 {
             self.change_members(&victims);
         }
-        // How long it lasts is a part of the fault, not a wait for something.
+        // The duration is a part of the fault, not a wait for something.
         std::thread::sleep(self.dice.millis(100, 2_500));
         for (fault, victim) in faults {
             fault.end(&mut self.cluster, victim, self.disk.as_ref());
@@ -159,8 +163,8 @@ fn a_cluster_of_processes_endures_a_random_nemesis() {
     let cluster = Cluster::with_first_in(VOTERS, first.as_deref());
     let load = Load::start(&cluster.addresses());
     let (dice, counts) = (Dice(seed), BTreeMap::new());
-    let nemesis = Nemesis { dice, cluster, load, place: Where::Processes, disk, newcomers: VOTERS, counts };
-    nemesis.rage("processes", seed);
+    let nemesis = Nemesis { dice, cluster, load, place: Where::Processes, disk, newest: VOTERS, counts };
+    nemesis.run("processes", seed);
 }
 
 #[test]
@@ -173,6 +177,6 @@ fn a_cluster_on_hosts_of_their_own_endures_a_random_nemesis() {
     let cluster = Cluster::on_hosts(VOTERS, hosts);
     let load = Load::start(&cluster.addresses());
     let (dice, counts) = (Dice(seed), BTreeMap::new());
-    let nemesis = Nemesis { dice, cluster, load, place: Where::Hosts, disk: None, newcomers: VOTERS, counts };
-    nemesis.rage("hosts", seed);
+    let nemesis = Nemesis { dice, cluster, load, place: Where::Hosts, disk: None, newest: VOTERS, counts };
+    nemesis.run("hosts", seed);
 }

@@ -2,10 +2,9 @@
 //!
 //! # Calls with a password
 //!
-//! A password is hashed or verified on the node that serves the call, before the command is proposed. That takes tens
-//! of milliseconds of one core, so such a call passes three gates first: its fields are checked, this node must be the
-//! leader (no other can commit the command), and the account and the address must not have had too many wrong passwords
-//! lately.
+//! A password is hashed or verified on the node that serves the call, before the command is proposed. That takes tens of
+//! milliseconds of one core, so the cheap reasons to refuse come first: a malformed field, a node that is not the leader
+//! (no other can commit the command), too many wrong passwords lately.
 //!
 //! Between the check and the commit the password may change. The command carries the version of the password that was
 //! checked, and the state machine refuses it if the account has another version by then.
@@ -187,10 +186,10 @@ async fn create_session(
     let login = convert::login(request)?;
     context.require_leader()?;
     let name = login.username.clone();
-    let look = context.query(Consistency::Linearizable, call.remaining(), move |state| {
+    let reading = context.query(Consistency::Linearizable, call.remaining(), move |state| {
         auth_queries::credentials_of_name(state, name.as_str())
     });
-    let (version, phc) = look.await?.0.map_or((0, None), |known| (known.version, Some(known.phc)));
+    let (version, phc) = reading.await?.0.map_or((0, None), |known| (known.version, Some(known.phc)));
     let signing_in = context.passwords.derive_token(login.credentials(), phc, call.remaining());
     let token = context.rates.check_password(login.username.as_str(), call.origin, signing_in).await?;
     let ttl_ms = u64::try_from(context.session_ttl.as_millis()).unwrap_or(u64::MAX);
@@ -279,8 +278,8 @@ async fn credentials_to_act(
     request_id: RequestId,
 ) -> Result<Option<Credentials>, Fault> {
     let (key, now_ms) = (call.session()?, context.node.clock().now_ms());
-    let look = context.query(Consistency::Linearizable, call.remaining(), move |state| {
+    let reading = context.query(Consistency::Linearizable, call.remaining(), move |state| {
         auth_queries::credentials_to_act(state, key, now_ms, request_id)
     });
-    Ok(look.await?.0)
+    Ok(reading.await?.0)
 }

@@ -1,8 +1,8 @@
 //! One live subscription.
 //!
 //! A subscription is level-triggered. Its doorbell, which exists before the first read, only says that there may be
-//! something new; what is new is read from the state after the cursor. Live events and the replay of missed ones take
-//! the same path, so a subscription that falls behind loses nothing (P5).
+//! something new; the events themselves are read from the state after the cursor. Live events and the replay of missed
+//! ones take the same path, so a subscription that falls behind loses nothing (P5).
 //!
 //! Events are not queued. The next ones are read when the client has taken the last ones. A slow client lags, its
 //! cursor stands still, and it costs the node one page of read-ahead.

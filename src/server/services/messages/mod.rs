@@ -81,7 +81,7 @@ async fn send_message(
     Ok(Reply { message: convert::sent(sent, body, committed.deduplicated), index: committed.index })
 }
 
-/// Commits the read mark and counts what is left unread over all conversations, in a view that includes the mark.
+/// Commits the read mark and counts the unread messages of all conversations, in a view that includes the mark.
 async fn mark_read(
     context: Arc<ServiceContext>,
     call: Call,
