@@ -1,15 +1,14 @@
-//! Before, and outside of, membership: what a node tells strangers, and how another learns of its removal.
+//! What nodes tell each other outside of membership: what a node is, whom it reaches, and who is still a member.
+//!
+//! `inspect` answers anybody: the leader asks it of a node that is to join or has moved. `check_member` is answered by the
+//! leader alone: a member asks it to learn whether it was removed.
 
 use std::time::Duration;
 
 use openraft::ReadPolicy;
 
-use super::{
-    Node,
-    identity::{self, Identity},
-    status::VERSION,
-};
 use crate::{
+    node::{Identity, Node, VERSION, consensus::metrics::index_of, identity},
     types::limits,
     wire::{
         Address, Fault, Profile, Reason,
@@ -20,14 +19,15 @@ use crate::{
     },
 };
 
-/// Peers speak together only when this is equal. Raised by a change that older programs cannot follow.
+/// The version of the protocol between peers. Nodes join only if theirs is equal; raised by a change that older programs
+/// cannot follow.
 pub const PROTOCOL: u32 = 1;
 
-/// One node dials another for a check no longer than this.
-const DIAL: Duration = Duration::from_secs(2);
+/// Timeout of one call to another node.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Node {
-    /// What this node is and how it fares; dials whom it is told to, and says whether they answered.
+    /// Reports what this node is and how it fares. Dials the addresses in the request and reports which answered.
     pub async fn inspect(&self, request: InspectRequest) -> Result<InspectResponse, Fault> {
         let request = checked_inspection(request)?;
         let dialled = futures::future::join_all(request.dial.iter().map(|address| self.dial(address))).await;
@@ -36,11 +36,11 @@ impl Node {
         let storage = |error| Fault::new(Reason::Internal, format!("the data directory cannot be read: {error}"));
         let (identity, pristine) = self.known_as(identity.map_err(storage)?);
         let config = &self.settings().config;
-        let told = |setting: Option<String>| setting.unwrap_or_default();
+        let or_empty = |setting: Option<String>| setting.unwrap_or_default();
         Ok(InspectResponse {
-            started_as: told(config.name.as_ref().map(ToString::to_string)),
-            started_zone: told(config.zone.as_ref().map(ToString::to_string)),
-            advertises: told(config.advertise.as_ref().map(ToString::to_string)),
+            started_as: or_empty(config.name.as_ref().map(ToString::to_string)),
+            started_zone: or_empty(config.zone.as_ref().map(ToString::to_string)),
+            advertises: or_empty(config.advertise.as_ref().map(ToString::to_string)),
             version: VERSION.to_owned(),
             protocol: PROTOCOL,
             cluster_id: identity.cluster_id,
@@ -55,15 +55,16 @@ impl Node {
         })
     }
 
-    /// Who this node is, or is about to be, and whether it has nothing but that. `on_disk` was read before the rest is
-    /// looked at: an adoption that ends meanwhile has left a replica.
+    /// The identity that this node has or is about to take, and whether it has nothing but that.
+    ///
+    /// `on_disk` was read before this call. If an adoption ended in between, there is a replica, and its identity counts.
     fn known_as(&self, on_disk: Option<Identity>) -> (Identity, bool) {
-        if let Some(identity) = self.inner.adopting.identity() {
+        if let Some(identity) = self.inner.pending_adoption.identity() {
             return (identity, true);
         }
         match self.replica() {
             Ok(replica) => (on_disk.unwrap_or_else(|| replica.identity.clone()), replica.is_pristine()),
-            // An identity that nobody has begun to live under: the adoption failed half way, and can be repeated.
+            // An identity without a replica: an adoption failed half way and can be repeated.
             Err(fault) => {
                 let unfinished = on_disk.is_some() && fault.reason == Reason::NotMember && !self.is_stopping();
                 (on_disk.unwrap_or_default(), unfinished)
@@ -82,13 +83,13 @@ impl Node {
         let Ok(parsed) = address.parse::<Address>() else {
             return result(false, "not an address".into(), 0, String::new());
         };
-        match inspect(self, &parsed, Vec::new()).await {
+        match inspect_remote(self, &parsed, Vec::new()).await {
             Ok(answer) => result(true, String::new(), answer.node_id, answer.cluster_id),
             Err(fault) => result(false, fault.message, 0, String::new()),
         }
     }
 
-    /// Whether a node id is still a member. Answered by the leader alone, after a quorum round: a proof, not a rumour.
+    /// Whether a node id is still a member. Only the leader answers, after a quorum round, so the answer is proof.
     pub async fn check_member(&self, request: CheckMemberRequest) -> Result<CheckMemberResponse, Fault> {
         let replica = self.replica()?;
         let own = &replica.identity;
@@ -96,10 +97,10 @@ impl Node {
             return Err(Fault::new(Reason::WrongCluster, format!("this node belongs to cluster {}", own.cluster_id)));
         }
         replica.leadership.ensure_leader()?;
-        // By consensus itself, and not by the reader, which asks another if this node is deposed meanwhile: that other's
-        // word would be no proof of what this node knows.
+        // Not by `reader`: if this node were deposed meanwhile, it would ask the new leader, whose index proves nothing
+        // about the membership that this node knows.
         let confirmed = replica.raft.get_read_log_id(ReadPolicy::ReadIndex);
-        match tokio::time::timeout(DIAL, confirmed).await {
+        match tokio::time::timeout(DIAL_TIMEOUT, confirmed).await {
             Ok(Ok(_)) => {}
             Ok(Err(_)) | Err(_) => {
                 replica.leadership.ensure_leader()?;
@@ -107,18 +108,18 @@ impl Node {
             }
         }
         let metrics = replica.leadership.metrics();
-        // The effective membership counts as well: a node that is being added is a member before it is committed.
+        // The effective membership counts as well as the committed one: a node that is being added is a member already.
         let known = [&metrics.membership_config, &metrics.committed_membership_config];
         Ok(CheckMemberResponse {
             member: known.iter().any(|stored| stored.get_node(&request.node_id).is_some()),
-            membership_index: metrics.committed_membership_config.log_id().as_ref().map_or(0, |id| id.index()),
+            membership_index: index_of(metrics.committed_membership_config.log_id().as_ref()),
             leader_address: own.address.clone(),
         })
     }
 }
 
-/// A look that makes this node dial no more than a cluster has nodes.
-pub(crate) fn checked_inspection(request: InspectRequest) -> Result<InspectRequest, Fault> {
+/// Refuses a request that makes this node dial more addresses than a cluster has nodes.
+pub fn checked_inspection(request: InspectRequest) -> Result<InspectRequest, Fault> {
     match request.dial.len() > limits::NODES {
         true => Err(Fault::invalid("dial", format!("at most {} addresses", limits::NODES))),
         false => Ok(request),
@@ -126,11 +127,11 @@ pub(crate) fn checked_inspection(request: InspectRequest) -> Result<InspectReque
 }
 
 /// Asks the node at `address` what it is, and to dial `dial`.
-pub async fn inspect(from: &Node, address: &Address, dial: Vec<String>) -> Result<InspectResponse, Fault> {
+pub async fn inspect_remote(from: &Node, address: &Address, dial: Vec<String>) -> Result<InspectResponse, Fault> {
     let channel = from.settings().dialer.channel(address, Profile::Client);
     let mut client = JoinServiceClient::new(channel);
-    // Its own dialling takes its time before it answers.
-    let timeout = if dial.is_empty() { DIAL } else { DIAL * 2 };
+    // The other node dials first and answers afterwards.
+    let timeout = if dial.is_empty() { DIAL_TIMEOUT } else { DIAL_TIMEOUT * 2 };
     match tokio::time::timeout(timeout, client.inspect(InspectRequest { dial })).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) => Err(Fault::from_status(&status)),
@@ -143,7 +144,7 @@ mod tests {
     use super::*;
     use crate::{config::NodeConfig, node::Settings, types::NodeName};
 
-    /// Whoever looks may have read the disk of a node that was still empty then.
+    /// The disk may have been read while the node was still empty.
     #[tokio::test]
     async fn a_node_that_was_adopted_after_its_disk_was_read_says_who_it_is() {
         let folder = tempfile::tempdir().unwrap();

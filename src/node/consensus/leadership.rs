@@ -1,4 +1,4 @@
-//! Who leads, as this node knows it, and what to tell those who ask the wrong one.
+//! Who leads, as this node knows it, and what it tells callers that need another node.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -14,23 +14,26 @@ use crate::{
     wire::{Fault, Reason, cluster::LeaderHint},
 };
 
-/// When a leader was last heard. Shared between the service that hears it and those who must know.
+/// When this node last heard a leader. Cheap to clone; all clones are the same.
+///
+/// The peer service writes it whenever it accepts an append; [`Leadership`] and the status read it. The lock is held for
+/// one assignment or copy.
 #[derive(Clone, Debug)]
-pub struct Heard(Arc<Mutex<Option<Instant>>>);
+pub struct LeaderContact(Arc<Mutex<Option<Instant>>>);
 
-impl Default for Heard {
+impl Default for LeaderContact {
     fn default() -> Self {
         Self(Arc::new(Mutex::new(None)))
     }
 }
 
-impl Heard {
-    /// Now.
-    pub fn now(&self) {
+impl LeaderContact {
+    /// A leader was heard now.
+    pub fn record(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// How long ago; `None`: never.
+    /// How long ago a leader was heard; `None` for never.
     pub fn elapsed(&self) -> Option<Duration> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).map(|at| at.elapsed())
     }
@@ -38,29 +41,34 @@ impl Heard {
 
 /// Who leads. Cheap to clone.
 ///
-/// openraft remembers the last leader for as long as no other is elected; a follower that is cut off would name it for
-/// ever. So a leader counts as known only while it is heard, or while its majority answers it.
+/// openraft remembers the last leader until another is elected, so a follower that is cut off would name it for ever.
+/// Here a leader counts only while it is present: another node must have been heard within `timeout`, and this node must
+/// be in the role of leader.
+///
+/// It holds no state of its own beyond openraft's metrics and [`LeaderContact`], and never waits. Its answers may be
+/// outdated by the time they are used, so they decide only where a call goes. A quorum, in openraft, decides which entries
+/// are committed and which index a read must see.
 #[derive(Clone)]
 pub struct Leadership {
     raft: Raft,
     cluster_id: Arc<str>,
     name: Arc<str>,
-    heard: Heard,
+    contact: LeaderContact,
     timeout: Duration,
 }
 
 impl Leadership {
     /// `timeout`: how long a leader counts as present without being heard, twice the longest election timeout.
-    pub fn new(raft: Raft, cluster_id: &str, name: &str, heard: Heard, timeout: Duration) -> Self {
-        Self { raft, cluster_id: cluster_id.into(), name: name.into(), heard, timeout }
+    pub fn new(raft: Raft, cluster_id: &str, name: &str, contact: LeaderContact, timeout: Duration) -> Self {
+        Self { raft, cluster_id: cluster_id.into(), name: name.into(), contact, timeout }
     }
 
-    /// openraft's metrics of now.
+    /// openraft's current metrics.
     pub fn metrics(&self) -> Metrics {
         self.raft.metrics().borrow_watched().clone()
     }
 
-    /// The leader that is heard, or this node itself.
+    /// The present leader: this node itself, or one that was heard lately.
     pub fn leader(&self) -> Option<NodeId> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
@@ -68,10 +76,10 @@ impl Leadership {
     }
 
     fn leader_in(&self, metrics: &Metrics) -> Option<NodeId> {
-        leader_in(metrics, self.heard.elapsed().is_some_and(|ago| ago <= self.timeout))
+        leader_in(metrics, self.contact.elapsed().is_some_and(|ago| ago <= self.timeout))
     }
 
-    /// Whether a majority is behind the leader, as far as this node can tell.
+    /// Whether a majority supports the leader, as far as this node can tell.
     pub fn has_quorum(&self) -> bool {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
@@ -92,7 +100,7 @@ impl Leadership {
         self.raft.metrics().borrow_watched().state == ServerState::Leader
     }
 
-    /// Nothing, or why another node must be asked.
+    /// Fails with [`Leadership::not_leader`] unless this node is the leader.
     pub fn ensure_leader(&self) -> Result<(), Fault> {
         if self.is_leader() { Ok(()) } else { Err(self.not_leader()) }
     }
@@ -101,7 +109,7 @@ impl Leadership {
     pub fn hint(&self) -> LeaderHint {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        // This very node is never a hint: whoever asked it was refused by it.
+        // A node never names itself: the caller was just refused here.
         let leader = self.leader_in(&metrics).filter(|leader| *leader != metrics.id);
         let member = leader.and_then(|id| metrics.membership_config.get_node(&id));
         LeaderHint {
@@ -112,7 +120,7 @@ impl Leadership {
         }
     }
 
-    /// NOT_LEADER with a hint, or NO_LEADER when none is heard.
+    /// NOT_LEADER with a hint, or NO_LEADER when none is present.
     pub fn not_leader(&self) -> Fault {
         let hint = self.hint();
         let name = &self.name;
@@ -133,12 +141,12 @@ impl Leadership {
             .retry_after(Duration::from_millis(200))
     }
 
-    /// The same, told to whoever wants to write.
+    /// The same for a write: it may be repeated safely.
     pub fn no_quorum_for_a_write(&self) -> Fault {
         self.no_quorum().next("bring voters back; the write is safe to repeat with the same request_id")
     }
 
-    /// A write that was proposed and not agreed on in time.
+    /// A write was proposed and not agreed on in time.
     pub fn write_timed_out(&self, timeout: Duration) -> Fault {
         if self.is_leader() && !self.has_quorum() {
             return self.no_quorum_for_a_write();
@@ -149,10 +157,10 @@ impl Leadership {
     }
 }
 
-/// The leader of these metrics, if it is present. `heard`: whether one was heard lately.
+/// The leader in these metrics, if it is present. `heard`: whether a leader was heard lately.
 ///
-/// openraft names whoever the vote is for, and the vote of a leader that was removed is for itself as long as it hears of
-/// no other, even when it is started again: that it leads is told by its role alone.
+/// openraft's `current_leader` is the node that the vote is for. The vote of a leader that was removed stays for itself
+/// until it hears of a higher one, even across restarts. So whether this node itself leads is told by its role alone.
 fn leader_in(metrics: &Metrics, heard: bool) -> Option<NodeId> {
     let leader = metrics.current_leader?;
     let present = if leader == metrics.id { metrics.state == ServerState::Leader } else { heard };

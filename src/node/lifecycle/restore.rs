@@ -1,13 +1,14 @@
-//! A new cluster from a backup.
+//! Creates a new cluster from a backup.
 
 use std::{collections::BTreeMap, fs::File, io::Read, path::Path};
 
-use super::{
-    Identity, Node, identity,
-    replica::Stores,
-    start::{FIRST, Settings, StartError, first_identity, member},
-};
+use super::{StartError, init::new_identity};
 use crate::{
+    node::{
+        Identity, Node, Settings,
+        consensus::Stores,
+        identity::{self, FIRST_NODE_ID},
+    },
     raft::{
         LogStore, StateMeta,
         types::{CommittedLeaderId, LogId, Membership, StoredMembership},
@@ -16,64 +17,65 @@ use crate::{
 };
 
 /// Bytes read from the backup at a time.
-const PIECE: usize = 256 * 1024;
+const READ_BYTES: usize = 256 * 1024;
 
 impl Node {
-    /// Makes a one-voter cluster in the empty data directory of `settings` whose state is that of the backup.
+    /// Creates a one-voter cluster in the empty data directory of `settings`, with the state of the backup.
     ///
-    /// It is a new cluster with an id of its own: nodes of the old one will not speak with it. The backup is verified
-    /// to its last byte before anything is put in place.
+    /// It is a new cluster with an id of its own: nodes of the old one refuse it. The backup is verified to its last byte
+    /// before anything is put in place. After a failure the directory is empty again; after a crash it holds no identity,
+    /// so no node starts from it as a member.
     pub async fn restore(settings: Settings, from: &Path) -> Result<Identity, StartError> {
         let dir = DataDir::create_or_open(&settings.config.data_dir)?;
         Self::restore_on(settings, dir, from).await
     }
 
-    /// The same on a directory of the caller's own.
+    /// Like [`Node::restore`], in a directory that the caller opened.
     pub async fn restore_on(settings: Settings, dir: DataDir, from: &Path) -> Result<Identity, StartError> {
         if !dir.is_empty()? {
             return Err(StartError::NotEmpty);
         }
-        let identity = first_identity(&settings)?;
-        let (blocking, from, work) = (settings.blocking, from.to_owned(), dir.clone());
-        let founder = identity.clone();
-        let made = move || {
-            let made = found(&settings, &work, &founder, &from);
-            if made.is_err() {
-                clear(&work);
+        let identity = new_identity(&settings)?;
+        let (blocking, from) = (settings.blocking, from.to_owned());
+        let first = identity.clone();
+        let work = move || {
+            let created = create(&settings, &dir, &first, &from);
+            if created.is_err() {
+                clear(&dir);
             }
-            made
+            created
         };
-        blocking.run(made).await.map(|()| identity)
+        blocking.run(work).await.map(|()| identity)
     }
 }
 
-/// Leaves the directory as empty as it was, so that the command can be given again with another backup.
+/// Empties the directory again, so that the operator can repeat the command with another backup.
 fn clear(dir: &DataDir) {
     let names = dir.disks().list().unwrap_or_default();
     for name in names {
         if let Err(error) = dir.disks().remove(&name) {
-            tracing::warn!(file = name, %error, "what a failed restore has left could not be removed");
+            tracing::warn!(file = name, %error, "a file that a failed restore left behind could not be removed");
         }
     }
 }
 
-fn found(settings: &Settings, dir: &DataDir, identity: &Identity, from: &Path) -> Result<(), StartError> {
+fn create(settings: &Settings, dir: &DataDir, identity: &Identity, from: &Path) -> Result<(), StartError> {
     let stores = Stores::open(dir, settings, true)?;
     load(&stores, from)?;
     let state = stores.slot.current();
     let old = StateMeta::read(&state.view()?).map_err(|error| damaged(from, error))?;
-    // The new cluster's log begins right after what the backup has applied, in a term that no old node can be in: it
-    // does not need to be higher than theirs, for they belong to another cluster and are refused by its id.
+    // The log of the new cluster begins right after the last entry applied in the backup, in the same term. The term need
+    // not be higher than that of the old nodes: they belong to another cluster and are refused by its id.
     let applied = old.applied.ok_or_else(|| StartError::Backup("it holds no state".into()))?;
-    let members = BTreeMap::from([(FIRST, member(identity))]);
-    let membership =
-        Membership::new(vec![[FIRST].into()], members).map_err(|error| StartError::Consensus(error.to_string()))?;
+    let members = BTreeMap::from([(FIRST_NODE_ID, identity::as_member(identity))]);
+    let membership = Membership::new(vec![[FIRST_NODE_ID].into()], members)
+        .map_err(|error| StartError::Consensus(error.to_string()))?;
     let at = LogId::new(CommittedLeaderId::new(applied.committed_leader_id().term), applied.index());
     let mut batch = state.begin()?;
     StateMeta::write_membership(&mut batch, &StoredMembership::new(Some(at), membership))?;
     batch.commit(Durable::Yes)?;
     LogStore::new(stores.log.clone())
-        .start_after(&at, FIRST)
+        .start_after(&at, FIRST_NODE_ID)
         .map_err(|error| StartError::Consensus(error.to_string()))?;
     stores.log.close()?;
     identity::write(dir, identity)?;
@@ -84,20 +86,20 @@ fn load(stores: &Stores, from: &Path) -> Result<(), StartError> {
     let unreadable = |error: &dyn std::fmt::Display| StartError::Backup(format!("{}: {error}", from.display()));
     let mut file = File::open(from).map_err(|error| unreadable(&error))?;
     let mut loader = stores.slot.loader()?;
-    let mut piece = vec![0; PIECE];
+    let mut buffer = vec![0; READ_BYTES];
     loop {
-        let read = file.read(&mut piece).map_err(|error| unreadable(&error))?;
+        let read = file.read(&mut buffer).map_err(|error| unreadable(&error))?;
         if read == 0 {
             break;
         }
-        loader.feed(&piece[..read]).map_err(|error| damaged(from, error))?;
+        loader.feed(&buffer[..read]).map_err(|error| damaged(from, error))?;
     }
     let loaded = loader.finish().map_err(|error| damaged(from, error))?;
     stores.slot.install(loaded)?;
     Ok(())
 }
 
-/// A backup that is damaged says nothing about this disk.
+/// Blames damage on the backup: it says nothing about this disk.
 fn damaged(from: &Path, error: StorageError) -> StartError {
     match error {
         StorageError::Damaged { detail, .. } => StartError::Backup(format!("{} is damaged: {detail}", from.display())),

@@ -1,12 +1,14 @@
-//! Whether this node still belongs to its cluster, by the word of a leader.
+//! Whether this node is still a member of its cluster, by the word of a leader.
 //!
-//! A removed node is never told by replication. So it asks: before it stands for election after a start, and whenever it
-//! hears no leader. A leader answers after a quorum round, so a single answer is proof, whatever the others say.
+//! Replication never tells a node that it was removed: the leader just stops sending. So the node asks, before it stands
+//! for election after a start, and whenever it hears no leader. A leader answers after a quorum round, so a single
+//! answer of a leader is proof, whatever other nodes say.
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{Node, replica::Replica};
+use super::replica::Replica;
 use crate::{
+    node::Node,
     raft::types::Metrics,
     wire::{
         Address, Fault, Profile,
@@ -16,45 +18,45 @@ use crate::{
 
 /// What a leader says of this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// It belongs.
+pub enum MembershipCheck {
+    /// It is a member.
     Member,
     /// It was removed.
     Removed,
-    /// No leader could be asked.
+    /// No leader answered.
     Unknown,
 }
 
-/// Asks the members that `metrics` names, and whoever they say leads, each for at most `timeout`.
-pub async fn standing(node: &Node, replica: &Replica, metrics: &Metrics, timeout: Duration) -> Standing {
+/// Asks the members in `metrics`, and the leaders that they name, each for at most `timeout`.
+pub async fn check_membership(node: &Node, replica: &Replica, metrics: &Metrics, timeout: Duration) -> MembershipCheck {
     let others = metrics.membership_config.nodes().filter(|(id, _)| **id != metrics.id);
     let known: BTreeSet<Address> = others.filter_map(|(_, member)| member.address.parse().ok()).collect();
-    let (standing, leaders) = round(node, replica, &known, timeout).await;
-    if standing != Standing::Unknown {
-        return standing;
+    let (check, leaders) = ask_all(node, replica, &known, timeout).await;
+    if check != MembershipCheck::Unknown {
+        return check;
     }
-    // Since this node was last up, the leader may have become one that it has never heard of.
-    let strangers: BTreeSet<Address> = leaders.difference(&known).cloned().collect();
-    round(node, replica, &strangers, timeout).await.0
+    // The leader may be a node that joined while this one was down.
+    let unknown: BTreeSet<Address> = leaders.difference(&known).cloned().collect();
+    ask_all(node, replica, &unknown, timeout).await.0
 }
 
-/// Asks all at once; answers with what a leader said, or with whom the others call leader.
-async fn round(
+/// Asks all at once. Returns what a leader said, or the leaders that the others named.
+async fn ask_all(
     node: &Node,
     replica: &Replica,
     asked: &BTreeSet<Address>,
     timeout: Duration,
-) -> (Standing, BTreeSet<Address>) {
+) -> (MembershipCheck, BTreeSet<Address>) {
     let answers = asked.iter().map(|address| ask(node, replica, address, timeout));
     let mut leaders = BTreeSet::new();
     for answer in futures::future::join_all(answers).await.into_iter().flatten() {
         match answer {
-            Ok(answer) if answer.member => return (Standing::Member, leaders),
-            Ok(_) => return (Standing::Removed, leaders),
+            Ok(answer) if answer.member => return (MembershipCheck::Member, leaders),
+            Ok(_) => return (MembershipCheck::Removed, leaders),
             Err(fault) => leaders.extend(fault.leader.and_then(|hint| hint.leader_address.parse().ok())),
         }
     }
-    (Standing::Unknown, leaders)
+    (MembershipCheck::Unknown, leaders)
 }
 
 async fn ask(

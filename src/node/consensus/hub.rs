@@ -1,8 +1,8 @@
-//! Doorbells: who is told that something changed.
+//! Doorbells: they tell subscriptions that something changed.
 //!
-//! Rings are level-triggered and carry no data: a ring says "look", and the listener reads the state from its cursor.
-//! Live delivery and replay are thus the same code, and a slow listener can only lag, never lose anything or make the
-//! node remember for it: what a sleeping listener has missed is a bounded set of conversations, or "look at all".
+//! A doorbell is level-triggered and carries no data: a ring says "look", and the listener reads the state from its
+//! cursor. Live delivery and replay are therefore the same code. A slow listener can lag, but it loses nothing and the
+//! node keeps nothing for it: what it missed is a bounded set of conversations, or the note "look at all of them".
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -21,28 +21,42 @@ use crate::{
     wire::{Fault, Reason},
 };
 
-/// All doorbells of a node.
+/// All doorbells of a node. Cheap to clone; all clones are the same hub.
+///
+/// # Invariants
+///
+/// - Every entry of `by_account` and `by_conversation` names a doorbell in `bells`, and no set in them is empty: dropping
+///   a [`Doorbell`] removes it from all three.
+/// - `published_through` only grows. It is stored after the rings of the same change and under the same lock. A listener
+///   that takes a ring takes it under that lock, too, so all changes up to the index it reads have rung.
+/// - Lock order: `listeners` before the `missed` of a bell. Neither is held across an `await`.
+/// - Once `closed`, no doorbell is made and every wait ends.
+///
+/// Nothing survives a restart, and nothing needs to: a client subscribes again with its cursor.
 #[derive(Clone, Default)]
 pub struct Hub {
     listeners: Arc<Mutex<Listeners>>,
-    told: Arc<AtomicU64>,
+    published_through: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
 struct Listeners {
-    next: u64,
+    /// The id given last.
+    last_id: u64,
     bells: BTreeMap<u64, Arc<Bell>>,
     by_account: HashMap<AccountId, BTreeSet<u64>>,
     by_conversation: HashMap<ConversationId, BTreeSet<u64>>,
     closed: bool,
 }
 
+/// The half of a doorbell that the hub rings.
 #[derive(Default)]
 struct Bell {
     rung: Notify,
     missed: Mutex<Missed>,
 }
 
+/// What a listener has not looked at yet: at most [`limits::DIRTY_CONVERSATIONS`] conversations, then `all`.
 #[derive(Default)]
 struct Missed {
     conversations: BTreeSet<ConversationId>,
@@ -52,12 +66,12 @@ struct Missed {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No code that holds these locks can panic half way through a change.
+    // Code that holds these locks does not panic in the middle of a change, so a poisoned value is still whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Hub {
-    /// A doorbell for what `account` may see: itself and these conversations.
+    /// Returns a doorbell for the account itself and for these conversations.
     pub fn doorbell(&self, account: AccountId, conversations: Vec<ConversationId>) -> Result<Doorbell, Fault> {
         let mut listeners = lock(&self.listeners);
         if listeners.closed {
@@ -67,8 +81,8 @@ impl Hub {
             let message = format!("this node serves {} subscriptions already", limits::SUBSCRIPTIONS);
             return Err(Fault::new(Reason::Overloaded, message).next("subscribe on another node"));
         }
-        listeners.next += 1;
-        let id = listeners.next;
+        listeners.last_id += 1;
+        let id = listeners.last_id;
         let bell = Arc::new(Bell::default());
         listeners.bells.insert(id, bell.clone());
         listeners.by_account.entry(account).or_default().insert(id);
@@ -78,7 +92,7 @@ impl Hub {
         Ok(doorbell)
     }
 
-    /// Rings whom a change concerns. Does not block.
+    /// Rings every doorbell that the change concerns. Does not block.
     pub fn publish(&self, changed: &Changed) {
         let listeners = lock(&self.listeners);
         match &changed.parts {
@@ -89,11 +103,11 @@ impl Hub {
             }
             Some(effects) => effects.iter().for_each(|effect| listeners.ring(effect)),
         }
-        // After the rings: whoever reads this finds all of them rung.
-        self.told.store(changed.through, Release);
+        // After the rings, so that a listener that reads this index has all of them.
+        self.published_through.store(changed.through, Release);
     }
 
-    /// Ends every doorbell, for the node stops.
+    /// Ends every doorbell: the node stops.
     pub fn close(&self) {
         let mut listeners = lock(&self.listeners);
         listeners.closed = true;
@@ -141,7 +155,7 @@ impl Missed {
     }
 }
 
-/// Says "look" to one subscription.
+/// Says "look" to one subscription. Dropping it ends the subscription.
 pub struct Doorbell {
     hub: Hub,
     id: u64,
@@ -150,59 +164,62 @@ pub struct Doorbell {
     conversations: BTreeSet<ConversationId>,
 }
 
-/// What a look at the bell finds.
-enum Answer {
+/// The state of a bell when it is looked at.
+enum Taken {
     Nothing,
     Rung(Ring),
     Closed,
 }
 
-/// What a ring was about.
+/// What a ring is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ring {
-    /// Conversations with something new; `None` when too many to name: look at all.
+    /// Conversations with something new; `None` if there are too many to name: look at all of them.
     pub conversations: Option<Vec<ConversationId>>,
-    /// The log index up to which this ring and those before it tell of everything: a view may be newer already, and
-    /// what it shows beyond is told of by a later ring.
+    /// This ring and those before it cover every change up to this log index. A view may be newer already; a later ring
+    /// covers the rest of it.
     pub through: u64,
     /// The account itself changed: it joined or left a conversation, moved a read mark, ended a session, was deleted.
     pub account: bool,
 }
 
 impl Doorbell {
-    /// Waits until something has changed since the last call, or the node stops (then `None`).
+    /// Waits until something has changed since the last call. Returns `None` when the node stops.
     ///
-    /// Cancel-safe: a ring that is not answered stays rung.
+    /// Cancel-safe: a ring that was not returned stays rung.
     pub async fn wait(&mut self) -> Option<Ring> {
         loop {
             let rung = self.bell.rung.notified();
-            match self.answer() {
-                Answer::Nothing => rung.await,
-                Answer::Rung(ring) => return Some(ring),
-                Answer::Closed => return None,
+            match self.take() {
+                Taken::Nothing => rung.await,
+                Taken::Rung(ring) => return Some(ring),
+                Taken::Closed => return None,
             }
         }
     }
 
-    /// Takes what was rung. Under the hub's lock, so that no change is half told meanwhile: a ring taken of a change that
-    /// the index does not cover yet would be missing from the look that the next index allows.
-    fn answer(&self) -> Answer {
-        let telling = lock(&self.hub.listeners);
+    /// Takes what was rung.
+    ///
+    /// It holds the hub's lock, so that it cannot run in the middle of a `publish`. Otherwise it could take the ring of a
+    /// change whose index is not stored yet; the listener would not look that far, and the next ring would not name the
+    /// change again.
+    fn take(&self) -> Taken {
+        let publishing = lock(&self.hub.listeners);
         let mut missed = lock(&self.bell.missed);
         if missed.closed {
-            return Answer::Closed;
+            return Taken::Closed;
         }
         if missed.is_empty() {
-            return Answer::Nothing;
+            return Taken::Nothing;
         }
         let missed = std::mem::take(&mut *missed);
-        let through = self.hub.told.load(Acquire);
-        drop(telling);
+        let through = self.hub.published_through.load(Acquire);
+        drop(publishing);
         let conversations = (!missed.all).then(|| missed.conversations.into_iter().collect());
-        Answer::Rung(Ring { conversations, through, account: missed.account })
+        Taken::Rung(Ring { conversations, through, account: missed.account })
     }
 
-    /// Listens to these conversations from now on, beside the account itself.
+    /// Listens to exactly these conversations from now on, and still to the account itself.
     pub fn listen_to(&mut self, conversations: &[ConversationId]) {
         let new: BTreeSet<_> = conversations.iter().copied().collect();
         let mut listeners = lock(&self.hub.listeners);
@@ -273,18 +290,18 @@ mod tests {
         assert!(bell.wait().now_or_never().is_none(), "one ring for both changes");
     }
 
-    /// Two threads, for the race is between them: whoever looks at what rang, as far as a ring vouches, misses nothing.
+    /// The race is between two threads. A listener that looks at what rang, up to the index of the ring, misses nothing.
     #[tokio::test]
     async fn no_change_slips_through_between_a_ring_and_the_index_that_it_vouches_for() {
         const CHANGES: u64 = 100_000;
         let hub = Hub::default();
         let mut bell = hub.doorbell(ALICE, vec![ConversationId(0), ConversationId(1)]).unwrap();
-        let telling = hub.clone();
+        let publishing = hub.clone();
         // Change N is one of conversation N modulo 2.
         let publisher = std::thread::spawn(move || {
             for through in 1..=CHANGES {
                 let parts = Some(vec![Effect::Conversation(ConversationId(through % 2))]);
-                telling.publish(&Changed { through, parts });
+                publishing.publish(&Changed { through, parts });
             }
         });
         let (mut cursor, mut seen) = (0, 0);

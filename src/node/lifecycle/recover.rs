@@ -1,35 +1,33 @@
-//! A cluster that has lost its quorum for good, made anew from the data of one survivor.
+//! Rebuilds a cluster that has lost its quorum for good, from the data of one survivor.
 //!
-//! The survivor becomes the only voter of a cluster of the same id and of the next *epoch*. Members of another epoch
-//! are refused by every peer, both ways, so nobody who was left behind can elect, replicate or vote across the cut; they
-//! come back as new nodes, with new ids.
+//! The survivor becomes the only voter of a cluster with the same id and the next *epoch*. Peers refuse members of
+//! another epoch, both ways, so a node that was left behind can neither elect, replicate nor vote. Such nodes come back
+//! as new nodes, with new ids.
 //!
 //! # What becomes of the log
 //!
 //! - **Entries that are not known to be committed are kept.** A leader acknowledges a write as soon as a majority has it
-//!   on disk, and followers hear of that later: such an entry may have been promised to somebody. One that was not
-//!   promised to anybody had, for its client, an unknown outcome, and taking effect is one of those.
-//! - **The new membership is one more entry**, at the end, of a term above all that the node has seen. As in any Raft
-//!   log the last membership counts, so joint configurations before it, finished or not, count no more; the sole voter's
-//!   first election commits everything up to it. Nothing is rewritten: the log stays one history, from which nodes that
-//!   are added later become identical.
+//!   on disk, and followers hear of that later. So such an entry may have been acknowledged. If it was not, its client
+//!   got an unknown outcome, and taking effect is one of the outcomes that it must expect.
+//! - **The new membership is one more entry**, at the end, in a term above every term that the node has seen. As in any
+//!   Raft log the last membership counts, so earlier joint configurations count no more, finished or not. The first
+//!   election of the sole voter commits everything up to it. Nothing is rewritten: the log stays one history, from which
+//!   nodes that are added later become identical.
 //!
-//! The epoch is written first. Broken off after it, a recovery leaves a node that no other speaks to and that has no
-//! quorum of its own: the same command finishes it.
+//! # Crashes
+//!
+//! The epoch is written first. If the recovery is interrupted after that, the node has a new epoch but the old
+//! membership: no peer speaks to it, and it has no quorum of its own. The same command finishes the recovery.
 
 use std::{
     io,
     path::{Path, PathBuf},
 };
 
-use super::{
-    Settings,
-    identity::{self, Identity},
-    replica::Stores,
-    start::{StartError, member},
-};
+use super::StartError;
 use crate::{
     machine::query::{Missing, Summary, missing, summary},
+    node::{Identity, Settings, consensus::Stores, identity},
     raft::{
         LogStore, StateMeta, replay,
         types::{EntryPayload, Member, Membership},
@@ -42,48 +40,51 @@ use crate::{
     },
 };
 
-/// Conversations that a comparison names.
+/// Conversations that a comparison names, at most.
 const NAMED: usize = 20;
-/// How long another member is waited for, to learn whether the cluster still lives.
-const ASK: std::time::Duration = std::time::Duration::from_secs(1);
+/// How long another member may take to answer whether the cluster still works.
+const ASK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// What one data directory holds, its whole log included.
+/// What one data directory holds, including its whole log.
 #[derive(Debug, Clone)]
 pub struct Survivor {
     /// The directory.
     pub dir: PathBuf,
-    /// Whose it is.
+    /// The node that it belongs to.
     pub identity: Identity,
     /// Term and index of the last entry of its log.
     pub last: (u64, u64),
-    /// Entries at the log's end that it did not know to be committed. They are kept.
+    /// Entries at the end of its log that it did not know to be committed. They are kept.
     pub unsure: u64,
-    /// Its chat state with all of the log applied.
+    /// Its chat state with the whole log applied.
     pub holdings: Summary,
-    /// The members it knows, itself among them: name and address.
+    /// The members that it knows, itself among them.
     pub members: Vec<(NodeId, Member)>,
 }
 
-/// Another survivor beside the one to recover from.
+/// Another survivor, compared with the one to recover from.
 #[derive(Debug, Clone)]
 pub struct Compared {
     /// What it holds.
     pub other: Survivor,
-    /// What it has and the one to recover from lacks: lost by the recovery.
+    /// What it has and the one to recover from lacks: the recovery loses this.
     pub lost: Missing,
-    /// What the one to recover from has and it lacks.
+    /// What the one to recover from has and this one lacks.
     pub gained: Missing,
 }
 
-/// Survivors, held open and locked from the look at them to the recovery.
+/// A recovery that was prepared and can be carried out.
+///
+/// It keeps the data directory to recover from open and locked, so that the survivor which the operator saw is the one
+/// that is recovered. The compared directories are only read. Nothing is written before [`Recovery::carry_out`].
 pub struct Recovery {
     settings: Settings,
     dir: DataDir,
     stores: Stores,
     highest_term: u64,
-    /// What is recovered from.
+    /// The survivor to recover from.
     pub survivor: Survivor,
-    /// The others that were named.
+    /// The other survivors that were named.
     pub compared: Vec<Compared>,
 }
 
@@ -91,7 +92,7 @@ impl Recovery {
     /// Opens the data directory of `settings` and those of `compare`; changes nothing.
     ///
     /// # Errors
-    /// When one of them is in use, damaged, or of another cluster; and when the cluster still has a quorum.
+    /// Fails if a directory is in use, damaged or of another cluster, or if the cluster still has a quorum.
     pub async fn open(settings: Settings, compare: &[PathBuf]) -> Result<Self, StartError> {
         let (blocking, paths) = (settings.blocking, compare.to_vec());
         let dialer = settings.dialer.clone();
@@ -124,14 +125,14 @@ impl Recovery {
         Ok(Self { settings, dir, stores, highest_term, survivor, compared })
     }
 
-    /// The survivor whose log is newest, as Raft compares logs: by the last term, then by the last index. What is
-    /// recovered from wins a tie.
+    /// The survivor with the newest log, as Raft compares logs: by the last term, then by the last index. The one to
+    /// recover from wins a tie.
     pub fn recommended(&self) -> &Survivor {
         let others = self.compared.iter().map(|compared| &compared.other);
         others.fold(&self.survivor, |best, other| if newer(other, best) { other } else { best })
     }
 
-    /// Makes the survivor the only voter of its cluster, in a new epoch. Durable when it returns.
+    /// Makes the survivor the only voter of its cluster, in a new epoch. The result is durable when this returns.
     pub async fn carry_out(self) -> Result<Identity, StartError> {
         let blocking = self.settings.blocking;
         blocking.run(move || self.carry_out_blocking()).await
@@ -144,7 +145,7 @@ impl Recovery {
         identity::write(&self.dir, &identity)?;
         let applied = StateMeta::read(&self.stores.slot.current().view()?)?.applied;
         let log = LogStore::new(self.stores.log.clone());
-        let at = log.append_sole_voter(identity.node_id, &member(&identity), applied, self.highest_term);
+        let at = log.append_sole_voter(identity.node_id, &identity::as_member(&identity), applied, self.highest_term);
         at.map_err(|error| broken(&self.dir, &error))?;
         self.stores.log.close()?;
         Ok(identity)
@@ -159,7 +160,7 @@ fn broken(dir: &DataDir, error: &io::Error) -> StartError {
     StartError::Storage(StorageError::damaged(dir.path("").display().to_string(), error))
 }
 
-/// One directory, with its log applied to a batch that is never committed.
+/// One open directory, with its log applied to a batch that is never committed.
 struct Opened {
     state: StateBatch,
     stores: Stores,
@@ -204,7 +205,7 @@ impl Opened {
         Ok(Self { state, stores, dir, survivor })
     }
 
-    /// The highest term that this node has seen.
+    /// The highest term that this node has seen, in its vote or in its log.
     fn term(&self) -> Result<u64, StartError> {
         let vote = LogStore::new(self.stores.log.clone()).vote().map_err(|error| broken(&self.dir, &error))?;
         Ok(vote.map_or(0, |vote| vote.leader_id().term).max(self.survivor.last.0))
@@ -215,14 +216,15 @@ fn members(membership: &Membership) -> Vec<(NodeId, Member)> {
     membership.nodes().map(|(id, member)| (*id, member.clone())).collect()
 }
 
-/// Whoever leads a quorum of this cluster, in whatever epoch, must be joined, not opposed.
+/// Refuses to recover a cluster that still has a quorum, in any epoch: the node must rejoin it instead.
 async fn refuse_if_alive(dialer: &Dialer, survivor: &Survivor) -> Result<(), StartError> {
     let own = &survivor.identity;
     let others = survivor.members.iter().filter(|(id, _)| *id != own.node_id);
     let asked = others.map(|(_, member)| async move {
         let address = member.address.parse::<Address>().ok()?;
         let mut client = ClusterServiceClient::new(dialer.channel(&address, Profile::Client));
-        let answer = tokio::time::timeout(ASK, client.get_membership(GetMembershipRequest {})).await.ok()?.ok()?;
+        let answer =
+            tokio::time::timeout(ASK_TIMEOUT, client.get_membership(GetMembershipRequest {})).await.ok()?.ok()?;
         Some((member.address.clone(), answer.into_inner()))
     });
     for (address, answer) in futures::future::join_all(asked).await.into_iter().flatten() {

@@ -1,9 +1,9 @@
-//! Reads: how fresh, and from where.
+//! Reads of this node's state, as fresh as the caller demands.
 //!
-//! A linearizable read asks the leader up to which index everything acknowledged so far reaches (ReadIndex, section 6.4
-//! of Ongaro's dissertation), waits until this node has applied that far, and reads its own state. Any node serves it.
-//! The leader confirms itself with a quorum round each time: a frozen or cut-off leader can never answer with old state.
-//! Reads that arrive during one round share the next.
+//! A linearizable read asks the leader for the index up to which everything acknowledged so far reaches (ReadIndex,
+//! section 6.4 of Ongaro's dissertation), waits until this node has applied that far, and reads its own state. So any
+//! node serves it. The leader confirms itself by a quorum round each time: a leader that is frozen or cut off can never
+//! answer with old state. Reads that arrive during one round share the next. There are no leases.
 
 use std::time::Duration;
 
@@ -17,10 +17,7 @@ use tonic::{Request, transport::Channel};
 use super::leadership::Leadership;
 use crate::{
     fault_injection::{self, Bug},
-    raft::{
-        Raft, StateMeta,
-        network::{Identity, stamp},
-    },
+    raft::{PeerIdentity, Raft, StateMeta},
     storage::{self, Blocking, StateSlot, StateView, kv::Read},
     types::{Consistency, NodeId, limits},
     wire::{
@@ -29,14 +26,24 @@ use crate::{
     },
 };
 
-/// One ReadIndex round at another node takes no longer; then the leader is looked for anew.
-const ROUND: Duration = Duration::from_millis(1_500);
-/// Between two attempts while no leader is known.
-const PAUSE: Duration = Duration::from_millis(25);
+/// Timeout of one ReadIndex round; the next round looks for the leader again.
+const ROUND_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// Pause between two attempts while no leader is known.
+const RETRY_PAUSE: Duration = Duration::from_millis(25);
 
+/// The read index of a round.
 type Answer = Result<u64, Fault>;
 
-/// Serves reads of one member. Cheap to clone.
+/// Serves the reads of one member. Cheap to clone; the task ends with the last clone.
+///
+/// # Invariants
+///
+/// - A read joins only a round that begins after it arrived: a round under way may have fixed its index before a write
+///   that this read must see.
+/// - `applied` grows only after the commit of the entry, so a view opened after the wait shows at least that index.
+/// - At most [`limits::PROPOSAL_QUEUE`] reads wait for a round; beyond that a read fails with OVERLOADED.
+/// - No state is kept between rounds except a connection. A crash or a change of leader loses nothing: the caller asks
+///   again.
 #[derive(Clone)]
 pub struct Reader {
     rounds: mpsc::Sender<oneshot::Sender<Answer>>,
@@ -50,7 +57,7 @@ impl Reader {
     /// Starts the task that asks for read indexes.
     pub fn start(
         raft: Raft,
-        identity: Identity,
+        identity: PeerIdentity,
         dialer: Dialer,
         leadership: Leadership,
         applied: watch::Receiver<u64>,
@@ -58,12 +65,13 @@ impl Reader {
         blocking: Blocking,
     ) -> Self {
         let (rounds, waiting) = mpsc::channel(limits::PROPOSAL_QUEUE);
-        let asker = Asker { raft, identity, dialer, leadership: leadership.clone(), channel: None };
-        tokio::spawn(asker.run(waiting));
+        let task = ReadIndexTask { raft, identity, dialer, leadership: leadership.clone(), channel: None };
+        tokio::spawn(task.run(waiting));
         Self { rounds, applied, slot, blocking, leadership }
     }
 
-    /// Runs `read` on a view at least as fresh as asked, off the async runtime.
+    /// Runs `read` on a view at least as fresh as `consistency` demands, off the async runtime. Returns the result and the
+    /// index that the view reflects.
     pub async fn query<T: Send + 'static>(
         &self,
         consistency: Consistency,
@@ -87,10 +95,10 @@ impl Reader {
             let index = applied_index(&view)?;
             Ok((read(&view)?, index))
         };
-        self.blocking.run(work).await.map_err(|error| broken(&error))
+        self.blocking.run(work).await.map_err(|error| unreadable_state(&error))
     }
 
-    /// The index that a linearizable read begun now must reflect.
+    /// The index that a linearizable read that begins now must reflect.
     pub async fn read_index(&self, deadline: Instant) -> Result<u64, Fault> {
         loop {
             let (reply, answer) = oneshot::channel();
@@ -101,12 +109,12 @@ impl Reader {
                 Ok(Ok(Ok(index))) => return Ok(index),
                 Ok(Ok(Err(fault))) => fault,
                 Ok(Err(_)) => return Err(Fault::new(Reason::ShuttingDown, "this node is stopping")),
-                Err(_) => return Err(self.unanswered()),
+                Err(_) => return Err(self.round_timed_out()),
             };
-            if Instant::now() + PAUSE >= deadline || !fault.reason.is_transient() {
+            if Instant::now() + RETRY_PAUSE >= deadline || !fault.reason.is_transient() {
                 return Err(fault);
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 
@@ -124,7 +132,7 @@ impl Reader {
         }
     }
 
-    fn unanswered(&self) -> Fault {
+    fn round_timed_out(&self) -> Fault {
         match (self.leadership.leader(), self.leadership.is_leader()) {
             (None, _) => self.leadership.not_leader(),
             (_, true) => self.leadership.no_quorum(),
@@ -139,21 +147,23 @@ pub fn applied_index(view: &StateView) -> storage::Result<u64> {
     Ok(StateMeta::read(view)?.applied.map_or(0, |id| id.index()))
 }
 
-fn broken(error: &storage::StorageError) -> Fault {
+/// The fault of a node whose state cannot be read.
+pub fn unreadable_state(error: &storage::StorageError) -> Fault {
     tracing::error!(%error, "the state could not be read");
     Fault::new(Reason::Quarantined, format!("this node's state could not be read: {error}")).next("ask another node")
 }
 
-/// Asks for read indexes, one round at a time; all who wait when a round begins share it.
-struct Asker {
+/// Asks for read indexes, one round at a time. All reads that wait when a round begins share it.
+struct ReadIndexTask {
     raft: Raft,
-    identity: Identity,
+    identity: PeerIdentity,
     dialer: Dialer,
     leadership: Leadership,
+    /// The connection to the leader that was asked last.
     channel: Option<(NodeId, Address, Channel)>,
 }
 
-impl Asker {
+impl ReadIndexTask {
     async fn run(mut self, mut waiting: mpsc::Receiver<oneshot::Sender<Answer>>) {
         while let Some(first) = waiting.recv().await {
             let mut replies = vec![first];
@@ -179,8 +189,8 @@ impl Asker {
         let Ok(address) = hint.leader_address.parse::<Address>() else { return Err(self.leadership.not_leader()) };
         let mut client = RaftServiceClient::new(self.channel_to(hint.leader_id, address));
         let mut request = Request::new(ReadIndexRequest {});
-        stamp(&mut request, &self.identity, hint.leader_id);
-        match tokio::time::timeout(ROUND, client.read_index(request)).await {
+        self.identity.stamp(&mut request, hint.leader_id);
+        match tokio::time::timeout(ROUND_TIMEOUT, client.read_index(request)).await {
             Ok(Ok(response)) => {
                 let read = response.into_inner().read_log_id;
                 read.map(|id| id.index).ok_or_else(|| Fault::new(Reason::Internal, "the leader named no index"))
@@ -194,7 +204,7 @@ impl Asker {
         if fault_injection::enabled(Bug::UnconfirmedLeader) {
             return Ok(self.leadership.metrics().last_applied.map_or(0, |id| id.index()));
         }
-        let round = tokio::time::timeout(ROUND, self.raft.get_read_log_id(ReadPolicy::ReadIndex)).await;
+        let round = tokio::time::timeout(ROUND_TIMEOUT, self.raft.get_read_log_id(ReadPolicy::ReadIndex)).await;
         match round {
             Ok(Ok((read, _))) => Ok(read.index()),
             Ok(Err(_)) if self.leadership.is_leader() => Err(self.leadership.no_quorum()),

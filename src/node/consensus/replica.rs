@@ -5,27 +5,24 @@ use std::{sync::Arc, time::Duration};
 use openraft::{Config, ServerState, SnapshotPolicy, StepDownPolicy, async_runtime::WatchReceiver};
 
 use super::{
-    Settings,
     hub::Hub,
-    identity::{self, Identity},
-    leadership::{Heard, Leadership},
+    leadership::{LeaderContact, Leadership},
+    metrics::{self, REACHABLE},
     proposer::Proposer,
     reads::Reader,
-    status,
+    stores::Stores,
 };
 use crate::{
     config::NodeConfig,
     fault_injection::{self, Bug},
+    node::{Identity, Settings},
     raft::{
-        Cuts, LogStore, PeerNetworkFactory, Raft, Serving, StateMachine, StateMeta,
+        LogStore, PeerIdentity, PeerNetworkFactory, Raft, Serving, StateMachine, ViewAtIndex,
         network::{AddressBook, Transfers},
     },
-    storage::{DataDir, LogFile, StateSlot, StorageError},
+    storage::{LogFile, StateSlot, StorageError},
     types::NodeId,
 };
-
-pub(super) const LOG: &str = "log.redb";
-const STATE: &str = "state.redb";
 
 /// Why the stores or the consensus of a node could not start.
 #[derive(Debug, thiserror::Error)]
@@ -33,25 +30,34 @@ pub enum ReplicaError {
     /// The disk.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// openraft refused what it found or was given.
+    /// openraft refused its configuration or what the stores hold.
     #[error("consensus could not start: {0}")]
     Consensus(String),
 }
 
-/// A member at work.
+/// A running member: one openraft instance, its stores, and everything that reads from or writes to it.
+///
+/// # Invariants
+///
+/// - All parts stand on the same `raft`, `log` and `slot`. They start in [`Replica::start`]; tasks end when the last
+///   sender of their queue goes, or when the node no longer runs this replica.
+/// - The identity is that of the start. `address` and `listen` on disk may be newer: `background` follows the
+///   membership.
+/// - Only openraft writes to `log` and `slot`, through its adapters. Others read views, and flush.
+/// - Nothing here holds a lock across an `await`.
 pub struct Replica {
-    /// Who it is.
+    /// Which member of which cluster this is.
     pub identity: Identity,
-    /// Its consensus.
+    /// The consensus.
     pub raft: Raft,
-    /// Its state.
+    /// The state.
     pub slot: StateSlot,
-    /// Its log.
+    /// The log.
     pub log: LogFile,
     /// Who leads.
     pub leadership: Leadership,
     /// When a leader was last heard.
-    pub heard: Heard,
+    pub leader_contact: LeaderContact,
     /// Writes.
     pub proposer: Proposer,
     /// Reads.
@@ -61,51 +67,16 @@ pub struct Replica {
     /// Where peers are dialled.
     pub addresses: AddressBook,
     /// Views of the state at exact indexes.
-    pub cuts: Cuts,
+    pub views: ViewAtIndex,
 }
 
-/// Whether a member may stand for election from the start.
+/// When a member may stand for election.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Elections {
-    /// It has just been made or adopted: nobody can have removed it.
+    /// At once: it was just created or adopted, so nobody can have removed it.
     AtOnce,
-    /// It was down: it must first look for a leader who knows it to be removed.
+    /// Not before it has asked the others: it was down, and its cluster may have removed it meanwhile.
     WhenAdmitted,
-}
-
-/// The stores of one directory, open.
-pub struct Stores {
-    /// The log.
-    pub log: LogFile,
-    /// The state.
-    pub slot: StateSlot,
-}
-
-impl Stores {
-    /// Opens both; with `fresh` they begin empty, else they must be there.
-    pub fn open(dir: &DataDir, settings: &Settings, fresh: bool) -> Result<Self, StorageError> {
-        let how = if fresh { crate::storage::Open::Fresh } else { crate::storage::Open::Existing };
-        let log = LogFile::open(dir, LOG, how, settings.blocking)?;
-        let slot = StateSlot::open(dir, STATE, how)?;
-        let stores = Self { log, slot };
-        if !fresh {
-            stores.check_joint(dir)?;
-        }
-        Ok(stores)
-    }
-
-    /// The log is purged only as far as the state is durable. A state that ends before the log begins has lost what it
-    /// had made durable, and nothing can make up for that here.
-    fn check_joint(&self, dir: &DataDir) -> Result<(), StorageError> {
-        let bounds = LogStore::new(self.log.clone()).bounds().map_err(|error| StorageError::io(LOG, error))?;
-        let purged = bounds.last_purged_log_id.map_or(0, |id| id.index());
-        let applied = StateMeta::read(&self.slot.current().view()?)?.applied.map_or(0, |id| id.index());
-        if purged <= applied {
-            return Ok(());
-        }
-        let detail = format!("it ends at log entry {applied}, but the log begins after entry {purged}");
-        Err(StorageError::damaged(dir.path(STATE).display().to_string(), detail))
-    }
 }
 
 impl Replica {
@@ -120,8 +91,8 @@ impl Replica {
         let Stores { log, slot } = stores;
         let publish = hub.clone();
         let machine = StateMachine::new(slot.clone(), settings.blocking, move |changed| publish.publish(&changed))?;
-        let (applied, cuts) = (machine.watch_applied(), machine.cuts());
-        let peer_identity = identity::for_peers(&identity);
+        let (applied, views) = (machine.watch_applied(), machine.views());
+        let peer_identity = PeerIdentity::from(&identity);
         let network = PeerNetworkFactory::new(peer_identity.clone(), settings.dialer.clone(), settings.blocking);
         let (transfers, addresses) = (network.transfers(), network.addresses());
         let mut config = raft_config(&identity.cluster_id, &settings.config)?;
@@ -129,9 +100,9 @@ impl Replica {
         let raft = Raft::new(identity.node_id, Arc::new(config), network, LogStore::new(log.clone()), machine)
             .await
             .map_err(|error| ReplicaError::Consensus(error.to_string()))?;
-        let heard = Heard::default();
+        let contact = LeaderContact::default();
         let timeout = settings.config.election_timeout_max * 2;
-        let leadership = Leadership::new(raft.clone(), &identity.cluster_id, &identity.name, heard.clone(), timeout);
+        let leadership = Leadership::new(raft.clone(), &identity.cluster_id, &identity.name, contact.clone(), timeout);
         let proposer = Proposer::start(raft.clone(), settings.clock.clone(), leadership.clone());
         let reader = Reader::start(
             raft.clone(),
@@ -148,48 +119,47 @@ impl Replica {
             slot,
             log,
             leadership,
-            heard,
+            leader_contact: contact,
             proposer,
             reader,
             transfers,
             addresses,
-            cuts,
+            views,
         }))
     }
 
-    /// Whether this node has its identity and nothing more. An empty log alone does not say so: one that is compacted
-    /// away as a whole is empty as well.
+    /// Whether this node has its identity and nothing more. An empty log alone does not prove it: a log that was purged
+    /// to its end is empty as well.
     pub fn is_pristine(&self) -> bool {
         self.log.bounds().is_none() && self.leadership.metrics().last_applied.is_none()
     }
 
-    /// What the service for peers needs.
+    /// The parts that the service for peers needs.
     pub fn serving(&self, settings: &Settings) -> Serving {
-        let heard = self.heard.clone();
+        let contact = self.leader_contact.clone();
         Serving {
-            identity: identity::for_peers(&self.identity),
+            identity: PeerIdentity::from(&self.identity),
             raft: self.raft.clone(),
             slot: self.slot.clone(),
             blocking: settings.blocking,
-            heard: Arc::new(move || heard.now()),
+            on_leader_contact: Arc::new(move || contact.record()),
         }
     }
 
-    /// The voter that is furthest in the log and answers, other than this node and `except`.
-    pub fn best_successor(&self, except: &[NodeId]) -> Option<NodeId> {
+    /// The reachable voter that is furthest in the log, other than this node.
+    pub fn best_successor(&self) -> Option<NodeId> {
         let metrics = self.leadership.metrics();
-        let replication = metrics.replication.as_ref()?;
-        let candidates = metrics.membership_config.voter_ids().filter(|id| *id != metrics.id && !except.contains(id));
-        let answers = |id: &NodeId| status::last_answer(&metrics, *id).is_some_and(|ago| ago <= status::REACHABLE);
-        let alive = candidates.filter(answers);
-        alive.max_by_key(|id| replication.get(id).and_then(|matched| matched.as_ref().map(|id| id.index())))
+        metrics.replication.as_ref()?;
+        let candidates = metrics.membership_config.voter_ids().filter(|id| *id != metrics.id);
+        let reachable = |id: &NodeId| metrics::last_answer(&metrics, *id).is_some_and(|ago| ago <= REACHABLE);
+        candidates.filter(reachable).max_by_key(|id| metrics::matched(&metrics, *id).map(|id| id.index()))
     }
 
-    /// Hands leadership over if this node has it, waits for a successor at most `timeout`, then stops consensus and
-    /// makes everything durable.
+    /// Hands leadership over if this node has it, waits at most `timeout` for a successor, then stops consensus and
+    /// makes log and state durable.
     pub async fn stop(&self, settings: &Settings, timeout: Duration) {
         if self.leadership.is_leader()
-            && let Some(successor) = self.best_successor(&[])
+            && let Some(successor) = self.best_successor()
             && self.raft.trigger().transfer_leader(successor).await.is_ok()
         {
             let mut metrics = self.raft.metrics();
@@ -201,7 +171,7 @@ impl Replica {
                 }
             };
             if tokio::time::timeout(timeout, handed_over).await.is_err() {
-                tracing::warn!(successor, "no successor took over in time; stopping all the same");
+                tracing::warn!(successor, "no successor took over in time; stopping anyway");
             }
         }
         if let Err(error) = self.raft.shutdown().await {
@@ -228,21 +198,22 @@ fn raft_config(cluster_id: &str, config: &NodeConfig) -> Result<Config, ReplicaE
         election_timeout_max: max,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot.entries),
         max_in_snapshot_log_to_keep: config.snapshot.keep,
-        // Entries hold up to 1 MiB each; the reader bounds a message by bytes, this by count.
+        // Bounds a message by count. The log reader bounds it by bytes: an entry holds up to 1 MiB.
         max_payload_entries: 256,
-        // A node that cannot win must not raise the term of those who do without it (Ongaro, section 9.6).
+        // A node that cannot win must not disturb the others by raising their term (Ongaro's dissertation, section
+        // 9.6).
         enable_pre_vote: Some(true),
-        // A leader that lost its majority falls silent for a while, so that voters who hear it but are needed by
-        // another majority can elect. At least the lease plus one election timeout.
+        // A leader that lost its majority stops sending heartbeats for this long. Voters that still hear it, but that
+        // another majority needs, can then elect. Must be at least the lease plus one election timeout.
         quorum_loss_probe_interval: Some(max * 2),
-        // The node transfers leadership before it removes a leader; this is for a removal that was under way when
-        // the leader changed.
+        // `change` transfers leadership before it removes a leader. This covers a removal that was under way when the
+        // leader changed.
         removed_leader_step_down: StepDownPolicy::After(ms(config.heartbeat)),
-        // A leader that is started again as such does not know how far its own term was committed: until the others have
-        // answered for its whole log, openraft would confirm reads at the first entry of the term, so that they miss
-        // what was acknowledged. A new election begins with an entry of its own, which comes after all of that.
+        // A restored leader does not know how far its own term was committed. Until the others have acknowledged its
+        // whole log, openraft would confirm reads at the first entry of the term, and those reads could miss acknowledged
+        // writes. A newly elected leader appends a blank entry of its own, which comes after all of them.
         enable_leader_restore: Some(fault_injection::enabled(Bug::LeaderRestore)),
-        // A log that went back is damage, not something to repair silently.
+        // A follower whose log became shorter has lost data: that is damage, not something to repair silently.
         allow_log_reversion: Some(false),
         ..Config::default()
     };

@@ -1,36 +1,39 @@
 //! How an empty node becomes a member.
 //!
-//! An adoption writes the identity, then begins consensus under it. Once begun it is finished whatever becomes of the
-//! caller: an identity on disk without a member that runs would strand the node. So it is a task of its own, for a call
-//! is dropped when its connection breaks. The same adoption again waits for the first one and has its result; if that
-//! failed half way, it goes on from there.
+//! An adoption opens fresh stores, writes the identity, then starts consensus under it. It runs in a task of its own: a
+//! gRPC call is dropped when its connection breaks, and an identity on disk without a running member would strand the
+//! node. The same adoption given again waits for the first one and returns its result; if the first one failed half way,
+//! it continues from there. Any other adoption is refused.
 
 use std::{
     fmt::Display,
     sync::{Mutex, PoisonError},
 };
 
-use super::{
-    Node,
-    identity::{self, Identity},
-    replica::{Elections, Stores},
-};
 use crate::{
+    node::{
+        Identity, Node,
+        consensus::{Elections, Stores},
+        identity,
+    },
     storage::Result as Stored,
     types::{NodeName, Zone},
     wire::{Address, Fault, Reason, raft::AdoptRequest},
 };
 
-/// Who this node is about to be, while an adoption is under way.
+/// The identity that this node is about to take, while an adoption is under way.
+///
+/// Set and cleared under `Inner::identity_file`, so there is at most one. `inspect` reads it without that lock, so that a
+/// node in adoption answers who it will be.
 #[derive(Default)]
-pub struct Adopting(Mutex<Option<Identity>>);
+pub struct PendingAdoption(Mutex<Option<Identity>>);
 
-impl Adopting {
+impl PendingAdoption {
     fn set(&self, identity: Option<Identity>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = identity;
     }
 
-    /// The identity that is being taken.
+    /// The identity, if an adoption is under way.
     pub fn identity(&self) -> Option<Identity> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -50,15 +53,15 @@ impl Node {
         match self.replica() {
             Ok(replica) => return same_or_taken(&replica.identity, &identity),
             Err(fault) if fault.reason != Reason::NotMember => return Err(fault),
-            Err(_) => self.may_become(&identity)?,
+            Err(_) => self.may_adopt(&identity)?,
         }
-        self.inner.adopting.set(Some(identity.clone()));
-        let begun = self.take_identity(identity).await;
-        self.inner.adopting.set(None);
-        begun
+        self.inner.pending_adoption.set(Some(identity.clone()));
+        let taken = self.take_identity(identity).await;
+        self.inner.pending_adoption.set(None);
+        taken
     }
 
-    fn may_become(&self, identity: &Identity) -> Result<(), Fault> {
+    fn may_adopt(&self, identity: &Identity) -> Result<(), Fault> {
         if self.is_stopping() {
             return Err(Fault::new(Reason::Unreachable, "this node is stopping").next("start it again, then add it"));
         }
@@ -67,7 +70,8 @@ impl Node {
             return Ok(());
         }
         let message = format!("this node was started with --name {own}, not {}", identity.name);
-        Err(Fault::new(Reason::Unsafe, message).next(format!("add it as {own}, or start it anew")))
+        Err(Fault::new(Reason::Unsafe, message)
+            .next(format!("add it as {own}, or start it again as {}", identity.name)))
     }
 
     async fn take_identity(&self, identity: Identity) -> Result<(), Fault> {
@@ -79,7 +83,7 @@ impl Node {
         }
         let (dir, settings, record) = (self.inner.dir.clone(), self.settings().clone(), identity.clone());
         let open = move || -> Stored<Stores> {
-            // The stores first: an identity promises that they are there.
+            // The stores first: an identity on disk implies that they exist.
             let stores = Stores::open(&dir, &settings, on_disk.is_none())?;
             identity::write(&dir, &record)?;
             Ok(stores)
@@ -105,8 +109,8 @@ impl Node {
     }
 }
 
-/// An adoption each of whose fields can be part of an identity.
-pub(crate) fn checked_adoption(request: AdoptRequest) -> Result<AdoptRequest, Fault> {
+/// Refuses a request whose fields cannot be part of an identity.
+pub fn checked_adoption(request: AdoptRequest) -> Result<AdoptRequest, Fault> {
     let invalid = |field: &str, error: &dyn Display| Fault::invalid(field, error.to_string());
     NodeName::new(&request.name).map_err(|e| invalid("name", &e))?;
     request.address.parse::<Address>().map_err(|e| invalid("address", &e))?;
@@ -114,11 +118,12 @@ pub(crate) fn checked_adoption(request: AdoptRequest) -> Result<AdoptRequest, Fa
         Zone::new(&request.zone).map_err(|e| invalid("zone", &e))?;
     }
     if request.node_id == 0 || request.cluster_id.is_empty() {
-        return Err(Fault::invalid("node_id", "an adoption names the cluster and a node id"));
+        return Err(Fault::invalid("node_id", "an adoption must name the cluster and a node id"));
     }
     Ok(request)
 }
 
+/// Whether the node already is what an adoption wants; a fault if it is another member.
 fn same_or_taken(known: &Identity, wanted: &Identity) -> Result<(), Fault> {
     let is = |identity: &Identity| (identity.cluster_id.clone(), identity.epoch, identity.node_id);
     if is(known) == is(wanted) {
@@ -130,7 +135,7 @@ fn same_or_taken(known: &Identity, wanted: &Identity) -> Result<(), Fault> {
 
 fn failed(error: &dyn Display) -> Fault {
     Fault::new(Reason::Internal, format!("this node could not be adopted: {error}"))
-        .next("mend what its log names, then give the same command again: it goes on")
+        .next("fix the cause that its log names, then repeat the command: it continues where it stopped")
 }
 
 #[cfg(test)]
