@@ -98,6 +98,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::QueryError;
 
     #[test]
     fn tokens_come_back_and_foreign_ones_are_refused() {
