@@ -42,9 +42,9 @@ pub(super) fn part<T>(answer: Result<T>) -> storage::Result<std::result::Result<
 /// this node's clock either.
 pub(super) fn live_account(state: &dyn Read, key: SessionKey, now_ms: u64) -> Result<AccountId> {
     let session = query::session(state, &key)?.filter(|session| session.expire_time_ms > now_ms);
-    session
-        .map(|session| session.account)
-        .ok_or_else(|| Refusal::new(Reason::SessionInvalid, "the session is unknown, expired or revoked").into())
+    session.map(|session| session.account).ok_or_else(|| {
+        Refusal::new(Reason::SessionInvalid, "the session is unknown, expired or revoked").into()
+    })
 }
 
 /// Whether a write of session `key` may enter the log.
