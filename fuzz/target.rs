@@ -1,4 +1,4 @@
-//! The targets of `tests/fuzz`, each a program of its own that libFuzzer feeds: `cargo fuzz run NAME --sanitizer none`.
+//! The targets of `tests/fuzz` for libFuzzer: `cargo fuzz run NAME --sanitizer none` builds and runs one of them.
 #![no_main]
 
 #[path = "../tests/fuzz/targets/mod.rs"]
@@ -6,5 +6,5 @@ mod targets;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let target = targets::TARGETS.iter().find(|target| target.name == env!("CARGO_BIN_NAME"));
-    (target.expect("a target of this program's name").run)(data);
+    (target.expect("the program has the name of a target").run)(data);
 });

@@ -81,7 +81,7 @@ for node in "$leader" n4; do
 done
 chat bench --clients 16 --duration 600s --json > "$work/during" 2> "$work/talk" &
 bench=$!
-# The accounts are made first; a password hash is not what is to be measured.
+# The accounts are made first; password hashes must not be part of the measurement.
 sleep 2
 began=$(date +%s%N)
 chat-admin add-node n4 127.0.0.1:7604 --json > "$work/added" 2> "$work/talk"

@@ -1,31 +1,32 @@
-//! Floor 0: classic mistakes that can be made on purpose, so that what finds mistakes can itself be tested.
+//! Floor 0: classic bugs that a test can switch on, to prove that the simulation finds them.
 //!
-//! Wherever one of them would be made, the product asks [`enabled`]. In every build but that of the feature `fault-injection`
-//! the answer is the constant `false`, and nothing of a mistake is compiled. With the feature a process may arm one bug,
-//! once, before it starts anything; until then the answer is `false` too.
+//! Product code asks [`enabled`] at the place where a bug would be, in a line or two. In every build without the
+//! feature `fault-injection` the answer is the constant `false`, and the compiler drops the bug. With the feature, a
+//! process may arm one bug, once, before it starts anything else. Until then the answer is `false` too.
 //!
 //! # Invariants
-//! - No program that is not built for tests can hold a mistake: the feature is no default, and it does not compile
-//!   without debug assertions.
-//! - A process has one bug at most: what is found is found of that one.
 //!
-//! The room is on the lowest floor because mistakes are made on all of them. It knows their names only; what a mistake
-//! does stands where it is made, in a line or two.
+//! - No delivered program contains a bug of this list: the feature is off by default and does not compile without debug
+//!   assertions. `tests/tidy` checks that no script or package turns it on.
+//! - A process has at most one bug, so a finding belongs to that bug.
+//! - Each bug is injected in exactly one place.
+//!
+//! This room is on the lowest floor, because bugs are injected on all floors. It only knows their names.
 
 #[cfg(all(feature = "fault-injection", not(debug_assertions)))]
-compile_error!("injected faults are for tests: no release is built with the feature `fault-injection`");
+compile_error!("injected bugs are for tests: no release may be built with the feature `fault-injection`");
 
 macro_rules! bugs {
     ($($(#[$doc:meta])* $variant:ident = $name:literal;)*) => {
-        /// A classic mistake.
+        /// A classic bug.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Bug { $($(#[$doc])* $variant,)* }
 
         impl Bug {
-            /// Every mistake there is.
+            /// All bugs.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// What it is called in settings and tables.
+            /// Its name in settings and tables.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
@@ -39,62 +40,62 @@ macro_rules! bugs {
 }
 
 bugs! {
-    /// An append counts as durable before it is synced (P1).
+    /// Acknowledges an append before it is synced (P1).
     AckBeforeFsync = "ack-before-fsync";
-    /// A vote is promised before it is synced.
+    /// Acknowledges a vote before it is synced.
     VoteBeforeFsync = "vote-before-fsync";
-    /// A node that starts again does not know whom it voted for.
+    /// Forgets at a restart for whom the node voted.
     ForgetVote = "forget-vote";
-    /// The log is purged up to a state that is not durable yet.
+    /// Purges the log up to a state that is not durable yet.
     PurgeUndurable = "purge-undurable";
-    /// The effects of an entry are committed without the applied id, which follows later (P8).
+    /// Commits the effects of an entry without its applied id, which follows later (P8).
     ApplyTwice = "apply-twice";
-    /// Whoever installs a snapshot does not take over its membership.
+    /// Installs a snapshot without its membership.
     SnapshotWithoutMembership = "snapshot-without-membership";
-    /// Replicas apply entries by the clock on their own wall (P8).
+    /// Applies entries by the replica's own clock (P8).
     LocalClock = "local-clock";
-    /// A request id is not looked up (P4).
+    /// Does not look up the request id (P4).
     SkipDedup = "skip-dedup";
-    /// A linearizable read shows what this node happens to have (P3).
+    /// Answers a linearizable read from the local state (P3).
     StaleRead = "stale-read";
-    /// A leader confirms reads without asking whether it still leads (P3).
+    /// Confirms reads without checking that the node still leads (P3).
     UnconfirmedLeader = "unconfirmed-leader";
-    /// A killed leader that comes back leads on without an election (P3). Ours once.
+    /// Lets a leader that was killed lead again without an election (P3). This was a real bug of ours once.
     LeaderRestore = "leader-restore";
-    /// The index that a session has seen is not waited for (P3).
+    /// Does not wait for the index that a session has seen (P3).
     OwnWritesUnseen = "own-writes-unseen";
-    /// A new node votes at once, before it has caught up (P6).
+    /// Makes a new node a voter before it has caught up (P6).
     PromoteEarly = "promote-early";
-    /// The id of a node that was removed is given to the next one (P6).
+    /// Gives the id of a removed node to the next one (P6).
     NodeIdReused = "node-id-reused";
-    /// A resumed subscription begins one entry too late (P5).
+    /// Resumes a subscription one entry too late (P5).
     EventDroppedOnResume = "event-dropped-on-resume";
-    /// A client takes any node's word for who leads, whatever the term that it speaks of.
+    /// Makes a client believe any node about the leader, even one with an older term.
     LeaderTermIgnored = "leader-term-ignored";
-    /// A write whose answer did not come is told as one that failed (P4).
+    /// Reports a write without an answer as a failed one (P4).
     TimeoutIsRefusal = "timeout-is-refusal";
-    /// Whether a name is free is not looked at when the account is made.
+    /// Creates an account without checking that the name is free.
     NameTakenTwice = "name-taken-twice";
-    /// A session that was ended goes on.
+    /// Lets a session live on after it was ended.
     RevokedSessionLives = "revoked-session-lives";
 }
 
 #[cfg(feature = "fault-injection")]
 static ARMED: std::sync::OnceLock<Bug> = std::sync::OnceLock::new();
 
-/// Arms `bug` for the rest of this process. Answers whether it was the first: another one is not armed any more.
+/// Arms `bug` for the rest of this process. Returns false, and does nothing, if a bug was armed before.
 #[cfg(feature = "fault-injection")]
 pub fn arm(bug: Bug) -> bool {
     ARMED.set(bug).is_ok()
 }
 
-/// Whether this mistake is to be made.
+/// Whether this bug is armed.
 #[cfg(feature = "fault-injection")]
 pub fn enabled(bug: Bug) -> bool {
     ARMED.get() == Some(&bug)
 }
 
-/// Whether this mistake is to be made: never.
+/// Whether this bug is armed: never in this build.
 #[cfg(not(feature = "fault-injection"))]
 pub const fn enabled(_bug: Bug) -> bool {
     false
@@ -104,7 +105,7 @@ pub const fn enabled(_bug: Bug) -> bool {
 mod tests {
     use super::*;
 
-    /// Known to the compiler: what stands behind it is not even compiled.
+    /// A constant, so that the compiler drops the code behind it.
     #[cfg(not(feature = "fault-injection"))]
     const _: () = assert!(!enabled(Bug::AckBeforeFsync));
 

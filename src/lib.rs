@@ -1,22 +1,24 @@
 //! Quorate: a chat service that keeps its word while machines fail.
 //!
-//! A group of replicas agree on every message before anyone is told "sent". This crate holds the three programs
-//! (`chat-node`, a replica; `chat-admin`, the operator's tool; `chat`, the user's client) and the library they share.
+//! A majority of the replicas stores every message durably before its sender is told "sent". This crate holds three
+//! programs and the library they share: `chat-node`, a replica; `chat-admin`, the operator's tool; `chat`, the user's
+//! client.
 //!
 //! # The house
 //!
-//! A module uses only floors below its own; modules on one floor are strangers. `tests/tidy.rs` reads the `use` lines
-//! and holds this.
+//! The modules stand on floors. A module uses only modules on floors below its own, none on its own floor. `tests/tidy`
+//! reads the `use` lines and checks this.
 //!
-//! | floor | rooms | what they are for |
+//! | floor | modules | purpose |
 //! |---|---|---|
-//! | 0 | [`types`], [`fault_injection`] | ids, names, limits, the clock and randomness seams; mistakes made on purpose, in tests |
-//! | 1 | [`config`], [`telemetry`], [`wire`], [`storage`], [`membership`] | settings; logs; protobuf and error mapping; redb; fault-tolerance arithmetic |
+//! | 0 | [`types`], [`fault_injection`] | ids, names, limits, the seams for clock and randomness; bugs that tests switch on |
+//! | 1 | [`config`], [`telemetry`], [`wire`], [`storage`], [`membership`] | settings; logging; protobuf and error mapping; the redb stores; fault-tolerance arithmetic |
 //! | 2 | [`machine`], [`client`] | the replicated chat state machine; the cluster client |
-//! | 3 | [`raft`], [`cli`] | the openraft adapter; command lines |
+//! | 3 | [`raft`], [`cli`] | the openraft adapter; command lines and the terminal UI |
 //! | 4 | [`node`] | one running replica |
-//! | 5 | [`server`] | gRPC services: authenticate, validate, translate, call the node |
-//! | 6 | `bin/` | the programs, about 30 lines each |
+//! | 5 | [`server`] | gRPC services: authenticate, validate, convert, call the node |
+//! | 6 | [`daemon`] | what the commands of `chat-node` do: init, restore, run, inspect, recover |
+//! | 7 | `bin/` | the programs, about 50 lines at most |
 #![forbid(unsafe_code)]
 
 pub mod fault_injection;
@@ -37,3 +39,5 @@ pub mod raft;
 pub mod node;
 
 pub mod server;
+
+pub mod daemon;

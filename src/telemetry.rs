@@ -1,28 +1,28 @@
-//! Floor 1: logs.
+//! Floor 1: logging.
 //!
-//! Log lines go to standard error: for people, or one JSON object a line for programs. What carries a secret (a
-//! password, a token, a request body) is never given to a log macro anywhere in this crate; this room cannot filter it
-//! out after the fact.
+//! Log lines go to standard error, as text for people or as one JSON object per line for programs. No code in this
+//! crate may pass a secret (a password, a token, a request body) to a log macro, because nothing here filters secrets
+//! out.
 
 use std::io::{self, IsTerminal};
 
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// What the libraries underneath may say unless the filter names them itself.
+/// The levels of the libraries that we use, unless the filter names them itself.
 const QUIET: &str = "openraft=off,h2=warn,hyper=warn,hyper_util=warn,tonic=warn,tower=warn";
 
-/// A filter that cannot be used.
+/// A log filter that does not parse.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{filter}` is not a log filter: {problem}; use a level such as `info`, or `info,quorate::raft=debug`")]
 pub struct InvalidFilter {
-    /// As given.
+    /// The filter as given.
     pub filter: String,
-    /// Why not.
+    /// Why it does not parse.
     pub problem: String,
 }
 
-/// Sets up logging for the whole process: `filter` is a level or a tracing filter, `json` asks for JSON lines.
-/// A second call changes nothing.
+/// Sets up logging for the whole process. `filter` is a level or a tracing filter; `json` asks for JSON lines. A second
+/// call changes nothing.
 pub fn init(filter: &str, json: bool) -> Result<(), InvalidFilter> {
     let registry = tracing_subscriber::registry().with(parse(filter)?);
     let lines = fmt::layer().with_writer(io::stderr);
@@ -31,12 +31,12 @@ pub fn init(filter: &str, json: bool) -> Result<(), InvalidFilter> {
     } else {
         registry.with(lines.with_ansi(io::stderr().is_terminal())).try_init()
     };
-    // It fails only if a subscriber is set already, which then stays.
+    // Fails only if there is a subscriber already, which then stays.
     drop(set);
     Ok(())
 }
 
-/// Directives given later override earlier ones for the same target, so the caller's come last.
+/// Later directives override earlier ones for the same target, so the caller's come last.
 fn parse(filter: &str) -> Result<EnvFilter, InvalidFilter> {
     EnvFilter::try_new(format!("{QUIET},{filter}"))
         .map_err(|error| InvalidFilter { filter: filter.to_owned(), problem: error.to_string() })

@@ -24,7 +24,7 @@ use quorate::{
 };
 use tonic::{Code, Request, Status, transport::Channel};
 
-/// A node with two accounts, and what every case needs to knock at it.
+/// A node with two accounts, and the calls that the cases make.
 struct Door {
     cluster: Cluster,
     alice: User,
@@ -44,14 +44,15 @@ impl Door {
         self.alice.request_id().to_string()
     }
 
-    /// Where the state stands: index and digest.
+    /// The index and digest of the state.
     async fn state(&self) -> (u64, Vec<u8>) {
         let mut admin = AdminServiceClient::new(self.channel.clone());
         let digest = admin.get_state_digest(GetStateDigestRequest::default()).await.unwrap().into_inner();
         (digest.index, digest.digest.to_vec())
     }
 
-    /// What people see: accounts, conversations, messages. A refusal may be remembered under its request id.
+    /// What users see: accounts, conversations, messages. The digest may change all the same, because the state machine
+    /// remembers a refusal under its request id.
     async fn seen(&self) -> (chat::ListAccountsResponse, chat::ListConversationsResponse, chat::ListMessagesResponse) {
         let session = &self.alice.session;
         let accounts = session.users("", 0, "").await.unwrap();
@@ -154,7 +155,7 @@ async fn what_breaks_a_rule_is_refused_by_field_before_it_reaches_the_log() {
     assert!(door.list(0, "").await.is_ok(), "0 leaves the page size to the server");
 }
 
-/// A send whose body may be no text.
+/// A SendMessage request whose body need not be UTF-8.
 #[derive(Clone, PartialEq, prost::Message)]
 struct RawSend {
     #[prost(string, tag = "1")]
@@ -327,7 +328,7 @@ async fn bad_names_and_addresses_of_nodes_are_refused_before_any_log_entry() {
     assert_eq!((after.commit_index, after.nodes.len()), (before.commit_index, 1));
 }
 
-/// P6: a node answers its own cluster only, and only what is meant for it.
+/// P6: a node answers peers of its own cluster only, and only calls that are addressed to it.
 #[tokio::test]
 async fn a_node_of_another_cluster_that_dials_in_is_refused() {
     let (cluster, other) = (Cluster::of(1).start().await, Cluster::of(1).start().await);

@@ -1,4 +1,4 @@
-//! The verbs of chat as users expect them, over real gRPC, on one node and on three.
+//! The API of users over real gRPC, on clusters of one, three and five nodes.
 
 mod common;
 
@@ -47,9 +47,9 @@ async fn inbox(user: &User) -> Vec<Conversation> {
     user.session.inbox(false, 0, "").await.expect("an inbox").conversations
 }
 
-/// Titles, or members of a direct conversation, with the unread counts.
+/// The inbox as titles (of a direct conversation its members) with unread counts.
 async fn counts(user: &User) -> Vec<(String, u64)> {
-    // Members come in the order of their accounts, which were made side by side.
+    // The API lists members in the order of their account ids, which the tests create concurrently.
     let together = |found: &Conversation| {
         let mut members = found.members.clone();
         members.sort();
@@ -95,7 +95,7 @@ async fn rooms_are_found_joined_left_renamed_and_kept_private() {
         Reason::ConversationNotFound
     );
     alice.session.leave_room(id_of(&hall)).await.unwrap();
-    // The longest-standing member owns the room now.
+    // Ownership passes to the member who joined first.
     carol.session.join_room(id_of(&hall)).await.unwrap();
     let left = bob.session.kick(id_of(&hall), vec!["carol".into()]).await.unwrap();
     assert_eq!((left.title.as_str(), left.members, left.member_count), ("great hall", vec!["bob".to_owned()], 1));
@@ -124,7 +124,7 @@ async fn the_next_unread_oldest_first_are_marked_and_no_others() {
     let rest = listed(&bob, None, unread(10)).await;
     assert_eq!(bodies(&rest), ["room 1", "direct 2", "room 2"]);
 
-    // A single one ahead of the mark, then all of a conversation.
+    // A single message ahead of the read mark, then a whole conversation.
     assert_eq!(bob.session.mark_read(vec![reference(&rest[2])]).await.unwrap(), 2);
     assert_eq!(bob.session.mark_read_up_to(id_of(&room), 0).await.unwrap(), 1);
     assert_eq!(bodies(&listed(&bob, None, unread(10)).await), ["direct 2"]);
@@ -165,7 +165,7 @@ async fn deleting_is_for_oneself_or_by_the_author_for_everyone_and_live_clients_
     assert!(all.iter().all(|message| message.deleted && message.body.is_empty()), "{all:?}");
     let all = listed(&alice, Some(&direct("bob")), ListMessagesRequest::default()).await;
     assert_eq!(bodies(&all), ["kept", ""], "bob hid it for himself alone");
-    assert_eq!(counts(&bob).await[0].1, 0, "what is erased or hidden is not unread");
+    assert_eq!(counts(&bob).await[0].1, 0, "erased and hidden messages are not unread");
 }
 
 #[tokio::test]
@@ -225,7 +225,7 @@ async fn wrong_passwords_are_slowed_down_and_say_for_how_long() {
     alice.send("alice", "who is signed in goes on").await;
 }
 
-/// A connection to the first node from another address of this machine.
+/// A connection to the first node from the loopback address `from`.
 async fn channel_from(cluster: &Cluster, from: &'static str) -> Channel {
     let to = cluster.address(1).as_str().parse::<SocketAddr>().expect("an address");
     let connector = service_fn(move |_| async move {
@@ -260,14 +260,14 @@ async fn a_flood_from_one_address_is_told_to_wait_while_another_address_is_serve
     for number in 0..10 {
         alice.send_at(here.clone(), "mallory", &number.to_string(), common::TIMEOUT).await.expect("it is served");
     }
-    // Who waits as told is served again.
+    // A client that waits for the given delay is served again.
     while let Err(status) = ask().await {
         let wait = status.get_error_details().retry_info().and_then(|info| info.retry_delay);
         tokio::time::sleep(wait.expect("how long to wait")).await;
     }
 }
 
-/// Waits until `user`'s session is over at every node, its reads there refused without asking any other.
+/// Waits until every node refuses `user`'s session by its own state.
 async fn over_everywhere(cluster: &Cluster, user: &User) {
     for number in 1..=3 {
         eventually(&format!("{}'s session is over at n{number}", user.name), async || {
@@ -282,7 +282,7 @@ async fn over_everywhere(cluster: &Cluster, user: &User) {
     }
 }
 
-/// Waits until the live stream ends because the session is over.
+/// Waits until the subscription ends with SESSION_INVALID.
 async fn ended(following: tokio::task::JoinHandle<Fault>) {
     let fault = tokio::time::timeout(common::TIMEOUT, following).await.expect("it ends in time").expect("no panic");
     assert_eq!(fault.reason, Reason::SessionInvalid);
@@ -355,7 +355,8 @@ async fn an_erasure_goes_on_by_itself_where_nobody_writes() {
     assert_eq!(counts(&bob).await[0].1, 0);
 }
 
-/// P5: the same for each of 200 subscribers over five nodes, two of which are killed and come back.
+/// P5: 200 subscribers over five nodes receive the same events in the same order while two nodes are killed and
+/// restarted.
 #[tokio::test]
 async fn two_hundred_subscribers_receive_the_same_sequence_while_nodes_are_killed() {
     const SUBSCRIBERS: usize = 200;
@@ -387,7 +388,7 @@ async fn two_hundred_subscribers_receive_the_same_sequence_while_nodes_are_kille
     assert!(first.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 + 1 == pair[1].1), "dense and in order");
 }
 
-/// Cursor, seq and body of each message until the last one.
+/// Follows a subscription until the message `end`; returns cursor, sequence number and body of each message.
 async fn follow(session: Session) -> Vec<(u64, u64, String)> {
     let mut subscription = session.subscribe(Start::After(0));
     let mut seen = Vec::new();

@@ -1,4 +1,4 @@
-//! The `chat-admin` program itself: what reaches the shell.
+//! The program `chat-admin`: exit codes, stdout and stderr.
 
 use std::process::{Command, Output};
 

@@ -1,4 +1,4 @@
-//! `chat-node demo`, as a newcomer runs it: real processes, from the first node to the verdict.
+//! `chat-node demo` as a newcomer runs it, with real processes.
 
 use std::{
     fs::{self, File},
@@ -9,10 +9,10 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Longest that a demo may take on a busy machine.
+/// Time limit of a demo on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(180);
 
-/// A demo under way, whose data and temporary files all go below one directory. Ended with the test, however it ends.
+/// A running demo. All its data and temporary files are below `place`. Dropping it kills the demo and its nodes.
 struct Demo {
     place: tempfile::TempDir,
     child: Child,
@@ -27,7 +27,7 @@ impl Demo {
             .arg("demo")
             .args(args)
             .env("TMPDIR", place.path().join("tmp"))
-            // A person's own settings must not reach the nodes of the demo.
+            // Settings of the person, which must not reach the nodes of the demo.
             .env("CHAT_DATA_DIR", "/nowhere")
             .env("CHAT_NAME", "mine")
             .stdin(Stdio::null())
@@ -38,8 +38,8 @@ impl Demo {
         Self { place, child }
     }
 
-    /// What it has printed: answers, then talk.
-    fn said(&self) -> (String, String) {
+    /// Its stdout and stderr so far.
+    fn printed(&self) -> (String, String) {
         let read = |name: &str| fs::read_to_string(self.place.path().join(name)).expect("a file");
         (read("out"), read("err"))
     }
@@ -47,7 +47,7 @@ impl Demo {
     fn wait_for(&mut self, what: &str, mut happened: impl FnMut(&mut Self) -> bool) {
         let until = Instant::now() + TIMEOUT;
         while !happened(self) {
-            let (out, err) = self.said();
+            let (out, err) = self.printed();
             assert!(Instant::now() < until, "no {what} within {TIMEOUT:?}; it said:\n{err}\n{out}");
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -62,7 +62,7 @@ impl Demo {
         kill_process(pid(self.child.id()), signal).expect("it runs");
     }
 
-    /// The nodes that run: processes whose command line names our directory.
+    /// The ids of the running nodes: processes with our directory in their command line.
     fn nodes(&self) -> Vec<u32> {
         let names = |directory: &Path| {
             let line = fs::read(directory.join("cmdline")).unwrap_or_default();
@@ -73,7 +73,7 @@ impl Demo {
         ours.filter_map(|directory| directory.file_name()?.to_str()?.parse().ok()).collect()
     }
 
-    /// What is left of its temporary directory.
+    /// The entries of its temporary directory.
     fn left(&self) -> Vec<PathBuf> {
         fs::read_dir(self.place.path().join("tmp")).expect("a directory").flatten().map(|entry| entry.path()).collect()
     }
@@ -102,7 +102,7 @@ fn pid(id: u32) -> Pid {
 fn the_demo_passes_all_four_metrics_and_leaves_nothing_behind() {
     let mut demo = Demo::start(&[]);
     let status = demo.finish();
-    let (out, err) = demo.said();
+    let (out, err) = demo.printed();
     assert_eq!(status.code(), Some(0), "{err}\n{out}");
     for metric in ["durability", "availability", "consistency", "recovery time"] {
         assert!(out.contains(&format!("PASS  {metric}")), "no PASS for {metric}:\n{err}\n{out}");
@@ -115,12 +115,12 @@ fn the_demo_passes_all_four_metrics_and_leaves_nothing_behind() {
 #[test]
 fn a_demo_that_is_interrupted_cleans_up() {
     let mut demo = Demo::start(&["--nodes", "3"]);
-    demo.wait_for("second node", |demo| demo.said().1.contains("n2 added"));
+    demo.wait_for("second node", |demo| demo.printed().1.contains("n2 added"));
     assert!(demo.nodes().len() >= 2);
     demo.signal(Signal::INT);
     let status = demo.finish();
-    assert_eq!(status.code(), Some(1), "{}", demo.said().1);
-    assert!(demo.said().1.contains("stopped by ctrl-c; everything is cleaned up"), "{}", demo.said().1);
+    assert_eq!(status.code(), Some(1), "{}", demo.printed().1);
+    assert!(demo.printed().1.contains("stopped by ctrl-c; everything is cleaned up"), "{}", demo.printed().1);
     demo.assert_nothing_is_left();
 }
 
@@ -128,7 +128,7 @@ fn a_demo_that_is_interrupted_cleans_up() {
 fn a_kept_demo_goes_on_running_and_says_how_to_use_it() {
     let mut demo = Demo::start(&["--nodes", "3", "--keep"]);
     let status = demo.finish();
-    let (out, err) = demo.said();
+    let (out, err) = demo.printed();
     assert_eq!(status.code(), Some(0), "{err}\n{out}");
     assert_eq!((demo.nodes().len(), demo.left().len()), (3, 1));
     let setting = |name: &str| {
@@ -144,7 +144,7 @@ fn a_kept_demo_goes_on_running_and_says_how_to_use_it() {
         .output()
         .expect("chat runs");
     assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
-    // As it says: kill -9 PID… && rm -r DIR
+    // The printed line is: kill -9 PID… && rm -r DIR
     let (_, kill) = out.split_once("  kill -9 ").expect("how to stop it");
     let (pids, remove) = kill.split_once(" && rm -r ").expect("how to clean up");
     for id in pids.split(' ') {
@@ -160,6 +160,6 @@ fn a_directory_that_holds_anything_is_refused_and_left_alone() {
     fs::write(given.path().join("mine"), "").expect("a file");
     let mut demo = Demo::start(&["--dir", &given.path().to_string_lossy()]);
     assert_eq!(demo.finish().code(), Some(4));
-    assert!(demo.said().1.contains("is not empty"), "{}", demo.said().1);
+    assert!(demo.printed().1.contains("is not empty"), "{}", demo.printed().1);
     assert!(given.path().join("mine").exists());
 }

@@ -1,4 +1,4 @@
-//! What stands in `deploy/` is true: the sample settings parse, name every key, and give the defaults where they say so.
+//! The sample settings of `deploy/node.toml` parse, name every key, and show the real defaults.
 
 use std::{fs, path::Path};
 
@@ -8,7 +8,7 @@ fn sample() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/node.toml")).expect("the sample")
 }
 
-/// The settings that the sample shows as comments, such as `# log = "info"`.
+/// The settings that are commented out in the sample, such as `# log = "info"`.
 fn defaults_shown() -> Vec<String> {
     let sample = sample();
     let commented = sample.lines().filter_map(|line| line.strip_prefix("# "));

@@ -1,4 +1,4 @@
-//! Pieces of argument parsing that the three programs share.
+//! Argument parsing that the three programs share: usage errors, durations, completion scripts, man pages.
 
 use std::{
     fs,
@@ -11,27 +11,27 @@ use std::{
 use clap::{Command, Parser, error::ContextValue};
 use clap_complete::Shell;
 
-use super::{Failure, Output, Result, output::folded, text};
+use super::{Failure, Output, Result, terminal::folded, text};
 
-/// The longest duration that a flag takes: a year, so that no sum of times overflows.
+/// The longest duration that a flag takes: one year. It keeps every sum of times far from overflow.
 const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Parses the arguments of this process. Where they are wrong, says so and ends it.
+/// Parses the arguments of this process. On a usage error, prints it and exits with code 2.
 pub fn parse<P: Parser>() -> P {
     P::try_parse().unwrap_or_else(|error| {
         if error.exit_code() == 0 {
             error.exit();
         }
-        let words = refusal(error);
-        let words = if io::stderr().is_terminal() { folded(&words) } else { words };
-        // Nobody is left to tell when stderr is gone too.
-        let _ = io::stderr().write_all(words.as_bytes());
+        let text = usage_error(error);
+        let text = if io::stderr().is_terminal() { folded(&text) } else { text };
+        // If stderr is gone, there is nowhere to report it.
+        let _ = io::stderr().write_all(text.as_bytes());
         process::exit(2)
     })
 }
 
-/// What is wrong with the arguments. The parser repeats them as they are, and they may have been pasted from anywhere.
-fn refusal(mut error: clap::Error) -> String {
+/// The text of a usage error. It quotes the arguments, which may have been pasted from anywhere, so they are escaped.
+fn usage_error(mut error: clap::Error) -> String {
     let clean = |text: &str| text::line(text).into_owned();
     let context: Vec<_> = error.context().map(|(kind, value)| (kind, value.clone())).collect();
     for (kind, value) in context {
@@ -48,17 +48,17 @@ fn refusal(mut error: clap::Error) -> String {
     text::block(&error.render().to_string()).into_owned()
 }
 
-/// Reads a duration such as `10s`, `1m 30s` or `250ms`, for clap's `value_parser`. Zero is none.
+/// Parses a duration such as `10s`, `1m 30s` or `250ms`, for clap's `value_parser`. Zero is refused.
 pub fn duration(text: &str) -> std::result::Result<Duration, String> {
     let form = "use a number and a unit, such as 250ms, 10s or 5m";
     let duration = humantime::parse_duration(text).map_err(|error| format!("{error}; {form}"))?;
     if duration.is_zero() || duration > DURATION_MAX {
-        return Err(format!("must be more than nothing and at most a year; {form}"));
+        return Err(format!("must be greater than zero and at most one year; {form}"));
     }
     Ok(duration)
 }
 
-/// This program's version, for `--version` and for comparing with the nodes'.
+/// The version of this program, for `--version`.
 pub fn version() -> &'static str {
     env!("CARGO_PKG_VERSION")
 }
@@ -74,7 +74,7 @@ pub fn completions(shell: Shell, mut command: Command, output: &mut Output) -> R
 /// Writes the man pages of `command` and its subcommands, section 1, into `directory`.
 ///
 /// # Errors
-/// When the folder cannot be made or written to.
+/// If the folder cannot be created or written.
 pub fn man(command: Command, directory: &Path) -> Result<()> {
     let failed =
         |error: io::Error| Failure::from(error).context(format!("cannot write man pages to {}", directory.display()));
@@ -115,7 +115,7 @@ mod tests {
             vec!["verb".into(), evil.into()],
         ] {
             let error = command.clone().try_get_matches_from([vec!["tool".to_owned()], args].concat()).unwrap_err();
-            let words = refusal(error);
+            let words = usage_error(error);
             assert!(words.starts_with("error: ") && words.contains(r"\x1b]52;c;eA"), "{words}");
             assert!(!words.lines().any(|line| line.starts_with("error: forged") || !is_printable(line)), "{words}");
         }

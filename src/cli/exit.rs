@@ -1,36 +1,36 @@
-//! The exit codes of all three programs: part of the contract with scripts.
+//! The exit codes of all three programs. They are part of the contract with scripts and never change.
 
 use std::process::ExitCode;
 
 use crate::wire::{Fault, Reason};
 
-/// How a program ended.
+/// How a program ended, as its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// All went well.
+    /// Success.
     Ok = 0,
-    /// Some other failure.
+    /// Any other failure.
     Failure = 1,
-    /// The command line is wrong. The argument parser uses it by itself.
+    /// The command line is wrong. clap uses the same code.
     Usage = 2,
-    /// What was named does not exist.
+    /// A named thing does not exist.
     NotFound = 3,
-    /// A conflict, or what was read has changed since.
+    /// A conflict, or the etag is stale.
     Conflict = 4,
     /// Not signed in, or not allowed.
     NotAllowed = 5,
     /// No leader or quorum within the timeout; safe to repeat.
     Unavailable = 6,
-    /// A safety check refused.
+    /// Refused by a safety check.
     Refused = 7,
-    /// Checks ran, and found the cluster wanting.
-    Wanting = 8,
-    /// `chat-node run`: its disk or state is broken.
+    /// The command ran, and its checks of the cluster failed.
+    ChecksFailed = 8,
+    /// `chat-node run`: the disk or the state is broken.
     Quarantined = 70,
-    /// `chat-node run`: temporary, such as a full disk.
+    /// `chat-node run`: a temporary failure, such as a full disk.
     Temporary = 75,
-    /// `chat-node run`: removed from its cluster.
+    /// `chat-node run`: the node was removed from its cluster.
     Removed = 76,
     /// `chat-node run`: bad configuration.
     Configuration = 78,

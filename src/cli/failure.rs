@@ -1,4 +1,4 @@
-//! A command that failed: what, why, and what to do next.
+//! The error of a command: the exit code, what failed and why, and what to do next.
 
 use std::{
     fmt,
@@ -6,22 +6,28 @@ use std::{
     process::ExitCode,
 };
 
-use super::{Exit, output::folded, text};
-use crate::wire::{Fault, Reason};
+use super::{Exit, terminal::folded, text};
+use crate::{
+    client::outcome_is_unknown,
+    wire::{Fault, Reason},
+};
 
-/// A command's end.
+/// The result of a command.
 pub type Result<T> = std::result::Result<T, Failure>;
 
 /// Why a command failed, for the person who typed it.
+///
+/// `message` and `next` may hold text of others as it came over the wire. [`fmt::Display`] escapes it, so print a failure
+/// only by that.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Failure {
-    /// The code that the program ends with.
+    /// The exit code of the program.
     pub exit: Exit,
-    /// What failed and why, innermost last: `cannot add node n4: nothing answers at 10.0.0.4:7400`.
+    /// What failed and why, the cause last: `cannot add node n4: nothing answers at 10.0.0.4:7400`.
     pub message: String,
     /// What to do next.
     pub next: Option<String>,
-    /// Nothing is printed: the reader of our output has gone away, or has been told already.
+    /// Print nothing: the reader of our output has gone away, or the output has told the reason already.
     pub quiet: bool,
 }
 
@@ -31,19 +37,26 @@ impl Failure {
         Self { exit, message: message.into(), next: None, quiet: false }
     }
 
-    /// Ends with `exit` and says no more: the output has said it.
+    /// A write's fault. If the write may have taken effect all the same, `check` says how to find out.
+    pub fn of_write(fault: Fault, check: impl Into<String>) -> Self {
+        let unknown = outcome_is_unknown(&fault);
+        let failure = Self::from(fault);
+        if unknown { failure.next(check) } else { failure }
+    }
+
+    /// Ends with `exit` and prints nothing: the output has said it.
     pub fn quiet(exit: Exit) -> Self {
         Self { quiet: true, ..Self::new(exit, "") }
     }
 
-    /// Puts what was being attempted in front of the message.
+    /// Prefixes the message with what was attempted.
     #[must_use]
     pub fn context(mut self, attempt: impl fmt::Display) -> Self {
         self.message = format!("{attempt}: {}", self.message);
         self
     }
 
-    /// Adds what to do next, in place of what was there.
+    /// Sets what to do next, in place of earlier advice.
     #[must_use]
     pub fn next(mut self, advice: impl Into<String>) -> Self {
         self.next = Some(advice.into());
@@ -51,7 +64,7 @@ impl Failure {
     }
 }
 
-/// As printed after `error: `. Text that came over the wire is made harmless here.
+/// As printed after `error: `. Escapes text that came over the wire.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&text::line(&self.message))?;
@@ -69,24 +82,24 @@ impl From<Fault> for Failure {
             Some(field) if !fault.message.contains(field.as_str()) => format!("{field}: {}", fault.message),
             _ => fault.message,
         };
-        // Of sessions, we know better than the server what people type.
-        let said = fault.next.filter(|_| fault.reason != Reason::SessionInvalid);
-        let next = said.or_else(|| advice(fault.reason).map(str::to_owned));
+        // The server cannot know by which command people sign in here.
+        let from_server = fault.next.filter(|_| fault.reason != Reason::SessionInvalid);
+        let next = from_server.or_else(|| advice(fault.reason).map(str::to_owned));
         Self { exit, message, next, quiet: false }
     }
 }
 
-/// What to do about a fault that brought no advice of its own.
+/// What to do about a fault that the server sent without advice.
 fn advice(reason: Reason) -> Option<&'static str> {
     match reason {
         Reason::NoLeader | Reason::NotLeader | Reason::NoQuorum => {
             Some("`chat-admin status` shows which nodes are missing; repeating the command is safe")
         }
-        Reason::Timeout => Some("repeating the command is safe; --timeout gives it longer"),
-        Reason::Unreachable => Some("check the addresses given and that a node runs there"),
+        Reason::Timeout => Some("repeating the command is safe; --timeout allows more time"),
+        Reason::Unreachable => Some("check the addresses, and that a node runs there"),
         Reason::NodeNotFound => Some("`chat-admin status` lists the nodes"),
         Reason::EtagMismatch | Reason::ChangeInProgress => {
-            Some("look at `chat-admin status`, then repeat the command if it still applies")
+            Some("check `chat-admin status`, then repeat the command if it still applies")
         }
         Reason::Overloaded | Reason::RateLimited => Some("wait a moment, then repeat the command"),
         Reason::SessionInvalid => Some("sign in with `chat login NAME`"),
@@ -97,14 +110,14 @@ fn advice(reason: Reason) -> Option<&'static str> {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
-            // The reader (`head`, say) has seen enough.
+            // The reader, `head` for example, has closed the pipe on purpose.
             return Self::quiet(Exit::Ok);
         }
         Self::new(Exit::Failure, error.to_string())
     }
 }
 
-/// The last act of a program: prints the failure, if any, to stderr and gives the exit code.
+/// Ends a program: prints the failure, if any, to stderr and returns the exit code.
 pub fn finish(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => Exit::Ok.into(),
@@ -112,7 +125,7 @@ pub fn finish(result: Result<()>) -> ExitCode {
             if !failure.quiet {
                 let words = format!("error: {failure}");
                 let words = if io::stderr().is_terminal() { folded(&words) } else { words };
-                // Nobody is left to tell when stderr is gone too.
+                // If stderr is gone too, there is nowhere to report it.
                 let _ = writeln!(io::stderr(), "{words}");
             }
             failure.exit.into()

@@ -1,4 +1,4 @@
-//! `chat-node`: its command line, as plain values. What the commands do is done above this floor.
+//! The command line of `chat-node`, parsed into plain values. The commands themselves are above this floor.
 
 use std::{env, path::PathBuf};
 
@@ -12,14 +12,14 @@ use crate::{
     wire::{Fault, Reason},
 };
 
-/// A replica of the chat service.
+/// Run a replica of the chat service.
 ///
-/// Every setting can be given as a flag, as an environment variable (CHAT_NAME for --name and so on) or in a TOML file;
-/// the first of these that has it wins.
+/// Every setting can be a flag, an environment variable (CHAT_NAME for --name and so on) or a key in a TOML file. Flags
+/// take precedence over variables, and variables over the file.
 #[derive(Debug, Parser)]
 #[command(name = "chat-node", version, after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
 pub struct NodeArgs {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: NodeCommand,
 }
@@ -30,126 +30,128 @@ const EXAMPLES: &str = "Examples:
   chat-node run --data-dir /var/lib/quorate
   chat-node run --data-dir /var/lib/quorate --name n2 --listen 10.0.0.2:7400     # then, anywhere:
   chat-admin -e 10.0.0.1:7400 add-node n2 10.0.0.2:7400
-  chat-node recover --data-dir /var/lib/quorate --compare /mnt/n2     # the other nodes are gone for good
+  chat-node recover --data-dir /var/lib/quorate --compare /mnt/n2     # no quorum left
 
-Exit codes of run, beside the usual ones: 70 quarantined (its disk or state is broken), 75 temporary (disk full),
+Exit codes: 0 ok, 1 other failure, 2 usage, 3 not found, 4 conflict, 5 not allowed,
+6 unavailable (safe to repeat), 7 refused by a safety check, 8 checks failed (demo);
+run also: 70 quarantined (its disk or state is broken), 75 temporary (disk full),
 76 removed from the cluster, 78 bad configuration.";
 
 /// A command of `chat-node`.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum NodeCommand {
-    /// Make a one-voter cluster in an empty directory.
+    /// Create a one-voter cluster in an empty directory.
     Init {
         /// The node's settings.
         #[command(flatten)]
         settings: Settings,
-        /// Print what was made as JSON.
+        /// Print the new identity as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Serve. An empty directory waits to be added to a cluster, an initialised one recovers and goes on.
+    /// Serve. A node with an empty directory waits to be added to a cluster; any other resumes from its data.
     ///
-    /// A member that has moved is started on its new address (--listen, --advertise) and takes part as far as it reaches
-    /// the others; `chat-admin set-address NAME ADDRESS` then makes them dial it there. Name and zone stay for as long as
-    /// the node is a member.
+    /// To move a member, start it at its new address (--listen, --advertise). It takes part as far as it reaches the
+    /// others. Then run `chat-admin set-address NAME ADDRESS`, so that the others dial it there. Name and zone cannot
+    /// change while the node is a member.
     Run {
         /// The node's settings.
         #[command(flatten)]
         settings: Settings,
     },
-    /// Show the whole story on this machine: grow to five nodes, lose two, lose all, come back; exit code 8 on FAIL.
+    /// Demonstrate a cluster on this machine: grow to five nodes, kill two, kill all, recover; exit code 8 on FAIL.
     ///
-    /// Starts real processes of this program on free ports of 127.0.0.1, lets accounts chat all the while, and at the
-    /// end holds every node to every message that was acknowledged. Takes under a minute, and leaves nothing behind.
+    /// Starts real processes of this program on free ports of 127.0.0.1. Two accounts chat all the time. At the end every
+    /// node must have every acknowledged message. Takes under a minute and leaves nothing behind.
     Demo(super::demo::Options),
-    /// Show identity, vote, log, membership, sizes and digest of a stopped node.
+    /// Show identity, vote, log range, membership, sizes and digest of a stopped node.
     Inspect {
-        /// Where the node keeps everything.
+        /// The node's data directory.
         #[arg(long, value_name = "DIR", env = "CHAT_DATA_DIR")]
         data_dir: PathBuf,
-        /// Print as JSON.
+        /// Print data as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Make a new one-voter cluster from a backup, in an empty directory.
+    /// Create a new one-voter cluster from a backup, in an empty directory.
     Restore {
         /// The node's settings.
         #[command(flatten)]
         settings: Settings,
-        /// The backup, as written by `chat-admin backup`.
+        /// File written by `chat-admin backup`.
         #[arg(long, value_name = "FILE")]
         from: PathBuf,
-        /// Print what was made as JSON.
+        /// Print the new identity as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// After the quorum is lost for good: make a one-voter cluster from the data of one survivor.
+    /// After a permanent loss of the quorum: make a one-voter cluster from the data of one survivor.
     ///
-    /// The node must be stopped. Shows what its log holds and, beside other survivors (--compare), what would be lost;
-    /// recover from the one with the newest log. Writes at the end of the log that may not have been agreed on are kept.
-    /// The cluster then goes on in a new epoch: the members left behind and it refuse each other for ever. Wipe those
-    /// and add them as new nodes. Refused while some node still sees a leader with a quorum.
+    /// The node must be stopped. The command shows its log and, with --compare, what other survivors have beyond it.
+    /// Recover from the survivor with the newest log. Entries at the end of that log are kept, even if the old quorum may
+    /// not have agreed on them. The cluster continues in a new epoch: it and the members left behind refuse each other
+    /// for ever. Wipe those and add them as new nodes. Refused while a node still sees a leader with a quorum.
     Recover {
-        /// The survivor's data directory.
+        /// Data directory of the survivor.
         #[arg(long, value_name = "DIR", env = "CHAT_DATA_DIR")]
         data_dir: PathBuf,
-        /// Another survivor's data directory (a copy will do), to compare with. Can be repeated.
+        /// Data directory of another survivor, or a copy of it, to compare with. Can be repeated.
         #[arg(long, value_name = "DIR")]
         compare: Vec<PathBuf>,
-        /// For scripts: the cluster's id, instead of typing it.
+        /// The cluster's id, as a confirmation for scripts. Default: ask for it.
         #[arg(long, value_name = "CLUSTER_ID")]
         yes_lose_data: Option<String>,
-        /// Print what was found and made as JSON.
+        /// Print data as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Print a completion script.
+    /// Print a shell completion script.
     Completions {
-        /// For which shell.
+        /// The shell.
         shell: Shell,
     },
     /// Write man pages into a folder.
     #[command(hide = true)]
     Man {
-        /// The folder.
+        /// The folder, which is created if it is missing.
         directory: PathBuf,
     },
 }
 
-/// The flags that are settings: the topmost of the layers.
+/// The flags that are settings: the layer with the highest precedence.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Args)]
 pub struct Settings {
-    /// Where the node keeps everything [env: CHAT_DATA_DIR].
+    /// Data directory: a local disk that honours fsync [env: CHAT_DATA_DIR].
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// The node's name, unique in its cluster [env: CHAT_NAME].
+    /// Name of the node, unique in its cluster [env: CHAT_NAME].
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// Where to listen [env: CHAT_LISTEN].
+    /// Address to listen on [env: CHAT_LISTEN].
     #[arg(long, value_name = "HOST:PORT")]
     pub listen: Option<String>,
-    /// Where clients and the other nodes dial, if that is another address [env: CHAT_ADVERTISE].
+    /// Address that clients and other nodes dial. Default: that of --listen [env: CHAT_ADVERTISE].
     #[arg(long, value_name = "HOST:PORT")]
     pub advertise: Option<String>,
-    /// The failure domain: a machine, a rack, a site [env: CHAT_ZONE].
+    /// Failure domain: a machine, a rack or a site. Default: none [env: CHAT_ZONE].
     #[arg(long, value_name = "ZONE")]
     pub zone: Option<String>,
-    /// A TOML file with settings [env: CHAT_CONFIG].
+    /// TOML file with settings [env: CHAT_CONFIG].
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// What to log: a level, or a filter such as info,quorate::raft=debug [env: CHAT_LOG].
+    /// Log filter: a level, or a list such as info,quorate::raft=debug. Default: info [env: CHAT_LOG].
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
-    /// How to log: human or json [env: CHAT_LOG_FORMAT].
+    /// Log format: human or json. Default: human [env: CHAT_LOG_FORMAT].
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
 }
 
 impl Settings {
-    /// Merges the flags with the process's environment, the file and the defaults, and checks the result.
+    /// Merges the flags with the environment, the file and the defaults, and validates the result.
     ///
     /// # Errors
-    /// A [`Failure`] with [`Exit::Configuration`] that names the setting at fault.
+    /// [`Exit::Configuration`], naming the setting at fault.
     pub fn load(self) -> Result<NodeConfig> {
         self.load_from(|variable| env::var(variable).ok())
     }
@@ -177,10 +179,10 @@ impl From<ConfigError> for Failure {
     }
 }
 
-/// The name and the listening address that a new cluster must be given.
+/// The name and the listening address, which a new cluster must have.
 ///
 /// # Errors
-/// A [`Failure`] with [`Exit::Usage`] that says which is missing.
+/// [`Exit::Usage`], naming the flag that is missing.
 pub fn founder(config: &NodeConfig) -> Result<(&NodeName, &Address)> {
     let missing =
         |what: &str, flag: &str| Failure::new(Exit::Usage, format!("the new node has no {what}")).next(flag.to_owned());
@@ -189,7 +191,7 @@ pub fn founder(config: &NodeConfig) -> Result<(&NodeName, &Address)> {
     Ok((name, listen))
 }
 
-/// How `chat-node run` ends for a fault of its own node: supervisors tell by the code whether to start it again.
+/// The end of `chat-node run` for a fault of its node. By the exit code, a supervisor knows whether to start it again.
 pub fn run_failure(fault: Fault) -> Failure {
     let exit = match fault.reason {
         Reason::Quarantined => Exit::Quarantined,

@@ -1,4 +1,7 @@
-//! Where a command's answers go: data on stdout, talk on stderr.
+//! Where the answers of a command go: data on stdout, messages to the person ("talk") on stderr.
+//!
+//! So `chat … > file` and `chat-admin … | jq` get data only. Text of others must pass [`text`](super::text) before it is
+//! written here; JSON is escaped here.
 
 use std::{
     fmt,
@@ -7,27 +10,36 @@ use std::{
 };
 
 use prost::{Message, Name};
-use ratatui::crossterm::terminal;
 
-use super::{Failure, Result, Table, style, text};
+use super::{
+    Failure, Result, Table,
+    terminal::{folded, wants_colour},
+};
 use crate::{types::printable, wire::json};
 
-/// The two streams of a command, and how it was asked to speak.
+/// The two streams of a command, and how to write to them.
+///
+/// # Invariants
+/// - No function writes to both streams.
+/// - Colour, folded lines and progress bars appear only on a terminal. `--json` output never has any.
+/// - A JSON document is one line of printable characters, so it can neither drive a terminal nor break a line reader.
 pub struct Output {
     json: bool,
     colour: bool,
+    /// stdout is a terminal.
     terminal: bool,
+    /// stderr is a terminal.
     talk_terminal: bool,
     data: Box<dyn Write + Send>,
     talk: Box<dyn Write + Send>,
 }
 
 impl Output {
-    /// The process's own streams.
+    /// The streams of this process.
     pub fn standard(json: bool) -> Self {
         Self {
             json,
-            colour: style::wants_colour(&io::stdout()),
+            colour: wants_colour(&io::stdout()),
             terminal: io::stdout().is_terminal(),
             talk_terminal: io::stderr().is_terminal(),
             data: Box::new(io::stdout()),
@@ -35,7 +47,8 @@ impl Output {
         }
     }
 
-    /// No terminal; what is written can be read back from the second value. For tests.
+    /// Streams in memory, which are no terminals. The second value reads back what was written. For tests, and for a
+    /// command that runs another one.
     pub fn captured(json: bool) -> (Self, Captured) {
         let captured = Captured::default();
         let (data, talk) = (captured.data.clone(), captured.talk.clone());
@@ -48,7 +61,7 @@ impl Output {
         self.json
     }
 
-    /// Whether data may be coloured.
+    /// Whether data may have colour.
     pub fn has_colour(&self) -> bool {
         self.colour
     }
@@ -58,18 +71,18 @@ impl Output {
         self.terminal
     }
 
-    /// Whether talk goes to a terminal: progress bars and prompts are welcome there.
+    /// Whether talk goes to a terminal, which may show progress bars.
     pub fn talk_is_terminal(&self) -> bool {
         self.talk_terminal
     }
 
-    /// Writes a line of data. What others wrote must have gone through [`text`](super::text) before.
+    /// Writes a line of data. Text of others must have passed [`text`](super::text).
     pub fn line(&mut self, line: impl fmt::Display) -> Result<()> {
         let line = if self.terminal { folded(&line.to_string()) } else { line.to_string() };
         writeln!(self.data, "{line}").map_err(Failure::from)
     }
 
-    /// Writes data as it is and flushes.
+    /// Writes bytes as they are, and flushes.
     pub fn raw(&mut self, data: impl AsRef<[u8]>) -> Result<()> {
         self.data.write_all(data.as_ref())?;
         self.data.flush().map_err(Failure::from)
@@ -80,12 +93,12 @@ impl Output {
         table.render(self.colour).into_iter().try_for_each(|line| self.line(line))
     }
 
-    /// Writes one of our messages as a line of proto3 JSON, and flushes, since the reader may act on it.
+    /// Writes a protobuf message as one line of proto3 JSON, and flushes, so that a reader can act on it at once.
     pub fn message<M: Message + Name>(&mut self, message: &M) -> Result<()> {
         self.json_line(&json::to_string(message))
     }
 
-    /// Writes a JSON document that has no message of its own.
+    /// Writes a JSON document for which there is no protobuf message.
     pub fn json(&mut self, document: &serde_json::Value) -> Result<()> {
         self.json_line(&document.to_string())
     }
@@ -94,23 +107,15 @@ impl Output {
         self.raw(escape_unprintable(json) + "\n")
     }
 
-    /// Says something to the person on stderr. A person who has gone away is no failure.
+    /// Writes a line for the person to stderr. Ignores errors: the command itself can still succeed.
     pub fn talk(&mut self, line: impl fmt::Display) {
         let line = if self.talk_terminal { folded(&line.to_string()) } else { line.to_string() };
         let _ = writeln!(self.talk, "{line}");
     }
 }
 
-/// A line as a terminal shows it, broken by us: where the terminal breaks a line, what others wrote would stand at the
-/// left and could pass for a line of ours. Lines in colour are short, and hold nothing of others that is long.
-pub(super) fn folded(line: &str) -> String {
-    const NARROWEST: usize = 20;
-    let columns = terminal::size().map_or(0, |(columns, _)| usize::from(columns));
-    if columns < NARROWEST || line.contains('\u{1b}') { line.to_owned() } else { text::fold(line, columns) }
-}
-
-/// JSON itself escapes only the first 32 control characters; all else would reach the terminal raw. It can only stand
-/// inside strings, where an escape means the same.
+/// Escapes what JSON itself leaves raw: everything unprintable above U+001F, such as CSI (U+009B) and direction marks.
+/// Such characters occur only inside strings, where the escape has the same meaning.
 fn escape_unprintable(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for (c, printable) in printable(json) {
@@ -122,7 +127,7 @@ fn escape_unprintable(json: &str) -> String {
     out
 }
 
-/// What a command wrote, for tests.
+/// What was written to [`Output::captured`].
 #[derive(Debug, Clone, Default)]
 pub struct Captured {
     data: Buffer,
@@ -130,12 +135,12 @@ pub struct Captured {
 }
 
 impl Captured {
-    /// What went to stdout.
+    /// What would have gone to stdout.
     pub fn data(&self) -> String {
         self.data.text()
     }
 
-    /// What went to stderr.
+    /// What would have gone to stderr.
     pub fn talk(&self) -> String {
         self.talk.text()
     }

@@ -1,23 +1,24 @@
-//! A few looks, used only on a terminal that wants them.
+//! The few text styles of the command-line output.
 
-use std::{env, fmt, io::IsTerminal};
+use std::fmt;
 
-/// How a piece of text looks on a terminal with colour.
+/// The style of a piece of text on a terminal with colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
     /// A heading.
     Bold,
-    /// Of less weight.
+    /// Less important.
     Dim,
     /// All is well.
     Good,
-    /// Look here.
+    /// Needs attention.
     Warn,
-    /// Something is lost.
+    /// Broken or lost.
     Bad,
 }
 
 impl Style {
+    /// The parameters of the SGR escape sequence (ECMA-48).
     fn code(self) -> &'static str {
         match self {
             Self::Bold => "1",
@@ -28,14 +29,8 @@ impl Style {
         }
     }
 
-    /// `text` in this style if `colour`, else as it is.
+    /// `text` in this style if `colour`, else unchanged.
     pub fn paint(self, colour: bool, text: impl fmt::Display) -> String {
         if colour { format!("\u{1b}[{}m{text}\u{1b}[0m", self.code()) } else { text.to_string() }
     }
-}
-
-/// Whether `stream` is a terminal that wants colour (<https://no-color.org>).
-pub fn wants_colour(stream: &impl IsTerminal) -> bool {
-    let refused = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    stream.is_terminal() && !refused && env::var_os("TERM").is_none_or(|term| term != "dumb")
 }

@@ -1,8 +1,8 @@
-//! Rows under headings, in columns as wide as they need.
+//! Tables for people: rows under headings, in columns as wide as needed.
 
 use super::{Style, text};
 
-/// A table for people. Cells are made harmless for a terminal as they are added.
+/// A table. Every row has one cell for each heading. Cells are escaped when they are added, so `render` is safe to print.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
     headings: Vec<&'static str>,
@@ -21,28 +21,28 @@ impl Table {
         Self { headings: headings.into_iter().collect(), rows: Vec::new() }
     }
 
-    /// Adds a row, a cell for each heading.
+    /// Adds a row with one cell for each heading.
     pub fn row(&mut self, cells: impl IntoIterator<Item = impl AsRef<str>>) {
         self.styled_row(cells.into_iter().map(|cell| (cell, None)));
     }
 
-    /// Adds a row whose cells may have a style each.
+    /// Adds a row of cells with optional styles.
     pub fn styled_row(&mut self, cells: impl IntoIterator<Item = (impl AsRef<str>, Option<Style>)>) {
         let cell = |(text, style): (_, _)| Cell { text: text::line(AsRef::<str>::as_ref(&text)).into_owned(), style };
         self.rows.push(cells.into_iter().map(cell).collect());
     }
 
-    /// How many rows there are.
+    /// The number of rows.
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// The lines of the table, headings first, two spaces between columns, no space at the end of a line.
+    /// The lines of the table, headings first, with two spaces between columns and none at the end of a line.
     pub fn render(&self, colour: bool) -> Vec<String> {
         let widths: Vec<usize> = (0..self.headings.len()).map(|column| self.column_width(column)).collect();
         let headings = self.headings.iter().map(|text| Cell { text: (*text).into(), style: Some(Style::Dim) });
@@ -56,6 +56,7 @@ impl Table {
     }
 }
 
+/// One line. Gaps are written before a cell, not after it, so that empty cells at the end leave no spaces.
 fn render_row(row: &[Cell], widths: &[usize], colour: bool) -> String {
     let mut line = String::new();
     let mut gap = 0;

@@ -1,9 +1,14 @@
-//! Text from others, made harmless for a terminal.
+//! Escapes text of others for a terminal, and wraps it.
 //!
-//! Names and messages may hold escape sequences that move the cursor, set the window's title or worse, direction marks
-//! that make text read as something else, and characters that show nothing. They are shown as escapes, never sent raw.
-//! And no text passes for a line of ours: line ends are escaped or followed by an indent, a title with spaces is
-//! quoted, and on a terminal [`fold`] breaks long lines before the terminal would.
+//! Names, titles and messages may hold escape sequences that move the cursor or set the clipboard, direction marks that
+//! reorder text (Trojan Source, CVE-2021-42574), and characters that are invisible.
+//!
+//! # Guarantees
+//! - No such character reaches the terminal: each is shown as an escape.
+//! - No text can pass for a line of ours. Line ends are escaped or followed by an indent, a title with spaces is quoted,
+//!   and on a terminal [`fold`] breaks long lines before the terminal would.
+//!
+//! JSON output escapes by itself (`output.rs`).
 
 use std::borrow::Cow;
 
@@ -11,20 +16,20 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::types::{is_printable, printable};
 
-/// What stands before the further rows of a line.
+/// The indent of continuation rows.
 const INDENT: &str = "    ";
 
-/// `text` on one line: what is not [printable](is_printable), line ends included, appears as escapes.
+/// `text` on one line, with everything that is not [printable](is_printable) escaped, line ends included.
 pub fn line(text: &str) -> Cow<'_, str> {
     clean(text, |_| false)
 }
 
-/// `text` with its line ends and tabs kept, everything else as in [`line()`].
+/// Like [`line()`], but keeps line ends and tabs.
 pub fn block(text: &str) -> Cow<'_, str> {
     clean(text, |c| c == '\n' || c == '\t')
 }
 
-/// A room's title as a word: `#ops`, or `#"on call"` if anything in it could be taken for what stands beside it.
+/// A room's title as one word: `#ops`, or quoted as in `#"on call"` if its end would not be plain to see.
 pub fn title(title: &str) -> String {
     let is_word = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
     if !title.is_empty() && title.chars().all(is_word) {
@@ -34,14 +39,14 @@ pub fn title(title: &str) -> String {
     format!("#\"{}\"", line(&quoted))
 }
 
-/// `text` in rows of at most `columns`, those that continue a line indented.
+/// Breaks the lines of `text` into rows of at most `columns`, with continuation rows indented.
 pub fn fold(text: &str, columns: usize) -> String {
     let rest = columns.saturating_sub(INDENT.len());
     let folded = text.split('\n').map(|line| wrap(line, columns, rest).join(&format!("\n{INDENT}")));
     folded.collect::<Vec<_>>().join("\n")
 }
 
-/// `body` in rows, broken between words where that is possible: `first` columns in the first row, `rest` in others.
+/// Breaks `body` into rows, between words if possible. The first row has `first` columns, the others `rest`.
 pub fn wrap(body: &str, first: usize, rest: usize) -> Vec<String> {
     let mut rows: Vec<String> = Vec::new();
     for line in body.split('\n') {
@@ -51,11 +56,12 @@ pub fn wrap(body: &str, first: usize, rest: usize) -> Vec<String> {
             if width(&row) + width(word.trim_end()) > room(&rows) && !row.is_empty() {
                 rows.push(std::mem::take(&mut row));
             }
+            // A word that is wider than a row is broken anywhere.
             for c in word.chars() {
                 let wider = width(c.encode_utf8(&mut [0; 4]));
                 let is_full = width(&row) + wider > room(&rows);
                 match (is_full, c) {
-                    // A space at the end of a row is seen by nobody.
+                    // A space at the end of a row is invisible, so it may be dropped.
                     (true, ' ') => {}
                     (true, _) if !row.is_empty() => {
                         rows.push(std::mem::take(&mut row));
@@ -70,11 +76,12 @@ pub fn wrap(body: &str, first: usize, rest: usize) -> Vec<String> {
     rows
 }
 
-/// Terminal columns that `text` takes.
+/// The width of `text` in terminal columns.
 pub fn width(text: &str) -> usize {
     UnicodeWidthStr::width(text)
 }
 
+/// Escapes everything unprintable except the characters to `keep`. Borrows if there is nothing to escape.
 fn clean(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     if is_printable(text) {
         return Cow::Borrowed(text);
@@ -93,14 +100,14 @@ fn clean(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The worst that others can do with text.
+/// Hostile text for tests.
 #[cfg(test)]
 pub(crate) mod testing {
-    /// Sets the clipboard, the title, a link; clears and moves; ends the line in every way; hides and turns around.
+    /// Sets the clipboard, the title and a link; clears and moves; has every kind of line end; hides and reverses text.
     pub(crate) const EVIL: &str = "a\u{1b}]52;c;eA==\u{7}\u{1b}]8;;u\u{1b}\\\u{1b}[2J\u{1b}[31337z\u{9b}1z\u{9d}0;x\u{9c}\u{8}\u{7f}\
         \u{202e}b\u{2066}c\u{200b}\u{feff}\u{e0041}d\rFORGED\nFORGED\u{b}FORGED\u{85}FORGED\u{2028}FORGED";
 
-    /// Fails unless none of these texts drives a terminal, or has a line that seems to be ours.
+    /// Panics if one of these texts drives a terminal or has a forged line.
     #[track_caller]
     pub(crate) fn assert_harmless(what: &dyn std::fmt::Debug, texts: &[&str]) {
         const RAW: &str = "\u{202e}\u{2066}\u{200b}\u{feff}\u{e0041}\u{2028}";

@@ -1,16 +1,16 @@
-//! One layer of settings: every key, none of them required.
+//! One layer of settings: every key, all of them optional.
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Deserializer, de};
 
-use super::ConfigError;
+use super::error::ConfigError;
 
-/// A duration as people write it: `100ms`, `1s`, `30d`.
+/// A duration that is written like `100ms`, `1s` or `30d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Human(pub Duration);
+pub struct HumanDuration(pub Duration);
 
-impl FromStr for Human {
+impl FromStr for HumanDuration {
     type Err = humantime::DurationError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -18,21 +18,21 @@ impl FromStr for Human {
     }
 }
 
-impl<'de> Deserialize<'de> for Human {
+impl<'de> Deserialize<'de> for HumanDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         text.parse().map_err(|error| de::Error::custom(format!("`{text}` is not a duration such as 100ms: {error}")))
     }
 }
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
     #[default]
     Human,
-    /// One JSON object a line.
+    /// For programs: one JSON object per line.
     Json,
 }
 
@@ -48,7 +48,7 @@ impl FromStr for LogFormat {
     }
 }
 
-/// Reads a setting from text: the environment has nothing else.
+/// Reads a setting from the text of an environment variable.
 fn parse<T: FromStr<Err: fmt::Display>>(variable: &str, text: &str) -> Result<T, ConfigError> {
     text.parse().map_err(|error: T::Err| {
         ConfigError::new(
@@ -61,22 +61,22 @@ fn parse<T: FromStr<Err: fmt::Display>>(variable: &str, text: &str) -> Result<T,
 
 macro_rules! layer {
     ($($(#[$doc:meta])* $key:ident: $type:ty = $variable:literal;)*) => {
-        /// Settings as one source gives them; what it does not give is `None`.
+        /// The settings of one source. A setting that it does not give is `None`.
         #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct Layer { $($(#[$doc])* pub $key: Option<$type>,)* }
 
-        /// Every key of the file with the environment variable of the same meaning.
+        /// Every key of the file, with its environment variable.
         pub const KEYS: &[(&str, &str)] = &[$((stringify!($key), $variable),)*];
 
         impl Layer {
-            /// This layer where it speaks, `below` where it does not.
+            /// This layer's settings, and those of `below` where it gives none.
             #[must_use]
             pub fn over(self, below: Self) -> Self {
                 Self { $($key: self.$key.or(below.$key),)* }
             }
 
-            /// What the environment says. An empty variable counts as unset.
+            /// Reads the environment. An empty variable counts as unset.
             pub fn from_environment(get: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
                 let get = |variable: &str| get(variable).filter(|text| !text.is_empty());
                 Ok(Self { $($key: get($variable).map(|text| parse($variable, &text)).transpose()?,)* })
@@ -86,7 +86,7 @@ macro_rules! layer {
 }
 
 layer! {
-    /// Where the node keeps everything.
+    /// The data directory.
     data_dir: PathBuf = "CHAT_DATA_DIR";
     /// The node's name.
     name: String = "CHAT_NAME";
@@ -97,39 +97,39 @@ layer! {
     /// The node's failure domain.
     zone: String = "CHAT_ZONE";
     /// Time between a leader's heartbeats.
-    heartbeat: Human = "CHAT_HEARTBEAT";
-    /// Least time without a leader before an election.
-    election_timeout_min: Human = "CHAT_ELECTION_TIMEOUT_MIN";
-    /// Most time without a leader before an election.
-    election_timeout_max: Human = "CHAT_ELECTION_TIMEOUT_MAX";
+    heartbeat: HumanDuration = "CHAT_HEARTBEAT";
+    /// Least random part of the election timeout.
+    election_timeout_min: HumanDuration = "CHAT_ELECTION_TIMEOUT_MIN";
+    /// Largest random part of the election timeout.
+    election_timeout_max: HumanDuration = "CHAT_ELECTION_TIMEOUT_MAX";
     /// Log entries between snapshots.
     snapshot_entries: u64 = "CHAT_SNAPSHOT_ENTRIES";
     /// Log entries kept behind a snapshot.
     keep_entries: u64 = "CHAT_KEEP_ENTRIES";
-    /// Life of a session.
-    session_ttl: Human = "CHAT_SESSION_TTL";
-    /// What is logged: a level or a tracing filter.
+    /// How long a session lives.
+    session_ttl: HumanDuration = "CHAT_SESSION_TTL";
+    /// What to log: a level or a tracing filter.
     log: String = "CHAT_LOG";
-    /// How it is logged.
+    /// The format of log lines.
     log_format: LogFormat = "CHAT_LOG_FORMAT";
     /// Connections accepted at once.
     max_connections: usize = "CHAT_MAX_CONNECTIONS";
     /// Subscriptions served at once.
     max_subscriptions: usize = "CHAT_MAX_SUBSCRIPTIONS";
-    /// Writes of one account; 0 for no limit.
+    /// Writes of one account per second; 0 for no limit.
     account_writes_per_second: u32 = "CHAT_ACCOUNT_WRITES_PER_SECOND";
     /// Writes that one account may make at once after a pause.
     account_write_burst: u32 = "CHAT_ACCOUNT_WRITE_BURST";
-    /// Requests from one address; 0 for no limit.
+    /// Requests from one address per second; 0 for no limit.
     address_requests_per_second: u32 = "CHAT_ADDRESS_REQUESTS_PER_SECOND";
     /// Requests that one address may make at once after a pause.
     address_request_burst: u32 = "CHAT_ADDRESS_REQUEST_BURST";
-    /// Wrong passwords for one account; 0 for no limit.
+    /// Wrong passwords for one account per minute; 0 for no limit.
     account_wrong_passwords_per_minute: u32 = "CHAT_ACCOUNT_WRONG_PASSWORDS_PER_MINUTE";
-    /// Wrong passwords from one address; 0 for no limit.
+    /// Wrong passwords from one address per minute; 0 for no limit.
     address_wrong_passwords_per_minute: u32 = "CHAT_ADDRESS_WRONG_PASSWORDS_PER_MINUTE";
-    /// How long a stopping node waits for calls under way.
-    drain: Human = "CHAT_DRAIN";
+    /// How long a stopping node waits for calls in progress.
+    drain: HumanDuration = "CHAT_DRAIN";
     /// Memory of one password hash, in KiB.
     argon2_memory_kib: u32 = "CHAT_ARGON2_MEMORY_KIB";
     /// Passes of one password hash.
@@ -144,7 +144,7 @@ impl Layer {
         toml::from_str(text).map_err(|error| {
             let line =
                 error.span().map_or(1, |span| 1 + text.bytes().take(span.start).filter(|byte| *byte == b'\n').count());
-            // Which keys there are comes with what to do next.
+            // serde lists the known keys in its message; here they are part of `next`.
             let (problem, _) = error.message().split_once(", expected one of").unwrap_or((error.message(), ""));
             let keys: Vec<_> = KEYS.iter().map(|(key, _)| *key).collect();
             let next = format!("the keys are: {}", keys.join(", "));

@@ -1,39 +1,25 @@
 //! Floor 1: the settings of a node, checked once and then trusted.
 //!
-//! Four layers, each above the one before: defaults, a TOML file, the environment (`CHAT_…`), flags. Every layer has
-//! the same keys ([`Layer`]); [`load`] lays them upon one another and [`NodeConfig::from_layer`] checks what comes out.
-//! A key that is not known, a value that does not parse and values that contradict each other are all refused by name:
-//! a node never runs on settings that its operator did not mean.
+//! Settings come from four layers. The higher one wins, key by key: flags, the environment (`CHAT_…`), a TOML file,
+//! defaults. Every layer has the same keys ([`Layer`]). [`load`] merges them and [`NodeConfig::from_layer`] checks the
+//! result. An unknown key, a value that does not parse, and values that contradict each other are refused with the name
+//! of the key, so that a node never runs on settings that its operator did not mean.
+//!
+//! Settings do not change while a node runs, and none of them is replicated.
 
+mod error;
 mod layer;
 mod node;
 mod rates;
 
 use std::{fs, path::Path};
 
-pub use layer::{Human, KEYS, Layer, LogFormat};
+pub use error::ConfigError;
+pub use layer::{HumanDuration, KEYS, Layer, LogFormat};
 pub use node::{Argon2, Grpc, Log, NodeConfig, SnapshotPolicy};
 pub use rates::{Rate, Rates};
 
-/// Settings that cannot be used. Says which, why, and what would do.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{place}: {problem}")]
-pub struct ConfigError {
-    /// The setting, and where it was given if that is known.
-    pub place: String,
-    /// Why it cannot be used.
-    pub problem: String,
-    /// What to do about it.
-    pub next: String,
-}
-
-impl ConfigError {
-    fn new(place: impl Into<String>, problem: impl Into<String>, next: impl Into<String>) -> Self {
-        Self { place: place.into(), problem: problem.into(), next: next.into() }
-    }
-}
-
-/// Reads and merges all layers: `flags` above the environment, above `file`, above the defaults.
+/// Reads, merges and checks all layers. `flags` win over the environment, that over `file`, and that over the defaults.
 pub fn load(
     flags: Layer,
     environment: impl Fn(&str) -> Option<String>,

@@ -1,20 +1,25 @@
-//! The settings of a node after all checks.
+//! The settings of a node after all checks. Code that is given a [`NodeConfig`] does not check it again.
 
 use std::{fmt::Display, path::PathBuf, str::FromStr, time::Duration};
 
-use super::{ConfigError, Human, Layer, LogFormat, Rates};
+use super::{
+    ConfigError,
+    error::{check_duration, check_number, human},
+    layer::{HumanDuration, Layer, LogFormat},
+    rates::Rates,
+};
 use crate::types::{Address, NodeName, Zone, limits};
 
-/// When the state is snapshot and how much log is kept.
+/// When to take a snapshot of the state, and how much log to keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SnapshotPolicy {
-    /// Log entries since the last snapshot that bring about the next one; from 1.
+    /// Log entries from one snapshot to the next; at least 1.
     pub entries: u64,
-    /// Log entries kept behind a snapshot, so that a follower slightly behind needs no snapshot.
+    /// Log entries kept behind a snapshot, so that a follower that lags by no more than this needs no snapshot.
     pub keep: u64,
 }
 
-/// What is logged, and how.
+/// What to log, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     /// A level (`info`) or a tracing filter (`info,quorate::raft=debug`).
@@ -23,19 +28,21 @@ pub struct Log {
     pub format: LogFormat,
 }
 
-/// The bounds of the gRPC server.
+/// The limits of the gRPC server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grpc {
     /// Connections accepted at once, 1 to [`limits::CONNECTIONS`].
     pub connections: usize,
     /// Subscriptions served at once, 1 to [`limits::SUBSCRIPTIONS`].
     pub subscriptions: usize,
-    /// How long a stopping node waits for calls under way before it cuts them off; at most 4 s, so that the node as a
-    /// whole stops within 5.
+    /// How long a stopping node waits for calls in progress before it cuts them off. At most 4 s, so that the whole
+    /// node stops within 5 s.
     pub drain: Duration,
 }
 
-/// The cost of a password hash (argon2id). Kept so that it can be paid off the async runtime only.
+/// The cost of one password hash (argon2id, RFC 9106).
+///
+/// Invariant: no cheaper than [`Self::OWASP`], unless a test asked for [`Self::insecure_for_tests`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Argon2 {
     memory_kib: u32,
@@ -44,20 +51,21 @@ pub struct Argon2 {
 }
 
 impl Argon2 {
-    /// OWASP's minimum (Password Storage Cheat Sheet): 19 MiB, two passes, one lane.
+    /// The minimum of OWASP's Password Storage Cheat Sheet: 19 MiB, two passes, one lane.
     pub const OWASP: Self = Self { memory_kib: 19_456, iterations: 2, parallelism: 1 };
 
-    /// Parameters no cheaper than [`Self::OWASP`] in any respect, and bounded above, so that logins cannot exhaust
-    /// memory: at most 1 GiB, 16 passes and 16 lanes.
+    /// Checks the parameters: no cheaper than [`Self::OWASP`] in any respect, and at most 1 GiB, 16 passes and 16
+    /// lanes, so that logins cannot exhaust memory.
     pub fn new(memory_kib: u32, iterations: u32, parallelism: u32) -> Result<Self, ConfigError> {
         let floor = Self::OWASP;
-        in_range("argon2_memory_kib", u64::from(memory_kib), u64::from(floor.memory_kib), 1024 * 1024)?;
-        in_range("argon2_iterations", u64::from(iterations), u64::from(floor.iterations), 16)?;
-        in_range("argon2_parallelism", u64::from(parallelism), u64::from(floor.parallelism), 16)?;
+        check_number("argon2_memory_kib", u64::from(memory_kib), u64::from(floor.memory_kib), 1024 * 1024)?;
+        check_number("argon2_iterations", u64::from(iterations), u64::from(floor.iterations), 16)?;
+        check_number("argon2_parallelism", u64::from(parallelism), u64::from(floor.parallelism), 16)?;
         Ok(Self { memory_kib, iterations, parallelism })
     }
 
-    /// The cheapest that the algorithm allows. Protects nothing: for tests that log in by the thousand.
+    /// The cheapest parameters that the algorithm allows. They protect nothing: for tests that log in thousands of
+    /// times.
     pub const fn insecure_for_tests() -> Self {
         Self { memory_kib: 8, iterations: 1, parallelism: 1 }
     }
@@ -72,42 +80,42 @@ impl Argon2 {
         self.iterations
     }
 
-    /// Lanes computed side by side.
+    /// Lanes, which may be computed in parallel.
     pub fn parallelism(&self) -> u32 {
         self.parallelism
     }
 }
 
-/// All settings of a node. What [`NodeConfig::from_layer`] made keeps every invariant stated here.
+/// All settings of a node. [`NodeConfig::from_layer`] establishes every invariant stated here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeConfig {
-    /// The directory that holds everything the node keeps.
+    /// The data directory.
     pub data_dir: PathBuf,
-    /// The node's name; a node that has an identity on disk already needs none.
+    /// The node's name. Not needed once the node has an identity on disk.
     pub name: Option<NodeName>,
-    /// Where to listen; a node that has an identity on disk already needs none.
+    /// The address to listen on. Not needed once the node has an identity on disk.
     pub listen: Option<Address>,
-    /// Where others dial; never an unspecified address. `listen` unless that is unspecified.
+    /// The address that others dial; `listen` unless set. Never an unspecified address such as 0.0.0.0.
     pub advertise: Option<Address>,
     /// The failure domain.
     pub zone: Option<Zone>,
     /// Time between heartbeats: 10 ms to 10 s, at most a third of the least election timeout.
     pub heartbeat: Duration,
-    /// Shortest random part of the election timeout. openraft lets a follower stand for election after the
-    /// leader's lease, which is `election_timeout_max`, plus a random time between the two: 0.9 to 1.2 s by default.
+    /// The least random part of the election timeout. In openraft a follower stands for election after the leader's
+    /// lease, which lasts `election_timeout_max`, plus a random time between the two: after 0.9 to 1.2 s by default.
     pub election_timeout_min: Duration,
-    /// Most time without a leader before an election; more than the least, at most 60 s. An equal timeout everywhere
-    /// would split votes.
+    /// The largest random part of the election timeout: more than the least, as equal timeouts would split votes, and
+    /// at most 60 s.
     pub election_timeout_max: Duration,
     /// When to snapshot.
     pub snapshot: SnapshotPolicy,
-    /// Life of a new session: 1 s to [`limits::SESSION_TTL`].
+    /// How long a new session lives: 1 s to [`limits::SESSION_TTL`].
     pub session_ttl: Duration,
     /// Logging.
     pub log: Log,
-    /// The gRPC server's bounds.
+    /// The gRPC server's limits.
     pub grpc: Grpc,
-    /// How often clients may come.
+    /// Rate limits.
     pub rates: Rates,
     /// The cost of a password hash.
     pub argon2: Argon2,
@@ -138,14 +146,14 @@ impl NodeConfig {
         }
     }
 
-    /// Checks `layer` and fills in defaults.
+    /// Fills in the defaults and checks the result.
     pub fn from_layer(layer: Layer) -> Result<Self, ConfigError> {
         let rates = Rates::from_layer(&layer)?;
         let Some(data_dir) = layer.data_dir.filter(|path| !path.as_os_str().is_empty()) else {
             return Err(ConfigError::new("data_dir", "is not given", "give --data-dir DIR"));
         };
         let base = Self::defaults(data_dir);
-        let or = |given: Option<Human>, default| given.map_or(default, |Human(duration)| duration);
+        let or = |given: Option<HumanDuration>, default| given.map_or(default, |HumanDuration(given)| given);
         let config = Self {
             name: text("name", layer.name.as_deref(), NodeName::new)?,
             listen: text("listen", layer.listen.as_deref(), Address::from_str)?,
@@ -194,7 +202,7 @@ impl NodeConfig {
     }
 
     fn checked(self) -> Result<Self, ConfigError> {
-        between("heartbeat", self.heartbeat, Duration::from_millis(10), Duration::from_secs(10))?;
+        check_duration("heartbeat", self.heartbeat, Duration::from_millis(10), Duration::from_secs(10))?;
         if self.heartbeat * 3 > self.election_timeout_min {
             return Err(ConfigError::new(
                 "election_timeout_min",
@@ -217,12 +225,12 @@ impl NodeConfig {
                 "set it to twice election_timeout_min",
             ));
         }
-        between("election_timeout_max", self.election_timeout_max, Duration::ZERO, Duration::from_secs(60))?;
-        between("session_ttl", self.session_ttl, Duration::from_secs(1), limits::SESSION_TTL)?;
-        between("drain", self.grpc.drain, Duration::ZERO, Duration::from_secs(4))?;
-        in_range("snapshot_entries", self.snapshot.entries, 1, u64::MAX)?;
-        in_range("max_connections", self.grpc.connections as u64, 1, limits::CONNECTIONS as u64)?;
-        in_range("max_subscriptions", self.grpc.subscriptions as u64, 1, limits::SUBSCRIPTIONS as u64)?;
+        check_duration("election_timeout_max", self.election_timeout_max, Duration::ZERO, Duration::from_secs(60))?;
+        check_duration("session_ttl", self.session_ttl, Duration::from_secs(1), limits::SESSION_TTL)?;
+        check_duration("drain", self.grpc.drain, Duration::ZERO, Duration::from_secs(4))?;
+        check_number("snapshot_entries", self.snapshot.entries, 1, u64::MAX)?;
+        check_number("max_connections", self.grpc.connections as u64, 1, limits::CONNECTIONS as u64)?;
+        check_number("max_subscriptions", self.grpc.subscriptions as u64, 1, limits::SUBSCRIPTIONS as u64)?;
         Ok(self)
     }
 }
@@ -234,25 +242,6 @@ fn text<T, E: Display>(
 ) -> Result<Option<T>, ConfigError> {
     let checked = given.map(check).transpose();
     checked.map_err(|error| ConfigError::new(key, error.to_string(), format!("correct {key}")))
-}
-
-fn human(duration: Duration) -> impl Display {
-    humantime::format_duration(duration)
-}
-
-fn between(key: &str, given: Duration, least: Duration, most: Duration) -> Result<(), ConfigError> {
-    if (least..=most).contains(&given) {
-        return Ok(());
-    }
-    let next = format!("set it between {} and {}", human(least), human(most));
-    Err(ConfigError::new(key, format!("{} is out of range", human(given)), next))
-}
-
-pub(super) fn in_range(key: &str, given: u64, least: u64, most: u64) -> Result<(), ConfigError> {
-    if (least..=most).contains(&given) {
-        return Ok(());
-    }
-    Err(ConfigError::new(key, format!("{given} is out of range"), format!("set it between {least} and {most}")))
 }
 
 #[cfg(test)]

@@ -1,15 +1,15 @@
-//! How often clients may come to one node.
+//! Rate limits of one node.
 
 use std::time::Duration;
 
-use super::{ConfigError, Layer, node::in_range};
+use super::{ConfigError, error::check_number, layer::Layer};
 
-/// So many at once, and after that one in each interval.
+/// A token bucket: `burst` at once, then one more each `interval`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     /// The interval; more than zero.
     pub interval: Duration,
-    /// How many at once after a pause; from 1.
+    /// How many at once after a pause; at least 1.
     pub burst: u32,
 }
 
@@ -23,12 +23,13 @@ impl Rate {
     }
 }
 
-/// The limits that each node keeps for itself, since it is there to be protected; `None` is no limit.
+/// The rate limits that a node enforces on its own clients. They protect the node, so they are not replicated: an
+/// account that writes to three nodes has three limits. `None` means no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rates {
     /// Writes of one account, retries among them.
     pub writes: Option<Rate>,
-    /// Requests of users from one address. Operators and peers are not counted.
+    /// Requests of users from one address. Operators and peers are not limited.
     pub requests: Option<Rate>,
     /// Wrong passwords given for one account.
     pub wrong_passwords: Option<Rate>,
@@ -37,7 +38,7 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// More than people and ordinary bots need, behind one shared address too.
+    /// More than people and ordinary bots need, even behind one shared address.
     pub const DEFAULT: Self = Self {
         writes: Some(Rate::per_second(100, 1_000)),
         requests: Some(Rate::per_second(2_000, 10_000)),
@@ -45,19 +46,20 @@ impl Rates {
         wrong_passwords_from: Some(Rate::per_minute(60)),
     };
 
-    /// No limits: for benchmarks, and for tests of something else.
+    /// No limits: for benchmarks, and for tests that are not about them.
     pub const UNLIMITED: Self =
         Self { writes: None, requests: None, wrong_passwords: None, wrong_passwords_from: None };
 
+    /// Reads the rates of a layer. A rate without a burst gets a burst of one second's worth; a rate of 0 is no limit.
     pub(super) fn from_layer(layer: &Layer) -> Result<Self, ConfigError> {
         let per_second = |keys: [&str; 2], default: Option<Rate>, count: Option<u32>, burst: Option<u32>| {
-            in_range(keys[0], u64::from(count.unwrap_or(0)), 0, 1_000_000)?;
-            in_range(keys[1], u64::from(burst.unwrap_or(1)), 1, 1_000_000)?;
+            check_number(keys[0], u64::from(count.unwrap_or(0)), 0, 1_000_000)?;
+            check_number(keys[1], u64::from(burst.unwrap_or(1)), 1, 1_000_000)?;
             let rate = count.map_or(default, |count| (count > 0).then(|| Rate::per_second(count, count)));
             Ok(rate.map(|rate| Rate { burst: burst.unwrap_or(rate.burst), ..rate }))
         };
         let per_minute = |key: &str, default: Option<Rate>, count: Option<u32>| {
-            in_range(key, u64::from(count.unwrap_or(0)), 0, 10_000)?;
+            check_number(key, u64::from(count.unwrap_or(0)), 0, 10_000)?;
             Ok(count.map_or(default, |count| (count > 0).then(|| Rate::per_minute(count))))
         };
         Ok(Self {

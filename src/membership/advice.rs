@@ -1,10 +1,21 @@
-//! What could be better about a layout, a sentence each.
+//! Advice: what could be better about a layout, a sentence each.
+//!
+//! Advice is for people. No decision depends on it; [`judge`](super::judge) decides by the figures alone.
 
-use super::{Layout, Tolerance};
+use super::{layout::Layout, tolerance::Tolerance};
 use crate::types::counted;
 
+impl Layout {
+    /// What this layout survives, with advice. Exact for any layout; takes time in proportion to nodes times zones.
+    pub fn tolerance(&self) -> Tolerance {
+        let mut tolerance = self.figures();
+        tolerance.advice = advice(self, &tolerance);
+        tolerance
+    }
+}
+
 /// The advice for `layout`, whose figures are `tolerance`: the most pressing first.
-pub(super) fn advice(layout: &Layout, tolerance: &Tolerance) -> Vec<String> {
+fn advice(layout: &Layout, tolerance: &Tolerance) -> Vec<String> {
     let settled = !layout.is_joint();
     [
         missing(layout, tolerance),
@@ -24,12 +35,8 @@ fn missing(layout: &Layout, tolerance: &Tolerance) -> Option<String> {
     match (tolerance.missing.as_slice(), tolerance.has_quorum()) {
         ([], _) => None,
         (_, true) if layout.is_joint() => None,
-        ([name], true) => {
-            Some(format!("{name} does not answer: bring it back, or put another in its place by replace-node"))
-        }
-        (_, true) => {
-            Some(format!("{names} do not answer: bring them back, or put others in their place by replace-node"))
-        }
+        ([name], true) => Some(format!("{name} does not answer: bring it back, or replace it with replace-node")),
+        (_, true) => Some(format!("{names} do not answer: bring them back, or replace them with replace-node")),
         (_, false) if layout.is_joint() => {
             Some(format!("writes go on once both voter sets have a majority again; missing: {names}"))
         }
@@ -55,7 +62,7 @@ fn count(voters: usize) -> Option<String> {
     }
 }
 
-/// Says how voters could stand so that the loss of a zone is survived, if with all of them answering it is not.
+/// Suggests a spread over zones if the cluster would not survive the loss of one zone even with every voter answering.
 fn spread(layout: &Layout) -> Option<String> {
     let voters = layout.voters().count();
     let zones = layout.zones();
@@ -73,7 +80,7 @@ fn spread(layout: &Layout) -> Option<String> {
     Some(format!("{problem}; {}", three_zones(voters)))
 }
 
-/// What as many voters, made odd and at least 3, would survive over three zones.
+/// What the same number of voters, made odd and at least 3, would survive over three zones.
 fn three_zones(voters: usize) -> String {
     let voters = (voters | 1).max(3);
     let parts: Vec<usize> = (0..3).map(|zone| (voters + 2 - zone) / 3).collect();
@@ -88,7 +95,7 @@ fn three_zones(voters: usize) -> String {
     )
 }
 
-/// A zone named for some voters only leaves a gap in what is said about zones.
+/// Names the voters without a zone, if others have one: the figures on zones leave them out.
 fn without_zone(layout: &Layout) -> Option<String> {
     let unnamed: Vec<&str> =
         layout.voters().filter(|node| node.zone.is_empty()).map(|node| node.name.as_str()).collect();
@@ -96,5 +103,5 @@ fn without_zone(layout: &Layout) -> Option<String> {
         return None;
     }
     let (names, have) = (unnamed.join(" "), if unnamed.len() == 1 { "has" } else { "have" });
-    Some(format!("{names} {have} no zone: what is said of losing a zone leaves that out"))
+    Some(format!("{names} {have} no zone: the figures on zones leave that out"))
 }

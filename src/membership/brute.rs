@@ -1,4 +1,4 @@
-//! The figures against brute force: every subset of nodes and of zones is tried.
+//! Compares the figures with brute force, which tries every subset of nodes and of zones.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::{Change, Layout, Node, Verdict, judge};
 use crate::types::NodeId;
 
-/// Whether writes go on when `lost` fail besides those that do not answer.
+/// Whether writes go on when the nodes `lost` fail too.
 fn works(layout: &Layout, lost: &BTreeSet<NodeId>) -> bool {
     layout.voter_sets().iter().all(|set| {
         let up = set.iter().filter(|id| !lost.contains(id) && layout.node(**id).is_some_and(|node| node.healthy));
@@ -15,7 +15,7 @@ fn works(layout: &Layout, lost: &BTreeSet<NodeId>) -> bool {
     })
 }
 
-/// The most of `items` that may be lost, whichever they are; each item is a set of nodes.
+/// How many of `items`, whichever, may be lost. Each item is a set of nodes.
 fn survivable(layout: &Layout, items: &[BTreeSet<NodeId>]) -> usize {
     let fewest_fatal = (0_u32..1 << items.len())
         .filter(|mask| {

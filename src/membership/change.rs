@@ -1,34 +1,37 @@
-//! Whether a change to the membership is safe, judged by the state after it from who answers now.
+//! Whether a change to the membership is safe, judged by the layout after it and by which nodes answer now.
 
 use std::collections::BTreeSet;
 
-use super::{Layout, Node, Tolerance};
+use super::{
+    layout::{Layout, Node},
+    tolerance::Tolerance,
+};
 use crate::types::{NodeId, counted, limits};
 
-/// The flag that a person gives to accept what [`Verdict::NeedsFlag`] warns of.
+/// The flag with which an operator accepts what [`Verdict::NeedsFlag`] warns of.
 pub const ACCEPT_LOWER_TOLERANCE: &str = "--accept-lower-tolerance";
 
 /// A change to the membership.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// A fresh node, as a voter in the end.
+    /// Adds a new node, which becomes a voter once it has caught up.
     Add(Node),
-    /// A fresh node that only follows.
+    /// Adds a new node that does not vote.
     AddLearner(Node),
-    /// A member goes.
+    /// Removes a member.
     Remove(NodeId),
-    /// A fresh node takes the place and role of a member, in one joint change.
+    /// Replaces a member by a new node in the same role, in one joint change.
     Replace {
-        /// Who goes.
+        /// The member that leaves.
         old: NodeId,
-        /// Who comes.
+        /// The node that joins.
         new: Node,
     },
-    /// A learner takes the place and role of a member, in one joint change.
+    /// Replaces a member by a learner, which takes its role, in one joint change.
     Swap {
-        /// Who goes.
+        /// The member that leaves.
         old: NodeId,
-        /// The learner.
+        /// The learner that takes its role.
         new: NodeId,
     },
     /// A learner becomes a voter.
@@ -37,22 +40,22 @@ pub enum Change {
     Demote(NodeId),
 }
 
-/// What came of judging a change.
+/// The judgement of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// It may be made.
     Ok {
-        /// What the operator should know, a sentence each.
+        /// What the operator should know; one sentence each.
         warnings: Vec<String>,
     },
-    /// It may be made by an operator who accepts that fewer failures will be survived ([`ACCEPT_LOWER_TOLERANCE`]).
+    /// It may be made if the operator accepts that the cluster survives fewer failures ([`ACCEPT_LOWER_TOLERANCE`]).
     NeedsFlag {
         /// What gets worse.
         why: String,
         /// What else the operator should know.
         warnings: Vec<String>,
     },
-    /// It must not be made, whatever flags are given.
+    /// It must not be made, with or without the flag.
     Refused {
         /// Why not.
         why: String,
@@ -68,7 +71,8 @@ impl Verdict {
 }
 
 impl Layout {
-    /// The settled layout after `change`, or why there is none. A change that is already in force changes nothing.
+    /// The layout once `change` is done, or the reason for refusing it. A change that is already in force changes
+    /// nothing.
     pub fn after(&self, change: &Change) -> Result<Self, Verdict> {
         let [voters] = self.voter_sets() else {
             return Err(Verdict::refused(
@@ -102,9 +106,8 @@ impl Layout {
             Change::Swap { old, new } => {
                 let (old, new) = (self.member(*old)?, self.member(*new)?);
                 if voters.contains(&new.id) {
-                    let why =
-                        format!("{} is a voter already: nobody would come in the place of {}", new.name, old.name);
-                    let next = format!("name a fresh node or a learner, or take {} out by remove-node", old.name);
+                    let why = format!("{} is a voter already and cannot take the place of {}", new.name, old.name);
+                    let next = format!("name a fresh node or a learner, or remove {} with remove-node", old.name);
                     return Err(Verdict::refused(why, next));
                 }
                 nodes.retain(|node| node.id != old.id);
@@ -132,7 +135,7 @@ impl Layout {
         })
     }
 
-    /// A node that comes must not be one that is here, nor bear its name; `leaving` is on its way out.
+    /// Refuses a new node whose id or name a member has. The name of `leaving`, which the change removes, is free.
     fn check_fresh(&self, node: &Node, leaving: Option<NodeId>) -> Result<(), Verdict> {
         if self.node(node.id).is_some() {
             let why = format!("node id {} is in use, and ids are never used twice", node.id);
@@ -149,11 +152,16 @@ impl Layout {
     }
 }
 
-/// Judges `change` on `before` by the state after it, from who answers now.
+/// Judges `change` to the layout `before`.
 ///
-/// Refused, whatever flags are given: what has no quorum before it or after it among those who answer (the joint step
-/// needs both), a voter that does not answer, the loss of the last voter, and what makes no sense. A change after
-/// which fewer further failures are survived needs the operator's word; only removing or demoting a voter can do that.
+/// Refused, with or without the flag:
+/// - a change without a quorum of answering voters before it or after it, as the joint step needs both;
+/// - a new voter that does not answer;
+/// - the loss of the last voter;
+/// - a change that makes no sense, such as adding a name that is taken.
+///
+/// A change after which the cluster survives fewer failures needs the flag. Only removing or demoting a voter can be
+/// one.
 pub fn judge(before: &Layout, change: &Change) -> Verdict {
     let after = match before.after(change) {
         Ok(after) => after,
@@ -178,7 +186,7 @@ pub fn judge(before: &Layout, change: &Change) -> Verdict {
     Verdict::Ok { warnings }
 }
 
-/// Says so where a promotion or demotion has nothing to do.
+/// The warning that a promotion or demotion has nothing to do.
 fn already(before: &Layout, change: &Change) -> Vec<String> {
     let (id, role) = match change {
         Change::Promote(id) => (id, "voter"),
@@ -239,7 +247,7 @@ fn warnings(was: &Tolerance, will_be: &Tolerance) -> Vec<String> {
         ));
     }
     let newly_fatal = will_be.fatal_zones.iter().filter(|zone| !was.fatal_zones.contains(zone));
-    warnings.extend(newly_fatal.map(|zone| format!("from then on the loss of zone {zone} stops writes")));
+    warnings.extend(newly_fatal.map(|zone| format!("after that the loss of zone {zone} stops writes")));
     warnings
 }
 

@@ -1,4 +1,4 @@
-//! Who votes, where they stand, who answers.
+//! Which nodes vote, which zone they are in, and which of them answer.
 
 use std::collections::BTreeSet;
 
@@ -11,13 +11,16 @@ pub struct Node {
     pub id: NodeId,
     /// What people call it.
     pub name: String,
-    /// Its failure domain, compared without regard to case; empty when nobody said.
+    /// Its failure domain, in any case; empty if it has none.
     pub zone: String,
     /// Whether it answers now.
     pub healthy: bool,
 }
 
 /// The members of a cluster and its voter sets.
+///
+/// Invariants: `nodes` is sorted by id. There are one or two voter sets, and two differ. A set may name ids that have
+/// no node: these count as voters that do not answer.
 ///
 /// ```
 /// use quorate::membership::Layout;
@@ -41,12 +44,12 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// A settled cluster: one voter set. Ids in `voters` without a node count as voters that do not answer.
+    /// A cluster with one voter set.
     pub fn new(nodes: impl IntoIterator<Item = Node>, voters: impl IntoIterator<Item = NodeId>) -> Self {
         Self::of_sets(nodes, vec![voters.into_iter().collect()])
     }
 
-    /// A cluster in the midst of a change: both sets must agree until it is done. Equal sets are a settled cluster.
+    /// A cluster during a membership change, when both sets must agree. Equal sets are one set.
     pub fn joint(
         nodes: impl IntoIterator<Item = Node>,
         old: impl IntoIterator<Item = NodeId>,
@@ -63,7 +66,7 @@ impl Layout {
         Self { nodes, voter_sets }
     }
 
-    /// Every voter healthy, named `n1`, `n2`, ... through the zones in the order given: for planning.
+    /// A planned cluster: so many voters in each zone, named `n1`, `n2`, ... in the order given, all healthy.
     pub fn of_zones<'a>(zones: impl IntoIterator<Item = (&'a str, usize)>) -> Self {
         let zone_of_each = zones.into_iter().flat_map(|(zone, voters)| std::iter::repeat_n(zone, voters));
         let nodes: Vec<Node> = (1..)
@@ -84,12 +87,12 @@ impl Layout {
         self.nodes.iter().find(|node| node.id == id)
     }
 
-    /// One set, or two while a change is under way: the old, then the new.
+    /// The voter sets: one, or the old and the new one during a membership change.
     pub fn voter_sets(&self) -> &[BTreeSet<NodeId>] {
         &self.voter_sets
     }
 
-    /// Whether a change is under way.
+    /// Whether a membership change is in progress.
     pub fn is_joint(&self) -> bool {
         self.voter_sets.len() > 1
     }

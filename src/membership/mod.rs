@@ -1,24 +1,25 @@
-//! Floor 1: what a group of voters survives, and whether a change to it is safe. Pure arithmetic, no IO.
+//! Floor 1: how many failures a cluster survives, and whether a change to its membership is safe. Pure arithmetic, no
+//! IO.
 //!
-//! A [`Layout`] says who votes, where each node stands and who answers. [`Layout::tolerance`] says exactly what may
-//! fail next; [`judge`] says whether a [`Change`] may be made.
+//! A [`Layout`] says which nodes vote, which zone each is in and which answer. [`Layout::tolerance`] computes exactly
+//! what may fail next. [`judge`] decides whether a [`Change`] may be made.
 //!
 //! # Why this is exact and cheap
 //!
-//! Writes go on while every voter set keeps a majority of answering voters. While a membership change is under way
-//! there are two sets (Raft's joint consensus, section 6 of the paper), and failing either one stops writes. So an
-//! adversary who picks what fails need only break one set, and the answer is the worst over the sets, each taken
+//! Writes go on while every voter set keeps a majority of answering voters. During a membership change there are two
+//! sets (Raft's joint consensus, section 6 of the extended paper), and breaking either of them stops writes. An
+//! adversary who chooses the failures therefore attacks one set, so the answer is the worst over the sets, each taken
 //! alone:
 //!
-//! - a set that has `s` answering voters more than its quorum breaks at the loss of any `s + 1` of them, no fewer;
-//! - by zones, it breaks soonest when the zones holding most of its answering voters go first.
+//! - A set with `s` answering voters more than its quorum breaks when any `s + 1` of them fail, and no sooner.
+//! - By zones, it breaks soonest when the zones that hold most of its answering voters fail first.
 //!
-//! No subsets are enumerated; a property test does so and compares.
+//! So no code here enumerates subsets of nodes. A property test (`brute.rs`) does, and compares.
 //!
-//! # Left to others
+//! # What it leaves out
 //!
-//! Whether a node answers, has caught up, or may be trusted is found out elsewhere and comes in as `healthy`. Node ids
-//! are given by the caller and never reused by it.
+//! The caller finds out whether a node answers, and passes it in as `healthy`. The caller also chooses node ids, and
+//! never uses one twice. Whether a node has caught up with the log is not looked at here.
 
 mod advice;
 mod change;

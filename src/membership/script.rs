@@ -1,7 +1,8 @@
-//! Runs the golden scripts: a layout in, its verdict out.
+//! Runs the golden scripts: a layout in, its tolerance or a verdict out.
 //!
-//! A node is written `n1@zone` with marks behind: `/down` does not answer, `/learner` does not vote, `/old` and `/new`
-//! vote only in the outgoing or the incoming set. Its id is the number in its name, unless one follows, as in `n3.7@zone`.
+//! A node is written `n1@zone`, followed by marks: `/down` does not answer, `/learner` does not vote, `/old` votes in
+//! the outgoing set only, `/new` in the incoming set only. Its id is the number in its name, or the number after a dot,
+//! as in `n3.7@zone`.
 
 use std::error::Error;
 

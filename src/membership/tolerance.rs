@@ -1,62 +1,63 @@
-//! What may fail next.
+//! How many nodes and zones may fail next.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Layout, Node, advice};
+use super::layout::{Layout, Node};
 use crate::types::NodeId;
 
-/// One voter set, counted.
+/// The size of one voter set and its quorum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Majority {
     /// Voters in the set.
     pub voters: usize,
-    /// How many of them must answer: more than half, and at least one.
+    /// How many voters must answer: more than half.
     pub quorum: usize,
-    /// How many do answer.
+    /// How many answer now.
     pub answering: usize,
 }
 
 impl Majority {
-    /// How many answering voters it may lose, or `None` if it has too few already.
+    /// How many more voters may fail; `None` if too few answer already.
     pub fn slack(&self) -> Option<usize> {
         self.answering.checked_sub(self.quorum)
     }
 }
 
-/// What losing one zone, and nothing else, would mean.
+/// The effect of losing one zone and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ZoneLoss {
-    /// The zone, as first written.
+    /// The zone, in the spelling of its first node.
     pub zone: String,
-    /// The names of the voters in it, whether they answer or not.
+    /// The names of its voters, whether they answer or not.
     pub voters: Vec<String>,
-    /// How many of these answer now.
+    /// How many of them answer now.
     pub answering: usize,
-    /// How many further nodes, any, may then fail; `None` if the loss stops writes, or they have stopped already.
+    /// How many more nodes, whichever, may fail after that. `None` if the loss stops writes, or writes have stopped
+    /// already.
     pub then_any_nodes: Option<usize>,
-    /// The voter set that decides: what would be left of it.
+    /// The remaining voters of the set closest to losing its quorum.
     pub left: Majority,
 }
 
-/// What a layout survives, from who answers now.
+/// What a layout survives, given which nodes answer now.
 ///
-/// Zones count only where named and holding a voter. While writes have stopped nothing is survived and nothing more
-/// is fatal: `survives_*` are 0 and `fatal_*` empty.
+/// A zone counts if it has a name and a voter. While writes have stopped, `survives_*` are 0 and `fatal_*` are empty:
+/// nothing is survived, and nothing more is fatal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tolerance {
-    /// The voter sets, counted: one, or the old and the new while a change is under way.
+    /// The voter sets: one, or the old and the new one during a membership change.
     pub majorities: Vec<Majority>,
-    /// How many further nodes, whichever, may fail at once.
+    /// How many more nodes, whichever, may fail at once.
     pub survives_any_nodes: usize,
-    /// The same, were every voter answering.
+    /// The same if every voter answered.
     pub designed_nodes: usize,
-    /// How many zones, whichever, may be lost at once.
+    /// How many zones, whichever, may fail at once.
     pub survives_any_zones: usize,
     /// The names of the nodes whose loss alone stops writes.
     pub fatal_nodes: Vec<String>,
     /// The zones whose loss alone stops writes.
     pub fatal_zones: Vec<String>,
-    /// What the loss of each zone means, by name.
+    /// The effect of losing each zone, by name.
     pub zones: Vec<ZoneLoss>,
     /// The names of the voters that do not answer.
     pub missing: Vec<String>,
@@ -70,21 +71,14 @@ impl Tolerance {
         self.majorities.iter().all(|majority| majority.slack().is_some())
     }
 
-    /// The set that will hold when the change under way, if any, is done.
+    /// The voter set that remains when the membership change, if there is one, is done.
     pub fn settled(&self) -> Majority {
         *self.majorities.last().expect("a layout has at least one voter set")
     }
 }
 
 impl Layout {
-    /// What this layout survives. Exact for any layout; takes time in proportion to nodes times zones.
-    pub fn tolerance(&self) -> Tolerance {
-        let mut tolerance = self.figures();
-        tolerance.advice = advice::advice(self, &tolerance);
-        tolerance
-    }
-
-    /// As [`tolerance`](Self::tolerance), without advice.
+    /// What this layout survives, without advice. Takes time in proportion to nodes times zones.
     pub(super) fn figures(&self) -> Tolerance {
         let majorities = self.majorities_without(|_| false);
         let zones: Vec<ZoneLoss> = self.zones().into_values().map(|members| self.zone_loss(&members)).collect();
@@ -106,7 +100,7 @@ impl Layout {
         }
     }
 
-    /// Each voter set, counted as if the nodes for which `lost` holds did not answer.
+    /// The voter sets as if the nodes for which `lost` returns true did not answer.
     fn majorities_without(&self, lost: impl Fn(&Node) -> bool) -> Vec<Majority> {
         let answers = |id: &NodeId| self.node(*id).is_some_and(|node| node.healthy && !lost(node));
         let count = |set: &BTreeSet<NodeId>| Majority {
@@ -117,7 +111,7 @@ impl Layout {
         self.voter_sets().iter().map(count).collect()
     }
 
-    /// The voters of each named zone, by its folded name.
+    /// The voters of each named zone, by its name in lower case.
     pub(super) fn zones(&self) -> BTreeMap<String, Vec<&Node>> {
         let mut zones: BTreeMap<String, Vec<&Node>> = BTreeMap::new();
         for node in self.voters().filter(|node| !node.zone.is_empty()) {
@@ -126,6 +120,7 @@ impl Layout {
         zones
     }
 
+    /// The names of the answering voters without each of which writes stop.
     fn fatal_nodes(&self) -> Vec<String> {
         let is_fatal = |node: &&Node| slack(&self.majorities_without(|lost| lost.id == node.id)).is_none();
         self.voters().filter(|node| node.healthy).filter(is_fatal).map(|node| node.name.clone()).collect()
@@ -143,7 +138,7 @@ impl Layout {
         }
     }
 
-    /// The most zones whose loss, whichever they are, no voter set minds: for each set the fullest go first.
+    /// How many zones, whichever, may fail: for each voter set the zones with most of its answering voters fail first.
     fn survivable_zones(&self) -> usize {
         let zones = self.zones();
         let survivable_by = |(set, majority): (&BTreeSet<NodeId>, Majority)| {
@@ -165,12 +160,12 @@ impl Layout {
     }
 }
 
-/// What all sets together can spare; `None` if one has too few already.
+/// How many more nodes may fail, over all sets; `None` if one set has lost its quorum.
 fn slack(majorities: &[Majority]) -> Option<usize> {
     majorities.iter().map(Majority::slack).min().flatten()
 }
 
-/// How far above its quorum a set is, negative below.
+/// How many answering voters a set has above its quorum; negative below it.
 fn margin(majority: &Majority) -> isize {
     majority.answering.cast_signed() - majority.quorum.cast_signed()
 }

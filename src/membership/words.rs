@@ -1,10 +1,10 @@
-//! A tolerance in words, as `chat-admin status` and `plan` end with it.
+//! A tolerance in words: the last part of what `chat-admin status` and `plan` print.
 
-use super::{Majority, Tolerance, ZoneLoss};
+use super::tolerance::{Majority, Tolerance, ZoneLoss};
 use crate::types::counted;
 
 impl Tolerance {
-    /// The verdict in words: a heading, then what is survived, what each zone's loss means, and advice.
+    /// A heading, then the failures survived, the effect of losing each zone, and advice; one line each.
     pub fn words(&self) -> Vec<String> {
         let mut lines = vec![self.heading()];
         let mut body = Vec::new();
@@ -14,7 +14,7 @@ impl Tolerance {
                 body.push(format!("survives any {}", counted(self.survives_any_zones, "zone")));
             }
             body.extend(self.fatal_few());
-            // What goes on first, what stops last, where it is read.
+            // Losses that stop writes come last, where people look first.
             let (fatal, survived): (Vec<_>, Vec<_>) = self.zones.iter().partition(|loss| loss.then_any_nodes.is_none());
             body.extend(survived.into_iter().chain(fatal).map(zone_line));
         } else {
@@ -60,7 +60,7 @@ impl Tolerance {
         }
     }
 
-    /// Which nodes must not fail, where that is not simply every voter of a healthy cluster.
+    /// The nodes that must not fail. Left out in a healthy cluster, where the count of survived failures says enough.
     fn fatal_few(&self) -> Option<String> {
         let plain = self.majorities.len() == 1 && self.missing.is_empty();
         if plain || self.fatal_nodes.is_empty() {

@@ -1,26 +1,37 @@
-//! Who this node is: a record in its data directory, written once when it is initialised or adopted.
+//! The identity of a node: a record in its data directory that says which member of which cluster the node is.
+//!
+//! The record is written once, when the node is initialised, restored or adopted. Later only three fields change:
+//! `address` and `listen` follow a completed move, `removed` is set when the cluster removes the node.
+//!
+//! Invariant: an identity on disk implies that log and state exist beside it. Code that creates a member therefore
+//! opens the stores first and writes the identity last. Writers of a running node hold `Inner::identity_file`.
 
 use crate::{
     config::NodeConfig,
+    raft::types::Member,
     storage::{DataDir, Result},
+    types::NodeId,
     wire::{Address, store},
 };
 
 const FILE: &str = "identity";
 
+/// The id of the first node of a cluster. Later ids are allocated through the log.
+pub const FIRST_NODE_ID: NodeId = 1;
+
 pub use store::Identity;
 
-/// The identity in this directory; none for a node that belongs to no cluster yet.
+/// Reads the identity in `dir`; `None` for a node that belongs to no cluster yet.
 pub fn read(dir: &DataDir) -> Result<Option<Identity>> {
     dir.read_record(FILE)
 }
 
-/// Writes it, durably and as a whole.
+/// Replaces the identity in `dir`, durably and atomically.
 pub fn write(dir: &DataDir, identity: &Identity) -> Result<()> {
     dir.write_record(FILE, identity)
 }
 
-/// Marks that the node was removed from its cluster: it must never start again from this data.
+/// Records that the cluster removed this node, so that it never starts again from this data.
 pub fn mark_removed(dir: &DataDir) -> Result<()> {
     match read(dir)? {
         Some(identity) if !identity.removed => write(dir, &Identity { removed: true, ..identity }),
@@ -28,32 +39,33 @@ pub fn mark_removed(dir: &DataDir) -> Result<()> {
     }
 }
 
-/// How consensus names this node to its peers.
-pub fn for_peers(identity: &Identity) -> crate::raft::Identity {
-    crate::raft::Identity { cluster_id: identity.cluster_id.clone(), epoch: identity.epoch, node_id: identity.node_id }
+/// The node as the membership lists it.
+pub fn as_member(identity: &Identity) -> Member {
+    Member { name: identity.name.clone(), address: identity.address.clone(), zone: identity.zone.clone() }
 }
 
-/// The record of a node that the membership has at `address`, once it runs with `config`. Where it listens goes with
-/// where it is dialled: a move that is not completed leaves both as they were, and one that is takes both along, so that
-/// a plain `chat-node run` listens where the cluster dials.
-pub fn following(known: Identity, address: &str, config: &NodeConfig) -> Identity {
+/// Returns `known` updated for a node that runs with `config` and that the membership lists at `address`.
+///
+/// The listen address changes only together with the dialled address. Before a move is completed both stay as they
+/// were; afterwards both are new, so a plain `chat-node run` listens where the cluster dials.
+pub fn with_address(known: Identity, address: &str, config: &NodeConfig) -> Identity {
     let listen = match &config.listen {
-        Some(listen) if arrived(&known, address, listen, config) => listen.to_string(),
+        Some(listen) if move_completed(&known, address, listen, config) => listen.to_string(),
         _ => known.listen,
     };
     Identity { address: address.to_owned(), listen, ..known }
 }
 
-fn arrived(known: &Identity, address: &str, listen: &Address, config: &NodeConfig) -> bool {
+/// Whether `address` is new and is where this node runs now.
+fn move_completed(known: &Identity, address: &str, listen: &Address, config: &NodeConfig) -> bool {
     let advertised = config.advertise.as_ref().is_some_and(|advertise| advertise.as_str() == address);
-    // Whoever calls it by another name than the node does itself still dials this port.
+    // The cluster may use another host name than the node itself, but it dials the same port.
     let same_port = || address.parse().is_ok_and(|at: Address| at.port() == listen.port());
     address != known.address && (advertised || same_port())
 }
 
-/// Where the record has the node listen, if that is another port than the cluster dials and nothing that the operator
-/// gave says that it is meant.
-pub fn listens_elsewhere(known: &Identity, config: &NodeConfig) -> Option<Address> {
+/// The recorded listen address, if its port differs from the port that the cluster dials and no flag explains why.
+pub fn unexplained_listen_address(known: &Identity, config: &NodeConfig) -> Option<Address> {
     if config.listen.is_some() || config.advertise.is_some() {
         return None;
     }
@@ -76,7 +88,7 @@ mod tests {
     }
 
     fn listen_after(address: &str, config: &NodeConfig) -> String {
-        let followed = following(known(), address, config);
+        let followed = with_address(known(), address, config);
         assert_eq!(followed.address, address);
         followed.listen
     }
@@ -100,7 +112,8 @@ mod tests {
     #[test]
     fn two_ports_that_nobody_gave_are_told_of() {
         let apart = Identity { listen: "10.0.0.4:7000".into(), ..known() };
-        let told = |known: &Identity, config| listens_elsewhere(known, &config).map(|address| address.to_string());
+        let told =
+            |known: &Identity, config| unexplained_listen_address(known, &config).map(|address| address.to_string());
         assert_eq!(told(&apart, started(None, None)).as_deref(), Some("10.0.0.4:7000"));
         assert_eq!(told(&apart, started(Some("10.0.0.4:7000"), Some("10.0.0.4:7404"))), None, "it is meant");
         assert_eq!(told(&apart, started(None, Some("10.0.0.4:7404"))), None, "it is meant");

@@ -1,31 +1,27 @@
 //! Floor 4: one running replica.
 //!
-//! Starts and stops the consensus, the stores and the background duties of a node, and offers what the gRPC services
-//! need: propose, query, subscribe, change membership, status, backup. Every operation answers with a [`Fault`] that
-//! says why it could not.
+//! [`Node`] starts and stops consensus, the stores and the background duties, and offers what the gRPC services need:
+//! propose, query, subscribe, change membership, status, backup. Every operation that cannot be done returns a
+//! [`Fault`] that says why.
 //!
-//! A node without an identity belongs to no cluster: it listens, says so, and waits to be adopted (`join`). A member
-//! holds a [`Replica`], all of whose parts start together and stop together. Whatever makes a member
-//! unfit to go on, a broken disk or its removal from the cluster, ends in an [`Exit`], never in a wrong answer.
+//! A node without an identity belongs to no cluster: it listens, reports that it is empty, and waits to be adopted. A
+//! member holds a [`Replica`], whose parts start together and stop together. A broken disk or the node's removal ends
+//! in an [`Exit`], never in a wrong answer.
+//!
+//! # Folders
+//!
+//! - [`consensus`]: the replica while it runs: writes, reads, leadership, doorbells, status, background duties.
+//! - [`lifecycle`]: how a node is created, started, adopted, backed up, restored, recovered and stopped.
+//! - [`change`]: membership changes.
+//!
+//! `lifecycle` and `change` use `consensus`; `change` uses `lifecycle` to talk to nodes that are no members yet.
 
-mod adopt;
-mod archive;
 mod change;
-mod chores;
-mod hub;
+mod consensus;
+mod exit;
 mod identity;
-mod inspect;
-mod join;
-mod keeper;
-mod leadership;
-mod proposer;
-mod reads;
-mod recover;
-mod replica;
-mod restore;
-mod standing;
-mod start;
-mod status;
+mod lifecycle;
+mod settings;
 
 use std::{
     sync::{
@@ -37,18 +33,18 @@ use std::{
 
 use tokio::sync::{Mutex, watch};
 
-use self::{adopt::Adopting, hub::Hub, replica::Replica};
-pub(crate) use self::{adopt::checked_adoption, join::checked_inspection};
+pub(crate) use self::lifecycle::{checked_adoption, checked_inspection};
 pub use self::{
-    change::Progress,
-    hub::{Doorbell, Ring},
+    change::{AddNode, Newcomer, Progress, ReplaceNode, SetAddress},
+    consensus::{Doorbell, Proposed, Ring, VERSION},
+    exit::Exit,
     identity::Identity,
-    inspect::inspect,
-    join::PROTOCOL,
-    proposer::Proposed,
-    recover::{Compared, Recovery, Survivor},
-    start::{Exit, Settings, StartError},
-    status::VERSION,
+    lifecycle::{Compared, PROTOCOL, Recovery, StartError, Survivor, inspect},
+    settings::Settings,
+};
+use self::{
+    consensus::{Hub, Replica, status},
+    lifecycle::PendingAdoption,
 };
 use crate::{
     raft::PeerService,
@@ -57,7 +53,13 @@ use crate::{
     wire::{Fault, Reason, cluster, store},
 };
 
-/// One replica, running. Cheap to clone.
+/// One running node. Cheap to clone; all clones are the same node.
+///
+/// # Invariants
+///
+/// - At most one [`Replica`] runs at a time. It is set by [`Node::begin`](lifecycle) and cleared by `stop` and
+///   `give_up`; after either, none is ever set again.
+/// - Once the exit reason is set, no replica is set: every call then fails with the reason.
 #[derive(Clone)]
 pub struct Node {
     inner: Arc<Inner>,
@@ -68,30 +70,34 @@ struct Inner {
     dir: DataDir,
     hub: Hub,
     peers: PeerService,
+    /// The member that runs; `None` while this node belongs to no cluster, and after it stopped.
     replica: RwLock<Option<Arc<Replica>>>,
-    /// Held by whoever changes the identity on disk.
+    /// Held while the identity on disk is read and rewritten, and during an adoption.
     identity_file: Mutex<()>,
-    adopting: Adopting,
-    /// Whether `stop` was called: what is not begun by then does not begin.
+    pending_adoption: PendingAdoption,
+    /// Set by `stop`: an adoption that has not begun by then is refused.
     stopping: AtomicBool,
-    /// Where this node was started, if its cluster knew it elsewhere.
+    /// The address at which this node was started, if the membership lists another one.
     moved_to: OnceLock<Address>,
-    busy: change::Busy,
-    ready_learners: change::Ready,
+    change_lock: change::ChangeLock,
+    ready_learners: change::ReadyLearners,
+    /// Set once, by `give_up`.
     exit: watch::Sender<Option<Exit>>,
+    /// A counter that grows whenever [`Node::membership`] may say something new.
     changes: watch::Sender<u64>,
     ready: watch::Sender<bool>,
 }
 
 impl Node {
-    /// Agrees on `command` and answers with its outcome. Only the leader does; any other node answers NOT_LEADER.
-    /// Waits until `timeout` has passed, then answers TIMEOUT: the write may still take effect.
+    /// Agrees on `command` and returns its outcome. Only the leader can; any other node fails with NOT_LEADER.
+    ///
+    /// After `timeout` it fails with TIMEOUT; the write may still take effect.
     pub async fn propose(&self, command: store::Command, timeout: Duration) -> Result<Proposed, Fault> {
         self.replica()?.proposer.propose(command, timeout).await
     }
 
-    /// Runs `read` on a consistent view at least as fresh as `consistency` asks, off the async runtime. Answers with
-    /// the result and the log index that the view reflects.
+    /// Runs `read` on a consistent view at least as fresh as `consistency` demands, off the async runtime. Returns the
+    /// result and the log index that the view reflects.
     pub async fn query<T: Send + 'static>(
         &self,
         consistency: Consistency,
@@ -101,7 +107,9 @@ impl Node {
         self.replica()?.reader.query(consistency, timeout, read).await
     }
 
-    /// Rings whenever something that `account` may see has changed on this node. Level-triggered: look at the state.
+    /// Returns a doorbell that rings when something that `account` may see has changed on this node.
+    ///
+    /// It is level-triggered: a ring carries no data, the listener reads the state.
     pub fn doorbell(&self, account: AccountId, conversations: Vec<ConversationId>) -> Result<Doorbell, Fault> {
         self.inner.hub.doorbell(account, conversations)
     }
@@ -111,7 +119,7 @@ impl Node {
         match self.replica() {
             Ok(replica) => {
                 let mut membership = status::of_member(&replica);
-                // Whoever asks a leader that has moved must not be sent where nobody answers.
+                // The membership lists the old address of a leader that has moved; nobody answers there.
                 if let Some(moved_to) = self.inner.moved_to.get()
                     && membership.leader_id == membership.answered_by_id
                 {
@@ -139,22 +147,22 @@ impl Node {
         self.inner.peers.clone()
     }
 
-    /// The wall clock this node was given.
+    /// The wall clock of this node's settings.
     pub fn clock(&self) -> &Clock {
         &self.inner.settings.clock
     }
 
-    /// The source of randomness this node was given.
+    /// The source of randomness of this node's settings.
     pub fn entropy(&self) -> &Entropy {
         &self.inner.settings.entropy
     }
 
-    /// What this node was started with.
+    /// The settings that this node was started with.
     pub fn settings(&self) -> &Settings {
         &self.inner.settings
     }
 
-    /// What people call this node; empty while nobody has named it.
+    /// The name of this node; empty while it has none.
     pub fn name(&self) -> String {
         match self.replica() {
             Ok(replica) => replica.identity.name.clone(),
@@ -162,8 +170,9 @@ impl Node {
         }
     }
 
-    /// Refuses a caller that means another cluster: it found this node where one of its own used to be. A node of no
-    /// cluster refuses in its own way.
+    /// Refuses a caller that means another cluster, which used to have a node at this address.
+    ///
+    /// An empty node passes here: every operation on it fails with NOT_MEMBER.
     pub fn belongs_to(&self, cluster_id: &str) -> Result<(), Fault> {
         let Ok(replica) = self.replica() else { return Ok(()) };
         let own = &replica.identity;
@@ -174,10 +183,27 @@ impl Node {
         Err(Fault::new(Reason::WrongCluster, message).next("check the addresses that were given"))
     }
 
+    /// Ends this member for good: it answers no peer and no client any more. The first reason given stands.
+    fn give_up(&self, why: Exit) {
+        self.inner.peers.stop();
+        self.set_replica(None);
+        self.inner.hub.close();
+        self.inner.ready.send_replace(false);
+        self.inner.exit.send_if_modified(|exit| {
+            let first = exit.is_none();
+            if first {
+                tracing::error!(reason = %why, "this node stops");
+                *exit = Some(why);
+            }
+            first
+        });
+    }
+
     fn is_stopping(&self) -> bool {
         self.inner.stopping.load(Ordering::SeqCst)
     }
 
+    /// The running member, or the reason why there is none.
     fn replica(&self) -> Result<Arc<Replica>, Fault> {
         let replica = self.inner.replica.read().unwrap_or_else(PoisonError::into_inner).clone();
         replica.ok_or_else(|| match &*self.inner.exit.borrow() {
@@ -186,5 +212,14 @@ impl Node {
             None => Fault::new(Reason::NotMember, "this node belongs to no cluster yet")
                 .next("add it with `chat-admin add-node NAME ADDRESS`, or ask another node"),
         })
+    }
+
+    fn set_replica(&self, replica: Option<Arc<Replica>>) {
+        *self.inner.replica.write().unwrap_or_else(PoisonError::into_inner) = replica;
+    }
+
+    /// Whether `replica` is the member that runs. Background duties end when it is not.
+    fn runs(&self, replica: &Arc<Replica>) -> bool {
+        self.replica().is_ok_and(|current| Arc::ptr_eq(&current, replica))
     }
 }

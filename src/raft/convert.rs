@@ -1,7 +1,8 @@
-//! Between openraft's types and our protobuf: for disk and wire alike.
+//! Conversions between openraft's types and our protobuf, for disk and wire alike.
 //!
-//! Everything read here was written by another process, perhaps long ago: what does not decode or is not whole is an
-//! error that names what is missing, never a default.
+//! A function named after a type writes it; `read_` reads it back. Everything read here was written by another process,
+//! perhaps long ago, so a message that does not decode or is incomplete is an error that names the missing part, never a
+//! default. What the values mean is not checked here, except that entries follow each other without a gap.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,19 +15,19 @@ use super::types::{
 };
 use crate::wire::raft as pb;
 
-/// A protobuf message of consensus that is not whole.
+/// A protobuf message of consensus that does not decode or is incomplete.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// It does not decode at all.
+    /// It does not decode.
     #[error("undecodable: {0}")]
     Undecodable(String),
-    /// A part without which it has no meaning is absent.
+    /// A required part is missing.
     #[error("{0} is missing")]
     Missing(&'static str),
     /// Its parts contradict one another.
     #[error("inconsistent membership: {0}")]
     Membership(String),
-    /// Entries that do not follow one another, or not what they are to follow.
+    /// The entries do not follow each other, or not the entry before them.
     #[error("a gap before entry {0}")]
     Gap(u64),
 }
@@ -62,7 +63,7 @@ pub fn read_vote(vote: pb::Vote) -> Vote {
     }
 }
 
-/// From a protobuf field that must be there.
+/// From a protobuf field that must be set.
 pub fn require_vote(vote: Option<pb::Vote>) -> Result<Vote> {
     vote.map(read_vote).ok_or(Malformed::Missing("vote"))
 }
@@ -167,8 +168,8 @@ pub fn read_append_request(request: pb::AppendRequest) -> Result<AppendEntriesRe
     }
 }
 
-/// The first entry of an append that does not directly follow what is before it, if there is one: to append it would
-/// leave a hole in a log.
+/// The index of the first entry of an append that does not directly follow the entry before it. Appending it would leave
+/// a gap in the log.
 pub fn gap(request: &AppendEntriesRequest) -> Option<u64> {
     let next = request.prev_log_id.as_ref().map_or(0, |id| id.index() + 1);
     let places = request.entries.iter().map(|entry| entry.log_id.index()).zip(next..);
@@ -223,7 +224,7 @@ pub fn read_vote_response(response: pb::VoteResponse) -> Result<VoteResponse> {
     Ok(VoteResponse::new(vote, response.last_log_id.map(read_log_id), response.granted))
 }
 
-/// To protobuf: what precedes the archive when a snapshot is sent.
+/// To protobuf: the header that precedes the archive when a snapshot is sent.
 pub fn snapshot_header(sender: &Vote, meta: &SnapshotMeta) -> pb::SnapshotHeader {
     pb::SnapshotHeader {
         vote: Some(vote(sender)),
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_whole_is_named() {
+    fn an_incomplete_message_names_the_missing_part() {
         assert_eq!(decode_entry(Bytes::new()), Err(Malformed::Missing("an entry's log id")));
         assert!(matches!(decode_entry(Bytes::from_static(&[0xff])), Err(Malformed::Undecodable(_))));
         let stranger = pb::Membership { configs: vec![pb::VoterSet { node_ids: vec![7] }], members: vec![] };
@@ -275,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn an_append_that_would_leave_a_hole_in_a_log_is_not_whole() {
+    fn an_append_that_would_leave_a_gap_in_the_log_is_malformed() {
         let append = |prev: Option<u64>, entries: &[u64]| {
             let entry = |index: &u64| pb::Entry {
                 log_id: Some(pb::LogId { term: 3, index: *index }),

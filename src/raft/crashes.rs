@@ -1,12 +1,12 @@
-//! Log and state together on one disk, through long histories in which the power goes again and again and the disk
-//! fails in all its ways (P1).
+//! Log and state together on one disk, through long histories with repeated power losses and every kind of disk failure
+//! (P1).
 //!
-//! A history is what openraft may ask of its stores: a log that grows, loses its undecided end and is purged up to a
-//! reported snapshot; votes that rise; decided entries that are applied; snapshots, ours and a leader's. The power goes
-//! at a step of the disk that was chosen beforehand, also while the stores are being opened again. Whoever meets an error
-//! of the disk ends, as a node does; then the machine is booted anew, or the process alone is started again, with whatever
-//! the cache still shows. What is found is held against a model, and the same history goes on from there, after what
-//! openraft does when it starts.
+//! A history is a sequence of calls that openraft may make to its stores: the log grows, loses an uncommitted end, and is
+//! purged up to a reported snapshot; votes rise; committed entries are applied; snapshots are built here or come from a
+//! leader. The power fails at a disk step that was chosen beforehand, even while the stores are being opened again. An
+//! error of the disk ends the process, as it ends a node; then either the machine is rebooted, or only the process is
+//! started again, with the contents of the cache. The stores are then compared with a model, and the same history
+//! continues after the calls that openraft makes when it starts.
 
 mod model;
 
@@ -31,23 +31,23 @@ use crate::storage::{
 
 #[derive(Debug, Clone)]
 enum Op {
-    /// So many entries, each with so many bytes of ballast.
+    /// This many entries, each with this many bytes of ballast.
     Append(u64, usize),
     TruncateBy(u64),
     Vote(bool),
-    /// The cluster decides on so many more.
+    /// The cluster commits this many more.
     Commit(u64),
     Apply(u64),
     Snapshot,
-    /// Up to so many before the snapshot's end.
+    /// Up to this many entries before the end of the snapshot.
     Purge(u64),
-    /// A leader's snapshot that ends so far beyond our log.
+    /// A snapshot of a leader that ends this far beyond our log.
     Install(u64),
-    /// The disk fails like this until somebody notices.
+    /// The disk fails in this way until a call returns an error.
     Fail(Fault, Recovery),
 }
 
-/// What is done about an error of the disk.
+/// How the node comes back after a disk error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Recovery {
     Reboot,
@@ -87,7 +87,7 @@ fn open(disks: &SimDisks, how: Open) -> Result<Stores, StorageError> {
     Ok(Stores { log, state, slot })
 }
 
-/// Inline, nothing is ever waited for.
+/// The result of a future that is ready at once, as all are with inline blocking.
 fn now<T>(future: impl Future<Output = T>) -> T {
     future.now_or_never().expect("it is done at once")
 }
@@ -97,12 +97,12 @@ struct Run {
     /// None while the power is off.
     stores: Option<Stores>,
     truth: Truth,
-    /// The log as it was acknowledged, and as it is once what is being written is there.
+    /// The log as it was acknowledged, and as it is after the write under way.
     log: Log,
     written: Log,
-    /// The commit mark that the next write takes along.
+    /// The commit mark that goes to disk with the next write.
     mark: Option<LogId>,
-    /// Up to where this node knows what is decided; and has applied it; and made that durable.
+    /// How many entries this node knows to be committed, has applied, and has made durable in the state.
     known: u64,
     applied: u64,
     durable: u64,
@@ -112,13 +112,13 @@ struct Run {
     installing: Option<u64>,
     term: u64,
     made: u64,
-    /// Steps of the disk from one loss of power to the next.
+    /// Disk steps from one power loss to the next.
     gaps: Vec<u64>,
-    /// The disk fails, and nobody has noticed.
+    /// The disk fails, and no call has returned an error yet.
     failing: Option<Recovery>,
 }
 
-/// What a history went through.
+/// How often a history was interrupted.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Harm {
     losses: usize,
@@ -161,7 +161,7 @@ impl Run {
         self.stores.as_mut().expect("the power is on")
     }
 
-    /// Does the whole history.
+    /// Runs the whole history.
     fn go(&mut self, ops: &[Op]) -> Harm {
         let mut harm = Harm::default();
         for op in ops {
@@ -179,7 +179,7 @@ impl Run {
         harm
     }
 
-    /// What is found after a clean end is the end.
+    /// Ends cleanly and starts again: the stores must hold exactly the last state.
     fn finish(&mut self) {
         self.disks.keep_power();
         self.disks.fail(None);
@@ -190,7 +190,7 @@ impl Run {
         self.start().unwrap();
     }
 
-    /// Opens the stores on a whole disk, until the power stays for long enough; answers how often it went meanwhile.
+    /// Opens the stores on a repaired disk, until the power stays for long enough. Returns how often it failed meanwhile.
     fn start_again(&mut self, recovery: Recovery) -> usize {
         self.failing = None;
         self.disks.fail(None);
@@ -210,12 +210,12 @@ impl Run {
         unreachable!("the gaps have an end")
     }
 
-    /// What openraft does when it starts, and before that a look at what is there.
+    /// Compares the stores with the model, then makes the calls that openraft makes when it starts.
     fn start(&mut self) -> io::Result<()> {
         let mut stores = open(&self.disks, Open::Existing).map_err(io::Error::other)?;
         let found = Log::read(&mut stores.log)?;
         let (log, written) = (&self.log, &self.written);
-        // Whoever ends with a sound log leaves its last commit mark there.
+        // A process that ends with a sound log has written its last commit mark.
         let marked = Log { committed: self.mark, ..log.clone() };
         let expected = [log, written, &marked].contains(&&found);
         assert!(expected, "found {found:?}\nacknowledged {log:?}\nwritten {written:?}\nmark {:?}", self.mark);
@@ -233,7 +233,7 @@ impl Run {
         }
     }
 
-    /// How many entries the state holds: not fewer than were made durable, not more than were applied, each whole.
+    /// How many entries the state holds: at least the durable ones, at most the applied ones, each as a whole.
     fn found_state(&self, stores: &mut Stores) -> io::Result<u64> {
         let (last, _) = now(stores.state.applied_state())?;
         let found = count(last);
@@ -265,7 +265,7 @@ impl Run {
         }
     }
 
-    /// Notes what the log is once the write that follows is there.
+    /// Records the log as it will be after the write that follows.
     fn writing(&mut self, after: Log) {
         self.written = Log { committed: self.mark, ..after };
     }
@@ -274,7 +274,7 @@ impl Run {
         result.map(|()| self.log = self.written.clone())
     }
 
-    /// Up to where our log says what was decided: its whole length, or less if the cluster decided otherwise.
+    /// How many entries of our log match the committed ones: all, or fewer if the cluster committed others.
     fn matching(&self) -> u64 {
         let end = self.log.count();
         let differs =
@@ -299,7 +299,7 @@ impl Run {
         self.wrote(result)
     }
 
-    /// Leaves `keep` entries, and whatever is decided.
+    /// Keeps `keep` entries, and every committed one.
     fn truncate(&mut self, keep: u64) -> io::Result<()> {
         let decided = self.matching().min(self.truth.count());
         let keep = keep.max(decided).max(count(self.log.purged));
@@ -363,7 +363,7 @@ impl Run {
         self.wrote(result)
     }
 
-    /// A leader of a later term, who has decided on more than we have.
+    /// A snapshot from a leader of a later term, which has committed more than we have.
     fn install(&mut self, beyond: u64) -> io::Result<()> {
         self.term += 1;
         let end = self.log.count().max(self.truth.count()) + beyond;
@@ -381,7 +381,7 @@ impl Run {
         self.purge(end)
     }
 
-    /// A new entry, unlike all others.
+    /// A new entry, different from all others.
     fn entry(&mut self, index: u64, ballast: usize) -> Entry {
         self.made += 1;
         let payload = match self.made % 9 {

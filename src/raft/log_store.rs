@@ -1,4 +1,8 @@
-//! openraft's log over [`LogFile`].
+//! openraft's log store over [`LogFile`].
+//!
+//! It maps openraft's calls to records of the log file and converts entries and ids to protobuf. `LogFile` owns the
+//! order and the durability of writes. Beside the openraft trait there are methods that prepare or read the log of a
+//! stopped node, for restore, recovery and inspection.
 
 use std::{
     collections::BTreeMap,
@@ -30,31 +34,40 @@ const VOTE: &str = "vote";
 const COMMITTED: &str = "committed";
 const PURGED: &str = "purged";
 
-/// Bytes that one read hands to a follower's replication, at most (but at least one entry).
+/// Bytes that one read returns for replication to a follower, at most (but at least one entry).
 const READ_BYTES: usize = 4 * 1024 * 1024;
 
 /// Vote, log and commit mark of one node. Cheap to clone; all clones are the same log.
 ///
-/// Appends answer at once and are readable from then on; openraft hears of their durability through the callback, which
-/// fires only after the fsync that covers them. The vote waits for its own fsync. Both go through one queue, so their
-/// order on disk is the order in which openraft asked (its `docs::protocol::io_ordering`).
+/// # Invariants
+///
+/// - Indexes are consecutive: from the entry after `purged` to the last one there is no gap.
+/// - An append returns at once and is readable from then on. Its callback fires only after the fsync that covers it;
+///   before that openraft counts nothing as stored here. The vote, a truncation and a purge wait for their own fsync.
+/// - All writes go through one queue, so their order on disk is the order of openraft's calls, as its
+///   `docs::protocol::io_ordering` demands. A crash keeps a prefix of them.
+/// - The commit mark is only a hint and may be older than the truth: it goes to disk with the next write.
+/// - After a write error every later write fails, too, and openraft stops the node.
+///
+/// The contracts are openraft's `RaftLogStorage` and `RaftLogReader`; its own test suite runs in `tests.rs`, and
+/// `crashes.rs` cuts the power at every step.
 #[derive(Clone)]
 pub struct LogStore {
     file: LogFile,
 }
 
 impl LogStore {
-    /// The log in this file.
+    /// The log store on this file.
     pub fn new(file: LogFile) -> Self {
         Self { file }
     }
 
-    /// The vote on disk, for inspection.
+    /// The vote on disk.
     pub fn vote(&self) -> io::Result<Option<Vote>> {
         Ok(self.value::<pb::Vote>(VOTE)?.map(convert::read_vote))
     }
 
-    /// Makes an empty log go on after `at`, with a vote that lets node `id` stand for election in a later term.
+    /// Makes an empty log continue after `at`, with a vote that lets node `id` stand for election in a later term.
     pub fn start_after(&self, at: &LogId, id: NodeId) -> io::Result<()> {
         let marker = convert::log_id(at).encode_to_vec().into();
         let vote = convert::vote(&Vote::new(at.committed_leader_id().term, id)).encode_to_vec().into();
@@ -62,11 +75,11 @@ impl LogStore {
         wait(|done| self.file.set(VOTE, vote, done))
     }
 
-    /// Makes `voter` the only member, as the last entry of a log that nobody else goes on with, and lets it stand for
-    /// election in a later term. `applied` is what the state holds. Answers with the entry's id.
+    /// Appends a membership with `voter` as the only member to the log of a stopped node, and lets it stand for election
+    /// in a later term. `applied` is the last entry that the state holds. Returns the id of the new entry.
     ///
-    /// Everything before the entry stays: the sole voter's first election commits it. The entry's term is above every
-    /// term that this node has seen and above `term`.
+    /// All entries before it stay; the first election of the sole voter commits them. The term of the new entry is above
+    /// every term that this node has seen and above `term`.
     pub fn append_sole_voter(
         &self,
         voter: NodeId,
@@ -78,7 +91,7 @@ impl LogStore {
         self.append_membership(voter, membership.map_err(io::Error::other)?, applied, term)
     }
 
-    /// The same with any membership; `candidate` is the node whose log it is.
+    /// Like [`LogStore::append_sole_voter`], with any membership. `candidate` is the node that owns the log.
     pub fn append_membership(
         &self,
         candidate: NodeId,
@@ -88,7 +101,7 @@ impl LogStore {
     ) -> io::Result<LogId> {
         let mut last = self.bounds()?.last_log_id;
         if let Some(applied) = applied.filter(|applied| Some(*applied) > last) {
-            // A snapshot was installed, and a crash came before the log knew of it.
+            // The node crashed after it installed a snapshot and before it purged the log up to there.
             let marker = convert::log_id(&applied).encode_to_vec().into();
             wait(|done| self.file.purge_to(applied.index(), (PURGED, marker), done))?;
             last = Some(applied);
@@ -96,7 +109,7 @@ impl LogStore {
         let voted = self.vote()?.map_or(0, |vote| vote.leader_id().term);
         let logged = last.map_or(0, |id| id.committed_leader_id().term);
         let term = voted.max(logged).max(term) + 1;
-        // The vote first: no entry may be of a term that its node has not seen.
+        // The vote first: a log must never hold an entry of a term that its node has not seen.
         let vote = convert::vote(&Vote::new(term, candidate)).encode_to_vec().into();
         wait(|done| self.file.set(VOTE, vote, done))?;
         let id = LogId::new(CommittedLeaderId::new(term), last.map_or(0, |id| id.index() + 1));
@@ -105,12 +118,12 @@ impl LogStore {
         Ok(id)
     }
 
-    /// The last entry that this node knew to be committed, as far as it was written down.
+    /// The commit mark on disk: entries up to it are committed, later ones may be.
     pub fn committed(&self) -> io::Result<Option<LogId>> {
         Ok(self.value::<pb::LogId>(COMMITTED)?.map(convert::read_log_id))
     }
 
-    /// The entries after `applied`, in pieces of bounded size, oldest first.
+    /// Visits the entries after `applied`, oldest first, and reads them in pieces of bounded size.
     pub fn each_after(
         &self,
         applied: Option<LogId>,
@@ -165,7 +178,7 @@ fn damaged(what: impl Into<String>, detail: impl std::fmt::Display) -> io::Error
     io::Error::other(StorageError::damaged(what, detail))
 }
 
-/// Waits for an operation of the writer, off its thread.
+/// Waits for a write without blocking.
 async fn durable(submit: impl FnOnce(Done)) -> io::Result<()> {
     let (sender, receiver) = oneshot::channel();
     submit(Box::new(move |result| {
@@ -174,7 +187,7 @@ async fn durable(submit: impl FnOnce(Done)) -> io::Result<()> {
     receiver.await.map_err(|_| io::Error::other("the log writer stopped"))?.map_err(io::Error::other)
 }
 
-/// Waits for an operation of the writer on a thread that may block.
+/// Waits for a write, on a thread that may block.
 fn wait(submit: impl FnOnce(Done)) -> io::Result<()> {
     let (sender, receiver) = std::sync::mpsc::channel();
     submit(Box::new(move |result| {
@@ -198,6 +211,7 @@ fn bounds_of(range: &impl RangeBounds<u64>) -> std::ops::Range<u64> {
 }
 
 impl RaftLogReader<TypeConfig> for LogStore {
+    /// Reads the entries in `range`, as far as they exist.
     async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
         range: RB,
@@ -209,11 +223,11 @@ impl RaftLogReader<TypeConfig> for LogStore {
         if fault_injection::enabled(Bug::ForgetVote) { Ok(None) } else { self.vote() }
     }
 
-    /// Bounded by bytes, so that one message to a follower stays within its limit.
+    /// Reads entries, bounded by bytes, so that one message to a follower stays within its limit.
     ///
-    /// Where all that is asked for is purged, what the log begins with stands in. openraft 0.10.0-alpha.37 takes "nothing"
-    /// for a heartbeat and asks for the same again for ever (`replication/stream_state.rs`), while the peer that needs it
-    /// waits. A request with a hole ends the stream instead (`PeerNetwork::stream_append`), and the peer gets a snapshot.
+    /// If the whole range is purged, it returns the first entry of the log instead. openraft 0.10.0-alpha.37 treats an
+    /// empty result as a heartbeat and asks for the same range for ever (`replication/stream_state.rs`), while the peer
+    /// waits. A request with a gap ends the stream (`PeerNetwork::stream_append`), and the peer gets a snapshot.
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
         let mut records = self.file.read_some(start..end, READ_BYTES).map_err(io::Error::other)?;
         if records.is_empty()
@@ -236,6 +250,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.clone()
     }
 
+    /// Returns after the fsync: openraft answers a candidate only with a vote that a crash cannot take back.
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         let value = Bytes::from(convert::vote(vote).encode_to_vec());
         if fault_injection::enabled(Bug::VoteBeforeFsync) {
@@ -245,7 +260,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         durable(|done| self.file.set(VOTE, value, done)).await
     }
 
-    /// Written along with the next append: it only lets a restart apply at once what was known as committed.
+    /// Goes to disk with the next write: its only use is that a restarted node applies these entries at once.
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
         if let Some(committed) = committed {
             self.file.set_lazily(COMMITTED, convert::log_id(&committed).encode_to_vec().into());
@@ -257,6 +272,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.committed()
     }
 
+    /// Returns before the fsync and calls `callback` after it. Entries are readable at once, as openraft requires.
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
@@ -267,11 +283,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         Ok(())
     }
 
+    /// Deletes the entries after `last_log_id`, which conflict with those of the leader. Durable when it returns.
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
         let first_removed = last_log_id.map_or(0, |id| id.index() + 1);
         durable(|done| self.file.truncate_from(first_removed, done)).await
     }
 
+    /// Deletes the entries up to and including `log_id` and records that id, in one transaction. Durable when it returns.
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
         let marker = convert::log_id(&log_id).encode_to_vec().into();
         durable(|done| self.file.purge_to(log_id.index(), (PURGED, marker), done)).await

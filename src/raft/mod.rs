@@ -1,13 +1,13 @@
 //! Floor 3: the adapter between our rooms and openraft.
 //!
-//! openraft decides who leads, what is committed and in which order; this room gives it a log ([`LogStore`]), a state
-//! machine ([`StateMachine`]), a network to its peers ([`PeerNetwork`]) and the service that hears them
-//! ([`PeerService`]). It only adapts: what a command means is `machine`'s business, what to do about it `node`'s.
+//! openraft decides who leads, which entries are committed and in which order. This room gives it a log ([`LogStore`]), a
+//! state machine ([`StateMachine`]), a network to its peers ([`PeerNetwork`]) and the service that receives their calls
+//! ([`PeerService`]). It only adapts: `machine` says what a command means, `node` what to do about a failure.
 //!
 //! # How a write passes through
 //!
 //! ```text
-//! node::propose ──► Proposal (encoded once) ──► openraft ─┬─► LogStore ──► one fsync for all that is queued
+//! node::propose ──► Proposal (encoded once) ──► openraft ─┬─► LogStore ──► one fsync for everything queued
 //!                                                         └─► PeerNetwork ──► the peers' PeerService ──► their LogStore
 //!                                  on a majority ──► StateMachine ──► one transaction ──► outcomes, rings
 //! ```
@@ -16,28 +16,43 @@
 //!
 //! - The vote and the log keep their order on disk: both go through one writer ([`storage::LogFile`]).
 //! - Applied id, last membership and the effects of the commands are one transaction: a state file is never torn.
-//! - The log is purged only below what is durable in the state file (see [`StateMachine`]).
-//! - What is written, to disk or wire, is our own protobuf (`chat.raft.v1`), never openraft's serde form, so that
-//!   versions interoperate; [`convert`] is the only file that knows both.
-//! - Every openraft name is spelled once, in [`types`].
+//! - The log is purged only up to the entry that is durable in the state file (see [`StateMachine`]).
+//! - Disk and wire carry our own protobuf (`chat.raft.v1`), never openraft's serde form, so that versions interoperate.
+//!   [`convert`] is the only file that knows both.
+//! - [`types`] spells every openraft generic once.
 //!
 //! [`storage::LogFile`]: crate::storage::LogFile
+
+use std::fmt::Display;
 
 pub mod convert;
 #[cfg(test)]
 mod crashes;
-mod cuts;
+mod identity;
 mod log_store;
 pub mod network;
 mod peer_service;
+mod snapshot;
 mod state_machine;
 #[cfg(test)]
 mod tests;
 pub mod types;
+mod view_at_index;
 
-pub use cuts::{Cuts, NoCut};
+pub use identity::PeerIdentity;
 pub use log_store::LogStore;
-pub use network::{Identity, PeerNetwork, PeerNetworkFactory};
+pub use network::{PeerNetwork, PeerNetworkFactory};
 pub use peer_service::{PeerService, Serving};
-pub use state_machine::{Changed, SnapshotData, StateMachine, StateMeta, replay};
-pub use types::Raft;
+pub use snapshot::{Frame, SnapshotData, frames};
+pub use state_machine::{Changed, StateMachine, StateMeta, replay};
+pub use view_at_index::{NoView, ViewAtIndex};
+
+use crate::wire::{Fault, Reason};
+
+/// The consensus of this node.
+pub type Raft = openraft::Raft<types::TypeConfig, StateMachine>;
+
+/// The fault of a node whose consensus has stopped, by a fatal error or on request.
+pub fn stopped(error: impl Display) -> Fault {
+    Fault::new(Reason::Quarantined, format!("this node has stopped: {error}"))
+}

@@ -1,11 +1,12 @@
-//! How this node speaks to its peers.
+//! The client side of the calls between peers, as openraft's network.
 //!
 //! Each peer gets three connections: one for replication, one for heartbeats and votes, one for snapshots, so that bulk
-//! never delays a heartbeat. Every call names the cluster, its epoch, the sender and the node that is meant.
+//! data never delays a heartbeat. Every call names the cluster, its epoch, the sender and the node that is meant.
 
 use std::{
     collections::BTreeMap,
     future::Future,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -21,10 +22,10 @@ use openraft::{
     network::{Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption, RPCTypes},
 };
 use tokio::sync::mpsc;
-use tonic::{Code, Request, Status, metadata::MetadataValue, transport::Channel};
+use tonic::{Code, Request, Status, transport::Channel};
 
 use super::{
-    SnapshotData, convert,
+    Frame, PeerIdentity, SnapshotData, convert, frames,
     types::{
         AppendEntriesRequest, Member, RpcError, Snapshot, SnapshotResponse, StreamAppendResult, StreamingError,
         TransferLeaderRequest, TransferLeaderResponse, TypeConfig, Vote, VoteRequest, VoteResponse,
@@ -34,45 +35,37 @@ use crate::{
     storage::{Blocking, archive},
     types::{NodeId, limits},
     wire::{
-        Address, Dialer, Profile, metadata,
+        Address, Dialer, Profile,
         raft::{self as pb, raft_service_client::RaftServiceClient},
     },
 };
 
-/// Shortest timeout of an append: on a link with longer round trips than a heartbeat interval the same batch would
-/// otherwise be resent for ever.
-const APPEND_TIMEOUT: Duration = Duration::from_secs(2);
+/// Shortest timeout of an append. openraft's own timeout is the heartbeat interval; on a link with longer round trips the
+/// same batch would be resent for ever.
+const MIN_APPEND_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a receiver may take to verify, sync and install a snapshot after its last byte.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(120);
-/// Frames of a snapshot that wait to be sent.
+/// Frames of a snapshot that may wait for the network.
 const FRAMES_IN_FLIGHT: usize = 4;
 
-/// Who this node is, as its peers are told with every call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// The cluster.
-    pub cluster_id: String,
-    /// Raised by an offline recovery, to fence the members left behind.
-    pub epoch: u64,
-    /// This node.
-    pub node_id: NodeId,
-}
-
-/// How far a snapshot on its way to a peer is, in raw bytes of state.
+/// The progress of a snapshot to a peer, in raw bytes of state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transfer {
     /// Handed to the network.
     pub done: u64,
-    /// The size of the state file: an estimate of all there is to send.
+    /// The size of the state file: an estimate of the total.
     pub total: u64,
 }
 
-/// The snapshots that this node is sending. Cheap to clone.
+/// The snapshots that this node is sending. Cheap to clone; all clones are the same.
+///
+/// There is at most one transfer to a peer, because openraft sends one snapshot at a time to each. Its entry goes when the
+/// transfer ends, however it ends.
 #[derive(Debug, Clone, Default)]
 pub struct Transfers(Arc<Mutex<BTreeMap<NodeId, Transfer>>>);
 
 impl Transfers {
-    /// The one to this peer, if there is one.
+    /// The transfer to this peer, if there is one.
     pub fn of(&self, peer: NodeId) -> Option<Transfer> {
         self.lock().get(&peer).copied()
     }
@@ -87,7 +80,7 @@ impl Transfers {
     }
 }
 
-/// One transfer; its entry goes when it ends, however it ends.
+/// A transfer under way. Dropping it removes its entry.
 struct Sending {
     transfers: Transfers,
     peer: NodeId,
@@ -108,15 +101,16 @@ impl Drop for Sending {
     }
 }
 
-/// Where each peer is dialled, by the newest membership known here. Cheap to clone.
+/// The address of each peer, by the newest membership known here. Cheap to clone; all clones are the same.
 ///
-/// openraft gives a client its peer's address once, and keeps the client for as long as the peer is a member; when the
-/// membership tells another address, the client learns it here.
+/// openraft passes the address of a peer once, when it makes a client, and keeps the client for as long as the peer is a
+/// member. When the membership changes the address, `note` records it and the client finds it here at its next call.
+/// Entries of nodes that left stay: nobody dials them, and ids are never reused.
 #[derive(Debug, Clone, Default)]
 pub struct AddressBook(Arc<Mutex<BTreeMap<NodeId, String>>>);
 
 impl AddressBook {
-    /// Notes where these members are.
+    /// Records the addresses of these members.
     pub fn note<'a>(&self, members: impl IntoIterator<Item = (NodeId, &'a Member)>) {
         let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (id, member) in members {
@@ -132,7 +126,7 @@ impl AddressBook {
 /// Makes the clients that openraft asks for.
 #[derive(Clone)]
 pub struct PeerNetworkFactory {
-    identity: Identity,
+    identity: PeerIdentity,
     dialer: Dialer,
     blocking: Blocking,
     transfers: Transfers,
@@ -140,8 +134,8 @@ pub struct PeerNetworkFactory {
 }
 
 impl PeerNetworkFactory {
-    /// Dials with `dialer`, as `identity`.
-    pub fn new(identity: Identity, dialer: Dialer, blocking: Blocking) -> Self {
+    /// Makes clients that dial with `dialer` and call as `identity`.
+    pub fn new(identity: PeerIdentity, dialer: Dialer, blocking: Blocking) -> Self {
         Self { identity, dialer, blocking, transfers: Transfers::default(), addresses: AddressBook::default() }
     }
 
@@ -186,9 +180,14 @@ impl RaftNetworkFactory<TypeConfig> for PeerNetworkFactory {
     }
 }
 
-/// One connection to one peer. It connects when first used.
+/// One connection to one peer, made when it is first used.
+///
+/// openraft owns each client in one task and calls it once at a time, so there is no lock. A client holds no Raft state:
+/// after an error openraft repeats the call, and the peer treats a repetition like the first call. The contract is
+/// openraft's `RaftNetworkV2`, split into `NetStreamAppend`, `NetVote`, `NetSnapshot`, `NetTransferLeader` and
+/// `NetBackoff`.
 pub struct PeerNetwork {
-    identity: Identity,
+    identity: PeerIdentity,
     target: NodeId,
     dialer: Dialer,
     profile: Profile,
@@ -207,7 +206,7 @@ impl PeerNetwork {
             .max_encoding_message_size(limits::PEER_RPC_BYTES))
     }
 
-    /// The channel to where the peer is now.
+    /// The channel to the current address of the peer.
     fn channel(&mut self) -> Result<Channel, RpcError> {
         let address = self.addresses.of(self.target).unwrap_or_default();
         if let Some((dialled, channel)) = &self.dialled
@@ -220,7 +219,7 @@ impl PeerNetwork {
             unreachable_peer("its address is unusable")
         })?;
         if let Some((before, _)) = &self.dialled {
-            tracing::info!(peer = self.target, %before, %address, "a peer has another address now");
+            tracing::info!(peer = self.target, %before, %address, "a peer has moved to another address");
         }
         let channel = self.dialer.channel(&parsed, self.profile);
         self.dialled = Some((address, channel.clone()));
@@ -229,7 +228,7 @@ impl PeerNetwork {
 
     fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        stamp(&mut request, &self.identity, self.target);
+        self.identity.stamp(&mut request, self.target);
         request
     }
 
@@ -237,6 +236,7 @@ impl PeerNetwork {
         Timeout { action, id: self.identity.node_id, target: self.target, timeout }.into()
     }
 
+    /// Asks for a vote, or for the promise of one (pre-vote).
     async fn send_vote(&mut self, rpc: VoteRequest, pre: bool, option: RPCOption) -> Result<VoteResponse, RpcError> {
         let timeout = option.soft_ttl();
         let request = self.request(convert::vote_request(&rpc, pre));
@@ -247,23 +247,12 @@ impl PeerNetwork {
     }
 }
 
-/// Writes who calls and who is meant into a request between peers.
-pub fn stamp<T>(request: &mut Request<T>, identity: &Identity, target: NodeId) {
-    let headers = request.metadata_mut();
-    if let Ok(cluster) = MetadataValue::try_from(&identity.cluster_id) {
-        headers.insert(metadata::CLUSTER, cluster);
-    }
-    headers.insert(metadata::EPOCH, identity.epoch.into());
-    headers.insert(metadata::FROM, identity.node_id.into());
-    headers.insert(metadata::TO, target.into());
-}
-
 fn unreachable_peer(why: impl ToString) -> RpcError {
     Unreachable::from_string(why).into()
 }
 
-/// Whether a request leaves no hole in the log of `peer`.
-fn is_whole(request: &AppendEntriesRequest, peer: NodeId) -> bool {
+/// Whether a request leaves no gap in the log of `peer`.
+fn is_contiguous(request: &AppendEntriesRequest, peer: NodeId) -> bool {
     let gap = convert::gap(request);
     if let Some(index) = gap {
         tracing::warn!(peer, index, "entries before this one are purged: the peer needs a snapshot");
@@ -271,7 +260,7 @@ fn is_whole(request: &AppendEntriesRequest, peer: NodeId) -> bool {
     gap.is_none()
 }
 
-/// What openraft should do about a failed call: back off from a peer that is away, retry the rest.
+/// Maps a failed call to what openraft does next: it backs off from an unreachable peer, and retries other errors at once.
 fn rpc_error(status: Status) -> RpcError {
     match status.code() {
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::PermissionDenied => {
@@ -282,16 +271,16 @@ fn rpc_error(status: Status) -> RpcError {
 }
 
 impl NetStreamAppend<TypeConfig> for PeerNetwork {
-    /// Requests are pipelined on one bidirectional stream: the next is sent while earlier ones await their fsync.
+    /// Pipelines requests on one bidirectional stream: the next one is sent while earlier ones wait for their fsync.
     ///
-    /// The first request is drawn before the peer is dialled: openraft waits out its backoff inside the stream of
-    /// requests, so that without drawing from it a peer that refuses connections would be dialled without any pause.
+    /// It takes the first request before it dials. openraft waits out its backoff inside the stream of requests, so a
+    /// client that dialled first would dial a peer that refuses connections without any pause.
     ///
-    /// The stream ends before a request that would leave a hole in the peer's log. openraft 0.10.0-alpha.37 makes such
-    /// requests: after a stream that carried nothing but a commit index, its replication task takes up a payload again
-    /// that has failed before, from a place up to which the log has been purged meanwhile (`replication/mod.rs`,
-    /// `select_next_payload`; the cause of openraft #1795 was another). Ended this way, the stream is begun anew after a
-    /// backoff, until the snapshot that the peer needs has arrived.
+    /// The stream ends before a request that would leave a gap in the peer's log. openraft 0.10.0-alpha.37 makes such
+    /// requests: after a stream that carried nothing but a commit index, its replication task repeats a payload that has
+    /// failed before, from an index that has been purged meanwhile (`replication/mod.rs`, `select_next_payload`; openraft
+    /// #1795 had another cause). openraft then opens the stream again after a backoff, until the snapshot that the peer
+    /// needs has arrived.
     fn stream_append<'s, S>(
         &'s mut self,
         input: S,
@@ -300,12 +289,12 @@ impl NetStreamAppend<TypeConfig> for PeerNetwork {
     where
         S: Stream<Item = AppendEntriesRequest> + OptionalSend + Unpin + 'static,
     {
-        let timeout = option.soft_ttl().max(APPEND_TIMEOUT);
+        let timeout = option.soft_ttl().max(MIN_APPEND_TIMEOUT);
         async move {
             let peer = self.target;
-            let mut whole = input.take_while(move |request| std::future::ready(is_whole(request, peer)));
-            let Some(first) = whole.next().await else { return Ok(stream::empty().boxed()) };
-            let requests = stream::iter([first]).chain(whole).map(|request| convert::append_request(&request));
+            let mut contiguous = input.take_while(move |request| std::future::ready(is_contiguous(request, peer)));
+            let Some(first) = contiguous.next().await else { return Ok(stream::empty().boxed()) };
+            let requests = stream::iter([first]).chain(contiguous).map(|request| convert::append_request(&request));
             let request = self.request(requests);
             let mut client = self.client()?;
             let opening = tokio::time::timeout(timeout, client.append(request)).await;
@@ -333,6 +322,10 @@ impl NetVote<TypeConfig> for PeerNetwork {
 impl NetSnapshot<TypeConfig> for PeerNetwork {
     type SnapshotData = SnapshotData;
 
+    /// Sends a snapshot: the header, then the archive frame by frame, while it is read from one view of the state.
+    ///
+    /// It ends when the peer has installed it, when the call fails, or when openraft cancels it because this node no longer
+    /// leads. There is no resumption: openraft starts again with a newer snapshot.
     async fn full_snapshot(
         &mut self,
         vote: Vote,
@@ -341,14 +334,14 @@ impl NetSnapshot<TypeConfig> for PeerNetwork {
         _option: RPCOption,
     ) -> Result<SnapshotResponse, StreamingError> {
         let SnapshotData::View(view) = snapshot.snapshot else {
-            return Err(NetworkError::from_string("a received snapshot is not sent on").into());
+            return Err(NetworkError::from_string("a received snapshot cannot be forwarded").into());
         };
         let header = convert::snapshot_header(&vote, &snapshot.meta);
         let index = snapshot.meta.last_log_id.as_ref().map(|id| id.index());
         tracing::info!(peer = self.target, index, "sending a snapshot");
         let (sender, receiver) = mpsc::channel(FRAMES_IN_FLIGHT);
         let first = pb::SnapshotChunk { part: Some(pb::snapshot_chunk::Part::Header(header)) };
-        // The channel is empty and its receiver is held: there is room for the first chunk.
+        // Cannot fail: the channel is empty and its receiver is alive.
         let _ = sender.try_send(first);
         let size = view.size_bytes();
         let writer = archive::Writer::new(view, Bytes::new()).map_err(|error| NetworkError::new(&error))?;
@@ -370,33 +363,30 @@ impl NetSnapshot<TypeConfig> for PeerNetwork {
     }
 }
 
-/// Reads the archive frame by frame, never more than the channel holds ahead of the network.
+/// Reads the archive frame by frame, never further ahead of the network than the channel holds.
 async fn read_frames(
-    mut writer: archive::Writer,
+    writer: archive::Writer,
     sender: mpsc::Sender<pb::SnapshotChunk>,
     blocking: Blocking,
     sending: Sending,
 ) -> Result<(), crate::storage::StorageError> {
-    loop {
-        let frame;
-        (writer, frame) = blocking
-            .run(move || {
-                let frame = writer.next_frame();
-                (writer, frame)
-            })
-            .await;
-        let Some(data) = frame? else { return Ok(()) };
+    let mut frames = pin!(frames(writer, blocking));
+    while let Some(frame) = frames.next().await {
+        let Frame { data, raw_bytes } = frame?;
         let chunk = pb::SnapshotChunk { part: Some(pb::snapshot_chunk::Part::Data(data)) };
-        sending.done(writer.raw_bytes());
-        let handing = tokio::time::timeout(INSTALL_TIMEOUT, sender.send(chunk));
-        if !matches!(handing.await, Ok(Ok(()))) {
-            // The call has ended, or the receiver no longer reads: the call's own error says why.
-            return Ok(());
+        sending.done(raw_bytes);
+        let sent = tokio::time::timeout(INSTALL_TIMEOUT, sender.send(chunk));
+        if !matches!(sent.await, Ok(Ok(()))) {
+            // The call has ended, or the receiver no longer reads. The error of the call says why.
+            break;
         }
     }
+    Ok(())
 }
 
 impl NetTransferLeader<TypeConfig> for PeerNetwork {
+    /// Asks the peer to stand for election at once (Ongaro's dissertation, section 3.10). A refusal becomes an
+    /// error that carries its reason.
     async fn transfer_leader(
         &mut self,
         req: TransferLeaderRequest,
@@ -421,7 +411,7 @@ impl NetTransferLeader<TypeConfig> for PeerNetwork {
 }
 
 impl NetBackoff<TypeConfig> for PeerNetwork {
-    /// 20 ms, doubling to 200 ms: a peer that is back is found soon, one that is away costs little.
+    /// 20 ms, doubling to 200 ms: a peer that is back is found soon, and one that is away costs little.
     fn backoff(&self) -> Option<Backoff> {
         let delays = [20, 40, 80, 160].into_iter().chain(std::iter::repeat(200));
         Some(Backoff::new(delays.map(Duration::from_millis)))

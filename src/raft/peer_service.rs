@@ -1,4 +1,4 @@
-//! What this node answers to its peers.
+//! The server side of the calls between peers.
 
 use std::{
     pin::Pin,
@@ -10,46 +10,48 @@ use openraft::{ReadPolicy, raft::TransferLeaderRequest};
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use super::{
-    SnapshotData, convert,
-    network::Identity,
-    types::{AppendEntriesRequest, Raft, Snapshot, StreamAppendError},
+    PeerIdentity, Raft, SnapshotData, convert, stopped,
+    types::{AppendEntriesRequest, Snapshot, StreamAppendError},
 };
 use crate::{
     storage::{Blocking, StateSlot, archive},
     wire::{
-        Fault, Reason, metadata,
+        Fault, Reason,
         raft::{self as pb, raft_service_server::RaftService},
     },
 };
 
-/// What a member needs to answer its peers.
+/// The parts of a member that answer its peers.
 #[derive(Clone)]
 pub struct Serving {
-    /// Who this node is.
-    pub identity: Identity,
-    /// Its consensus.
+    /// This node.
+    pub identity: PeerIdentity,
+    /// The consensus.
     pub raft: Raft,
-    /// Its state, into which snapshots are received.
+    /// The state, beside which snapshots are received.
     pub slot: StateSlot,
     /// Where blocking work runs.
     pub blocking: Blocking,
-    /// Called whenever a leader is heard.
-    pub heard: Arc<dyn Fn() + Send + Sync>,
+    /// Called whenever a leader of the current term is heard.
+    pub on_leader_contact: Arc<dyn Fn() + Send + Sync>,
 }
 
-/// Answers peers of this node's own cluster and epoch that mean this very node; refuses all others by name.
+/// Answers peers of the same cluster and epoch that mean exactly this node, and refuses all others (see
+/// [`PeerIdentity::check`]). Cheap to clone; all clones are the same service.
 ///
-/// An empty node answers nobody until it is adopted: [`PeerService::serve`] gives it what it needs then.
+/// An empty node refuses everybody until it is adopted and [`PeerService::serve`] is called. The lock guards only the
+/// `Option` and is never held across an `await`: a call that began before [`PeerService::stop`] ends with the consensus
+/// that it was given.
 #[derive(Clone, Default)]
 pub struct PeerService(Arc<RwLock<Option<Serving>>>);
 
 impl PeerService {
-    /// Begins to answer.
+    /// Starts to answer.
     pub fn serve(&self, serving: Serving) {
         *self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(serving);
     }
 
-    /// Answers nobody from now on.
+    /// Refuses every call from now on.
     pub fn stop(&self) {
         *self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
     }
@@ -59,36 +61,9 @@ impl PeerService {
         let serving = current.ok_or_else(|| {
             Fault::new(Reason::NotMember, "this node does not take part in any cluster at the moment")
         })?;
-        check(headers, &serving.identity)?;
+        serving.identity.check(headers)?;
         Ok(serving)
     }
-}
-
-fn check(headers: &MetadataMap, own: &Identity) -> Result<(), Fault> {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let number = |name| text(name).parse::<u64>().ok();
-    let refuse = |message: String| {
-        tracing::warn!(from = text(metadata::FROM), %message, "refused a peer");
-        Err(Fault::new(Reason::WrongCluster, message))
-    };
-    if text(metadata::CLUSTER) != own.cluster_id {
-        return refuse(format!(
-            "this node belongs to cluster {}, the caller to `{}`",
-            own.cluster_id,
-            text(metadata::CLUSTER)
-        ));
-    }
-    if number(metadata::EPOCH) != Some(own.epoch) {
-        return refuse(format!(
-            "this cluster was recovered: it is at epoch {}, the caller at {}",
-            own.epoch,
-            text(metadata::EPOCH)
-        ));
-    }
-    if number(metadata::TO) != Some(own.node_id) {
-        return refuse(format!("this is node {}, the caller means node {}", own.node_id, text(metadata::TO)));
-    }
-    Ok(())
 }
 
 fn malformed(error: convert::Malformed) -> Status {
@@ -96,17 +71,17 @@ fn malformed(error: convert::Malformed) -> Status {
 }
 
 fn fatal(error: impl std::fmt::Display) -> Status {
-    Fault::new(Reason::Quarantined, format!("this node has stopped: {error}")).into()
+    stopped(error).into()
 }
 
-/// The requests of a stream up to the first that is broken off or not whole; the answers end there, and the leader
-/// begins anew.
-fn whole_requests(requests: Streaming<pb::AppendRequest>) -> impl Stream<Item = AppendEntriesRequest> + Send {
+/// The requests of a stream up to the first one that fails or is malformed. The answers end there, and the leader opens
+/// the stream again.
+fn valid_requests(requests: Streaming<pb::AppendRequest>) -> impl Stream<Item = AppendEntriesRequest> + Send {
     requests
         .map(|request| match request.map(convert::read_append_request) {
             Ok(Ok(request)) => Some(request),
             Ok(Err(error)) => {
-                tracing::warn!(%error, "a leader sent an append that is not whole");
+                tracing::warn!(%error, "a leader sent a malformed append");
                 None
             }
             Err(_) => None,
@@ -119,19 +94,21 @@ fn whole_requests(requests: Streaming<pb::AppendRequest>) -> impl Stream<Item = 
 impl RaftService for PeerService {
     type AppendStream = Pin<Box<dyn Stream<Item = Result<pb::AppendResponse, Status>> + Send>>;
 
+    /// Receives entries and heartbeats of a leader, pipelined on one stream. Answers come in the order of the requests.
     async fn append(
         &self,
         request: Request<Streaming<pb::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
         let serving = self.serving(request.metadata())?;
-        let heard = serving.heard.clone();
-        let requests = whole_requests(request.into_inner());
+        let on_leader_contact = serving.on_leader_contact.clone();
+        let requests = valid_requests(request.into_inner());
         let answers = serving.raft.stream_append(requests);
         let answers = answers.map(move |answer| match answer {
             Ok(result) => {
-                // Only a leader of this term or a later one is answered so: an old one hears of the higher vote.
+                // A leader of an older term is answered with the higher vote. Any other answer went to a leader of the
+                // current term.
                 if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
-                    heard();
+                    on_leader_contact();
                 }
                 Ok(convert::append_response(&result))
             }
@@ -152,6 +129,7 @@ impl RaftService for PeerService {
         Ok(Response::new(convert::vote_response(&response.map_err(fatal)?)))
     }
 
+    /// Receives a snapshot and installs it. Nothing of a broken or damaged transfer reaches the live state.
     async fn install_snapshot(
         &self,
         request: Request<Streaming<pb::SnapshotChunk>>,
@@ -189,6 +167,8 @@ impl RaftService for PeerService {
         Ok(Response::new(response))
     }
 
+    /// Confirms this leader by a quorum round and returns its read index. A node that does not lead fails with NO_QUORUM;
+    /// the caller then looks for the leader again.
     async fn read_index(
         &self,
         request: Request<pb::ReadIndexRequest>,
@@ -200,8 +180,8 @@ impl RaftService for PeerService {
     }
 }
 
-/// Receives the archive into a file beside the live one, with bounded memory: the next chunk is read from the network
-/// only when the last is on its way to disk.
+/// Receives the archive into a file beside the live one, with bounded memory: it reads the next chunk from the network
+/// only after it wrote the last one.
 async fn receive(serving: &Serving, mut chunks: Streaming<pb::SnapshotChunk>) -> Result<archive::Loaded, Status> {
     let refused = |error: crate::storage::StorageError| {
         tracing::warn!(%error, "a snapshot could not be received");

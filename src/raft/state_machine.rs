@@ -2,19 +2,18 @@
 //!
 //! # Durability
 //!
-//! A batch of entries is one transaction: the commands' effects, the applied id and the last membership together. It is
-//! committed without an fsync, since the log replays what a crash takes back. Three moments make the state durable:
-//! a timer of the node, before a snapshot is reported, and shutdown. openraft purges the log only up to a reported
-//! snapshot, and a snapshot is reported only after the durable commit that covers it, so what is purged is never needed.
+//! A batch of entries is one transaction: the effects of the commands, the applied id and the last membership. It is
+//! committed without an fsync, because the log replays what a crash takes back. Three events make the state durable: a
+//! timer of the node, the report of a snapshot, and shutdown. openraft purges the log only up to a reported snapshot, and
+//! a snapshot is reported only after a durable commit that covers it, so no purged entry is ever needed again.
 //!
 //! # Snapshots
 //!
-//! A snapshot is the state file itself, read at one read transaction: building costs nothing and blocks no writer. None
-//! is kept ready, for an old read transaction keeps old pages from being reused: whoever asks gets the state of now.
+//! A snapshot is the state file itself, read in one read transaction: building one costs nothing and blocks no writer.
+//! None is kept, because an open read transaction prevents the reuse of old pages. Each request gets the current state.
 
 use std::{io, sync::Arc};
 
-use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt};
 use openraft::{
     EntryPayload as Payload, OptionalSend, RaftSnapshotBuilder,
@@ -24,14 +23,15 @@ use prost::Message;
 use tokio::sync::watch;
 
 use super::{
-    Cuts, convert,
+    ViewAtIndex, convert,
+    snapshot::SnapshotData,
     types::{Decisions, Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig},
 };
 use crate::{
     fault_injection::{self, Bug},
     machine::{self, Effect},
     storage::{
-        Blocking, Durable, StateSlot, StateView, StorageError, archive,
+        Blocking, Durable, StateSlot, StorageError,
         kv::{Read, Write},
     },
     types::{Clock, Cursor},
@@ -41,18 +41,10 @@ use crate::{
 const APPLIED: &[u8] = b"\0applied";
 const MEMBERSHIP: &[u8] = b"\0membership";
 
-/// Entries that one transaction applies, at most: bounds the wait of whoever comes next.
+/// Entries that one transaction applies, at most. Bounds how long the callers of the next transaction wait.
 const APPLY_ENTRIES: usize = 256;
 
-/// A snapshot on its way.
-pub enum SnapshotData {
-    /// Ours, to be read and sent.
-    View(StateView),
-    /// Received, verified and synced: a state file waiting to take the place of ours.
-    Received(archive::Loaded),
-}
-
-/// What consensus keeps beside the chat state, in the same transactions.
+/// What consensus keeps in the state file beside the chat state, written in the same transactions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StateMeta {
     /// The last entry applied.
@@ -61,18 +53,19 @@ pub struct StateMeta {
     pub membership: StoredMembership,
 }
 
-/// What no log has reached: from below it one may go on for centuries. A cursor has room for as many entries again.
+/// A bound that no real log reaches: from anywhere below it a cluster can run for centuries. Cursors have room for twice as
+/// many entries. An applied id beyond it is damage.
 const LAST: pb::LogId = pb::LogId { term: 1 << 62, index: Cursor::ENTRIES / 2 };
 
 impl StateMeta {
-    /// Reads it from a view of the state.
+    /// Reads both from a view of the state.
     pub fn read(view: &dyn Read) -> Result<Self, StorageError> {
         let damaged = |what: &str, error: &dyn std::fmt::Display| StorageError::damaged(what, error);
         let applied = match view.get(APPLIED)? {
             Some(bytes) => {
                 let id = pb::LogId::decode(bytes.as_slice()).map_err(|e| damaged("the state's applied id", &e))?;
                 if id.index >= LAST.index || id.term >= LAST.term {
-                    return Err(damaged("the state's applied id", &"no log gets as far as it says"));
+                    return Err(damaged("the state's applied id", &"no log reaches the index or term that it names"));
                 }
                 Some(convert::read_log_id(id))
             }
@@ -103,45 +96,56 @@ impl StateMeta {
     }
 }
 
-/// What has changed on this node, told after the commit.
+/// A change of the state of this node, published after its commit.
 #[derive(Debug, Clone)]
 pub struct Changed {
-    /// The log index up to which everything has now been told.
+    /// The log index up to which every change is now published.
     pub through: u64,
-    /// The parts that changed; `None`: all of it, for a snapshot was installed.
+    /// The parts that changed; `None` for all of them, because a snapshot was installed.
     pub parts: Option<Vec<Effect>>,
 }
 
-/// Applies what is agreed on to the state file, and tells what has changed.
+/// Applies committed entries to the state file and publishes the changes.
+///
+/// # Invariants
+///
+/// - Order after each batch: commit, view at an exact index, `applied`, `publish`, answers to callers. So a caller that
+///   has its answer can read its own write, and a ring never precedes the state that it announces.
+/// - openraft calls `apply` and `install_snapshot` from one task, one after the other, with entries in log order and none
+///   twice (`RaftStateMachine`). Nothing here locks against a second writer.
+/// - A crash loses at most the batches since the last durable commit, each as a whole. `applied_state` then reports the
+///   earlier entry, and openraft applies the rest again from the log. `machine` is deterministic, so the result is the
+///   same.
+/// - An error ends the node: openraft stops, and `background` reports the exit.
 #[derive(Clone)]
 pub struct StateMachine {
     slot: StateSlot,
     blocking: Blocking,
     applied: Arc<watch::Sender<u64>>,
-    cuts: Cuts,
+    views: ViewAtIndex,
     publish: Arc<dyn Fn(Changed) + Send + Sync>,
 }
 
 impl StateMachine {
-    /// The state in this slot. `publish` is called after each commit; it must not block.
+    /// The state machine on the state in `slot`. It calls `publish` after each commit; `publish` must not block.
     pub fn new(
         slot: StateSlot,
         blocking: Blocking,
         publish: impl Fn(Changed) + Send + Sync + 'static,
     ) -> Result<Self, StorageError> {
         let applied = StateMeta::read(&slot.current().view()?)?.applied.map_or(0, |id| id.index());
-        let (watch, cuts) = (Arc::new(watch::Sender::new(applied)), Cuts::new(applied));
-        Ok(Self { slot, blocking, applied: watch, cuts, publish: Arc::new(publish) })
+        let (watch, views) = (Arc::new(watch::Sender::new(applied)), ViewAtIndex::new(applied));
+        Ok(Self { slot, blocking, applied: watch, views, publish: Arc::new(publish) })
     }
 
-    /// The index of the last entry whose effects can be read.
+    /// The index of the last entry whose effects are readable.
     pub fn watch_applied(&self) -> watch::Receiver<u64> {
         self.applied.subscribe()
     }
 
-    /// Where views at exact indexes are asked for.
-    pub fn cuts(&self) -> Cuts {
-        self.cuts.clone()
+    /// Hands out views at exact indexes.
+    pub fn views(&self) -> ViewAtIndex {
+        self.views.clone()
     }
 
     fn commit(slot: &StateSlot, entries: Vec<Entry>) -> Result<(u64, Vec<Decisions>, Vec<Effect>), StorageError> {
@@ -162,17 +166,7 @@ impl StateMachine {
     }
 }
 
-/// A view of another state, as an archive that never leaves the process.
-fn copy(slot: &StateSlot, view: StateView) -> Result<archive::Loaded, StorageError> {
-    let mut writer = archive::Writer::new(view, Bytes::new())?;
-    let mut loader = slot.loader()?;
-    while let Some(frame) = writer.next_frame()? {
-        loader.feed(&frame)?;
-    }
-    loader.finish()
-}
-
-/// What applying `entry` would change, for those who look at a log that nobody runs.
+/// Applies `entry` to `batch` without a running node, to see what a log leads to.
 pub fn replay(batch: &mut dyn Write, entry: &Entry) -> Result<(), StorageError> {
     apply_entry(batch, entry, &mut Vec::new())?;
     StateMeta::write_applied(batch, &entry.log_id)
@@ -208,37 +202,41 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     type SnapshotData = SnapshotData;
     type SnapshotBuilder = Self;
 
+    /// Called once at the start. openraft applies the log from the entry after this one.
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
         let view = self.slot.current().view().map_err(io::Error::other)?;
         let meta = StateMeta::read(&view).map_err(io::Error::other)?;
         Ok((meta.applied, meta.membership))
     }
 
+    /// Applies a stream of committed entries, in transactions of up to [`APPLY_ENTRIES`], and answers their callers.
+    ///
+    /// openraft awaits it before it applies more. A returned error is fatal to the node.
     async fn apply<Strm>(&mut self, mut incoming: Strm) -> Result<(), io::Error>
     where
         Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
         while let Some(first) = incoming.next().await {
             let (entry, responder) = first?;
-            let mut cut = self.cuts.claim(entry.log_id.index());
+            let mut view_wanted = self.views.claim(entry.log_id.index());
             let mut entries = vec![entry];
             let mut responders: Vec<Option<ApplyResponder<TypeConfig>>> = vec![responder];
-            // Whatever is ready joins this transaction; nothing is waited for.
-            while !cut && entries.len() < APPLY_ENTRIES {
+            // Entries that are ready join this transaction; it does not wait for more.
+            while !view_wanted && entries.len() < APPLY_ENTRIES {
                 let Some(Some(next)) = incoming.next().now_or_never() else { break };
                 let (entry, responder) = next?;
-                cut = self.cuts.claim(entry.log_id.index());
+                view_wanted = self.views.claim(entry.log_id.index());
                 entries.push(entry);
                 responders.push(responder);
             }
             let slot = self.slot.clone();
             let work = move || {
                 let committed = Self::commit(&slot, entries)?;
-                let view = if cut { Some(slot.current().view()?) } else { None };
+                let view = if view_wanted { Some(slot.current().view()?) } else { None };
                 Ok::<_, StorageError>((committed, view))
             };
             let ((index, decisions, effects), view) = self.blocking.run(work).await.map_err(io::Error::other)?;
-            self.cuts.settle(index, view);
+            self.views.settle(index, view);
             self.applied.send_replace(index);
             (self.publish)(Changed { through: index, parts: Some(effects) });
             for (responder, decisions) in responders.into_iter().zip(decisions) {
@@ -254,16 +252,16 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.clone()
     }
 
+    /// Replaces the state with a received one. The receiver verified and synced the file before (`peer_service::receive`),
+    /// and the replacement is a rename, so a crash leaves either the old or the new state, never a mix.
+    ///
+    /// If the old state is left, its log still holds what follows it: openraft purges only after this returns.
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
-        self.cuts.claim(meta.last_log_id.as_ref().map_or(0, |id| id.index()));
+        self.views.claim(meta.last_log_id.as_ref().map_or(0, |id| id.index()));
         let slot = self.slot.clone();
         let expected = meta.clone();
         let install = move || -> Result<u64, StorageError> {
-            let loaded = match snapshot {
-                SnapshotData::Received(loaded) => loaded,
-                SnapshotData::View(view) => copy(&slot, view)?,
-            };
-            slot.install(loaded)?;
+            slot.install(snapshot.load(&slot)?)?;
             if fault_injection::enabled(Bug::SnapshotWithoutMembership) {
                 let mut batch = slot.current().begin()?;
                 batch.delete(MEMBERSHIP)?;
@@ -273,18 +271,20 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             if found.applied != expected.last_log_id {
                 return Err(StorageError::damaged(
                     "the installed snapshot",
-                    "its applied id is not what was announced",
+                    "its applied id differs from the announced one",
                 ));
             }
             Ok(found.applied.map_or(0, |id| id.index()))
         };
         let applied = self.blocking.run(install).await.map_err(io::Error::other)?;
-        self.cuts.settle(applied, None);
+        self.views.settle(applied, None);
         self.applied.send_replace(applied);
         (self.publish)(Changed { through: applied, parts: None });
         Ok(())
     }
 
+    /// The snapshot that openraft sends to a follower whose next entry is purged. It is newer than the last reported one,
+    /// which openraft allows: a snapshot need only reach the purged entries.
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
         let view = self.slot.current().view().map_err(io::Error::other)?;
         let meta = StateMeta::read(&view).map_err(io::Error::other)?;
@@ -298,10 +298,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
     type SnapshotData = SnapshotData;
 
+    /// Makes the state durable and reports it as a snapshot, after which openraft may purge the log up to it.
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let slot = self.slot.clone();
         let build = move || -> Result<Snapshot, StorageError> {
-            // The view first, the flush after: what is reported is then durable.
+            // First the view, then the flush, so that everything in the view is durable when it is reported.
             let view = slot.current().view()?;
             let meta = StateMeta::read(&view)?;
             if !fault_injection::enabled(Bug::PurgeUndurable) {

@@ -1,4 +1,5 @@
-//! openraft's own storage suite on our log and state machine; how peers are dialled, and what is sent to them.
+//! openraft's own storage suite on our log and state machine; and tests of the network: when peers are dialled, and which
+//! requests they get.
 
 use std::{
     io,
@@ -20,7 +21,7 @@ use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
 use super::{
-    Identity, LogStore, PeerNetworkFactory, StateMachine,
+    LogStore, PeerIdentity, PeerNetworkFactory, StateMachine,
     network::PeerNetwork,
     types::{
         AppendEntriesRequest, CommittedLeaderId, Entry, EntryPayload, LogId, Member, StreamAppendResult, TypeConfig,
@@ -40,7 +41,7 @@ use crate::{
 
 struct Builder(Blocking);
 
-/// The same on simulated disks, so that what simulations and fault tests stand on is held to the same suite.
+/// The same on simulated disks: simulations and fault tests rely on them, so they must pass the same suite.
 struct SimulatedBuilder;
 
 /// Keeps the directory until the test is over.
@@ -91,7 +92,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 async fn peer_by(dialer: Dialer) -> PeerNetwork {
-    let identity = Identity { cluster_id: "c".into(), epoch: 1, node_id: 1 };
+    let identity = PeerIdentity { cluster_id: "c".into(), epoch: 1, node_id: 1 };
     let member = Member { name: "n2".into(), address: "n2:7400".into(), zone: String::new() };
     PeerNetworkFactory::new(identity, dialer, Blocking::Inline).new_client(2, &member).await
 }
@@ -100,7 +101,7 @@ fn option() -> RPCOption {
     RPCOption::new(Duration::from_millis(100))
 }
 
-/// Blank entries at these places, after `before`.
+/// An append of blank entries at these indexes, after the entry `before`.
 fn append(before: Option<u64>, places: &[u64]) -> AppendEntriesRequest {
     let id = |index| LogId::new(CommittedLeaderId::new(1), index);
     let entry = |place: &u64| Entry { log_id: id(*place), payload: EntryPayload::Blank };
@@ -112,8 +113,8 @@ fn append(before: Option<u64>, places: &[u64]) -> AppendEntriesRequest {
     }
 }
 
-/// openraft waits out its backoff inside the stream of requests. A leader that dialled before it drew from that stream
-/// would dial a peer that refuses connections without any pause, as fast as the machine can.
+/// openraft waits out its backoff inside the stream of requests. A leader that dialled before it took a request would dial
+/// a peer that refuses connections without any pause.
 #[tokio::test(start_paused = true)]
 async fn a_peer_is_dialled_only_once_there_is_something_to_send() {
     let dials = Arc::new(AtomicUsize::new(0));
@@ -132,7 +133,7 @@ async fn a_peer_is_dialled_only_once_there_is_something_to_send() {
     assert_eq!(ended.unwrap_or_else(|error| panic!("{error}")).count().await, 0, "no request, no answer");
 }
 
-/// A peer that tells what arrives, and agrees to all of it.
+/// A peer that reports what arrives and accepts all of it.
 struct Agreeing(mpsc::UnboundedSender<Vec<u64>>);
 
 #[tonic::async_trait]
@@ -175,7 +176,7 @@ impl RaftService for Agreeing {
     }
 }
 
-/// A peer behind a connection in this process, and the places of the entries that have arrived there.
+/// A peer behind a connection in this process, and the indexes of the entries that arrived there.
 async fn agreeing_peer() -> (PeerNetwork, mpsc::UnboundedReceiver<Vec<u64>>) {
     let (arrived, arrivals) = mpsc::unbounded_channel();
     let dialer = Dialer::new(move |_| {
@@ -188,7 +189,7 @@ async fn agreeing_peer() -> (PeerNetwork, mpsc::UnboundedReceiver<Vec<u64>>) {
     (peer_by(dialer).await, arrivals)
 }
 
-/// The answers to a stream of requests that would go on for ever, up to its end.
+/// The answers to an endless stream of requests, up to the end of the answers.
 async fn answers_to(
     peer: &mut PeerNetwork,
     requests: impl Stream<Item = AppendEntriesRequest> + Send + Unpin + 'static,
@@ -200,9 +201,9 @@ async fn answers_to(
     tokio::time::timeout(Duration::from_secs(20), answers).await.expect("the stream ends by itself")
 }
 
-/// What is sent to a peer from there has a hole, and is noticed; "nothing" is not.
+/// A request made of that entry has a gap, which the sender notices. It would not notice an empty request.
 #[tokio::test]
-async fn where_all_entries_asked_for_are_purged_the_next_one_answers() {
+async fn when_the_whole_range_is_purged_the_first_entry_of_the_log_is_returned() {
     let dir = DataDir::on(Arc::new(SimDisks::new(1)));
     let (mut log, _) = stores(&dir, Blocking::Inline);
     let places: Vec<u64> = (0..10).collect();
@@ -222,21 +223,21 @@ async fn where_all_entries_asked_for_are_purged_the_next_one_answers() {
     assert!(places(10, 12).await.is_empty());
 }
 
-/// A payload that openraft takes up again from before a purge: entries 4 to 8 are gone, and 9 would leave a hole.
+/// openraft repeats a payload from before a purge: entries 4 to 8 are gone, and 9 would leave a gap.
 #[tokio::test]
-async fn a_stream_ends_before_a_request_that_would_leave_a_hole_in_the_peers_log() {
+async fn a_stream_ends_before_a_request_that_would_leave_a_gap_in_the_peers_log() {
     let (mut peer, mut arrivals) = agreeing_peer().await;
     let requests =
         [append(None, &[0, 1]), append(Some(1), &[2, 3]), append(Some(3), &[9, 10]), append(Some(10), &[11])];
     let answers = answers_to(&mut peer, stream::iter(requests).chain(stream::pending())).await;
     assert_eq!(answers, [Ok(None), Ok(None)]);
-    let torn = stream::iter([append(Some(3), &[4, 9])]).chain(stream::pending());
-    assert_eq!(answers_to(&mut peer, torn).await, []);
+    let with_gap = stream::iter([append(Some(3), &[4, 9])]).chain(stream::pending());
+    assert_eq!(answers_to(&mut peer, with_gap).await, []);
     drop(peer);
     arrivals.close();
     let mut arrived = Vec::new();
     while let Some(places) = arrivals.recv().await {
         arrived.push(places);
     }
-    assert_eq!(arrived, [[0, 1], [2, 3]], "nothing of what is not whole");
+    assert_eq!(arrived, [[0, 1], [2, 3]], "no part of a request with a gap");
 }

@@ -1,4 +1,4 @@
-//! openraft's generics, named once.
+//! openraft's generic types with our parameters, each spelled once.
 #![allow(missing_docs, reason = "an alias says nothing that openraft's own page does not")]
 
 use std::fmt;
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::machine;
 
 openraft::declare_raft_types!(
-    /// The types that this crate gives to openraft. Terms have one leader each, as in the Raft paper.
+    /// The types that this crate gives to openraft. A term has one leader, as in the Raft paper.
     pub TypeConfig:
         D = Proposal,
         R = Decisions,
@@ -17,7 +17,7 @@ openraft::declare_raft_types!(
         LeaderId = openraft::impls::leader_id_std::LeaderId<u64, crate::types::NodeId>,
 );
 
-/// An encoded `chat.store.v1.CommandBatch`: log, network and followers pass the same bytes on; decoded at apply.
+/// An encoded `chat.store.v1.CommandBatch`. Log, network and followers pass on the same bytes; only apply decodes them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proposal(pub Bytes);
 
@@ -33,23 +33,21 @@ impl fmt::Display for Proposal {
     }
 }
 
-/// What came of each command of a proposal, in order. Empty for blank and membership entries.
+/// The outcome of each command of a proposal, in order. Empty for blank and membership entries.
 #[derive(Debug)]
 pub struct Decisions(pub Vec<machine::Decided>);
 
-/// A replica as the membership carries it, so that dialling a peer never depends on applied state.
+/// A node as the membership lists it. The address is part of the membership, so dialling a peer never depends on
+/// applied state.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Member {
-    /// What people call it.
+    /// Its name.
     pub name: String,
     /// `host:port` that peers and clients dial.
     pub address: String,
     /// Its failure domain.
     pub zone: String,
 }
-
-/// The consensus of this node.
-pub type Raft = openraft::Raft<TypeConfig, super::StateMachine>;
 
 pub type LogId = openraft::alias::LogIdOf<TypeConfig>;
 pub type CommittedLeaderId = openraft::alias::CommittedLeaderIdOf<TypeConfig>;

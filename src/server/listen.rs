@@ -1,4 +1,4 @@
-//! The port that a node serves on.
+//! The TCP port that a node serves on.
 
 use std::{io, net::SocketAddr};
 
@@ -14,7 +14,7 @@ use crate::{
 /// Listens on `address`.
 ///
 /// # Errors
-/// INVALID_ARGUMENT, naming `listen`: the address is in use, is not this machine's, or may not be used.
+/// INVALID_ARGUMENT for the field `listen`: the address is in use, belongs to another machine, or needs more rights.
 pub async fn listen(address: &Address) -> Result<TcpListener, Fault> {
     bind(address).await.map_err(|error| {
         let fault = Fault::invalid("listen", format!("cannot listen on {address}: {error}"));
@@ -26,9 +26,9 @@ pub async fn listen(address: &Address) -> Result<TcpListener, Fault> {
     })
 }
 
-/// The first of the addresses that the name stands for which can be listened on.
+/// Resolves the name and listens on the first of its addresses that works.
 async fn bind(address: &Address) -> io::Result<TcpListener> {
-    let mut failed = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name stands for no address");
+    let mut failed = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
     for resolved in lookup_host(address.as_str()).await? {
         match queueing(resolved) {
             Ok(listener) => return Ok(listener),
@@ -38,8 +38,9 @@ async fn bind(address: &Address) -> io::Result<TcpListener> {
     Err(failed)
 }
 
-/// Not by `TcpListener::bind`, whose queue holds 128 connections: when a leader dies all its clients come at once, and
-/// whoever finds the queue full waits for a second or, if it has been sent a SYN cookie and says nothing, for ever.
+/// Listens with a queue longer than the 128 connections of `TcpListener::bind`. When a leader dies, all its clients
+/// come to the other nodes at once. A client that finds the queue full repeats its SYN after a second; one that was
+/// answered with a SYN cookie and waits for the server to speak first waits for ever.
 fn queueing(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
@@ -47,7 +48,8 @@ fn queueing(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(limits::CONNECTIONS_QUEUED)
 }
 
-/// The connections of `listener`, with Nagle's algorithm off: replies must not wait for more.
+/// The connections of `listener`, with Nagle's algorithm off: it would delay a small reply until the client
+/// acknowledges the one before.
 pub fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> {
     TcpListenerStream::new(listener).map(|accepted| {
         let stream = accepted?;
@@ -65,15 +67,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn many_that_come_at_once_find_room_though_nobody_is_let_in_yet() {
+    async fn many_that_come_at_once_are_queued_before_any_is_accepted() {
         let listener = queueing(([127, 0, 0, 1], 0).into()).unwrap();
         let address = listener.local_addr().unwrap();
-        // What the system allows.
+        // The kernel caps the queue.
         let most = fs::read_to_string("/proc/sys/net/core/somaxconn").ok().and_then(|text| text.trim().parse().ok());
         let many = most.unwrap_or(128).min(400);
         let coming = join_all((0..many).map(|_| TcpStream::connect(address)));
-        // One that finds no room is told to come again after a second.
-        let come = tokio::time::timeout(Duration::from_millis(900), coming).await.expect("all have found room");
+        // A client that the queue has no room for repeats its SYN after one second.
+        let come = tokio::time::timeout(Duration::from_millis(900), coming).await.expect("all are queued");
         assert!(come.iter().all(Result::is_ok));
         for _ in 0..many {
             listener.accept().await.unwrap();

@@ -1,16 +1,20 @@
-//! Passwords: hashed and verified here, at the edge, so that none ever reaches the log, a disk or a peer.
+//! Password hashing and session tokens.
 //!
-//! Argon2id takes tens of milliseconds and megabytes by design. So it runs off the async runtime, on as many threads
-//! as there are cores, behind a bounded queue; what does not fit is refused before any work is done.
+//! Passwords are hashed and verified on the node that serves the call, so that none ever reaches the log, a disk or a
+//! peer.
 //!
-//! An unknown account costs the same work as a known one, so that names cannot be probed by the clock.
+//! Argon2id takes tens of milliseconds and megabytes by design. It runs off the async runtime, on as many threads as
+//! there are cores, behind a bounded queue. What does not fit into the queue is refused before any work is done.
 //!
-//! # A session's token
+//! A check against an unknown account does the same work as one against a known account, so that response times do not
+//! reveal which names exist.
 //!
-//! A retried login must return the token of its first attempt, yet only a hash of the token is kept. So the token is
-//! derived: argon2id of the password, salted with a hash of the request_id and the username. Who does not know the
-//! password cannot do better than to guess it at the price of one argon2id a guess, which is what guessing at the
-//! stored password hash costs; and nothing secret is replicated. Who knows the password may log in anyway.
+//! # Session tokens
+//!
+//! A retried login must return the token of its first attempt (P4), yet only a hash of the token is stored. So the
+//! token is derived: argon2id of the password, salted with a hash of the request id and the username. Somebody without
+//! the password has to guess it at the cost of one argon2id for each guess, the same as with the stored password hash,
+//! and nothing secret is replicated. Somebody with the password may log in anyway.
 
 use std::{fmt::Write, sync::Arc, thread, time::Duration};
 
@@ -23,16 +27,17 @@ use crate::{
     wire::{Fault, Reason},
 };
 
-/// Below this much memory a hash takes microseconds, less than handing it to a thread does.
+/// With less memory than this a hash takes microseconds, less than handing it to another thread. Only tests configure
+/// that.
 const INLINE_BELOW_KIB: u32 = 1024;
-/// Sets tokens apart from anything else that may ever be derived in this way.
+/// Domain separation: no other value derived in the same way equals a token.
 const TOKEN_CONTEXT: &str = "quorate 2026 session token v1";
 
-/// The bearer token of a new session. Has no `Debug`: it is a secret.
+/// The bearer token of a new session. It has no `Debug`, because it is a secret.
 pub(super) struct Token(String);
 
 impl Token {
-    /// What is stored of it.
+    /// The hash under which the session is stored.
     pub fn key(&self) -> SessionKey {
         SessionKey::of_token(&self.0)
     }
@@ -44,18 +49,22 @@ impl Token {
 }
 
 /// Hashes and verifies passwords.
+///
+/// A job holds a permit of `queue` from its admission to its end, and one of `cores` while it runs, also when its
+/// caller has gone away. So at most [`limits::HASHING_QUEUE`] passwords are in memory here and at most one runs on each
+/// core.
 pub(super) struct Passwords {
     algorithm: Argon2<'static>,
+    /// Memory of one hash, in KiB.
     memory_kib: u32,
-    /// Verified in place of the hash of an account that does not exist. No password is known to match it, and a match
-    /// would count for nothing.
+    /// Verified in place of the hash of an account that does not exist, at the same cost. The result is ignored.
     decoy: String,
     queue: Arc<Semaphore>,
     cores: Arc<Semaphore>,
 }
 
 impl Passwords {
-    /// Hashes at the price that `cost` states.
+    /// Hashes at the configured cost.
     pub fn new(cost: config::Argon2) -> Self {
         let (memory_kib, iterations, parallelism) = (cost.memory_kib(), cost.iterations(), cost.parallelism());
         let params = Params::new(memory_kib, iterations, parallelism, None).expect("the configuration keeps the range");
@@ -70,7 +79,7 @@ impl Passwords {
         }
     }
 
-    /// The PHC string of `password` with `salt`.
+    /// Hashes `password` with `salt` into a PHC string.
     pub async fn hash(&self, password: String, salt: [u8; 16], timeout: Duration) -> Result<String, Fault> {
         let algorithm = self.algorithm.clone();
         let hashed = self.run(timeout, move || {
@@ -79,7 +88,7 @@ impl Passwords {
         hashed.await?.map_err(|error| hashing_failed(&error))
     }
 
-    /// Checks `password` against an account's hash; `None` stands for no such account.
+    /// Checks `password` against the hash of an account, or against the decoy if there is no such account.
     pub async fn verify(&self, password: String, phc: Option<String>, timeout: Duration) -> Result<(), Fault> {
         let (known, phc) = self.known(phc);
         let algorithm = self.algorithm.clone();
@@ -88,8 +97,8 @@ impl Passwords {
         if matches && known { Ok(()) } else { Err(bad_credentials()) }
     }
 
-    /// As [`Self::verify`], and then the token of the session that `request_id` asks for.
-    pub async fn log_in(
+    /// Verifies a password like [`Self::verify`], and derives the token of the session that the request id asks for.
+    pub async fn derive_token(
         &self,
         login: (RequestId, Username, String),
         phc: Option<String>,
@@ -109,20 +118,21 @@ impl Passwords {
         (phc.is_some(), phc.unwrap_or_else(|| self.decoy.clone()))
     }
 
+    /// Runs `work` on a core of its own, waiting for one until `timeout`.
     async fn run<T: Send + 'static>(
         &self,
         timeout: Duration,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Fault> {
-        let place = Arc::clone(&self.queue).try_acquire_owned().map_err(|_| overloaded())?;
+        let queued = Arc::clone(&self.queue).try_acquire_owned().map_err(|_| overloaded())?;
         if self.memory_kib < INLINE_BELOW_KIB {
             return Ok(work());
         }
         let core = tokio::time::timeout(timeout, Arc::clone(&self.cores).acquire_owned());
         let core = core.await.map_err(|_| overloaded())?.map_err(|_| overloaded())?;
         let working = tokio::task::spawn_blocking(move || {
-            // Held to the end of the work, which goes on when the caller has gone away.
-            let _held = (place, core);
+            // The work goes on when its caller has gone away, and keeps its permits until then.
+            let _held = (queued, core);
             work()
         });
         working.await.map_err(|error| Fault::new(Reason::Internal, format!("hashing a password failed: {error}")))
@@ -209,16 +219,20 @@ mod tests {
         let passwords = passwords();
         let phc = phc(&passwords, "pw").await;
         let other = self::phc(&passwords, "other").await;
-        let token =
-            async |who, phc: &Option<String>| passwords.log_in(who, phc.clone(), TIMEOUT).await.unwrap().into_secret();
+        let token = async |who, phc: &Option<String>| {
+            passwords.derive_token(who, phc.clone(), TIMEOUT).await.unwrap().into_secret()
+        };
         let first = token(login(1, "alice", "pw"), &phc).await;
         assert_eq!(first.len(), 64);
         assert_eq!(first, token(login(1, "Alice", "pw"), &phc).await, "names compare folded");
         assert_ne!(first, token(login(2, "alice", "pw"), &phc).await);
         assert_ne!(first, token(login(1, "bob", "pw"), &phc).await);
         assert_ne!(first, token(login(1, "alice", "other"), &other).await);
-        assert_eq!(reason(passwords.log_in(login(1, "alice", "no"), phc, TIMEOUT).await), Reason::BadCredentials);
-        assert_eq!(reason(passwords.log_in(login(1, "alice", "pw"), None, TIMEOUT).await), Reason::BadCredentials);
+        assert_eq!(reason(passwords.derive_token(login(1, "alice", "no"), phc, TIMEOUT).await), Reason::BadCredentials);
+        assert_eq!(
+            reason(passwords.derive_token(login(1, "alice", "pw"), None, TIMEOUT).await),
+            Reason::BadCredentials
+        );
     }
 
     #[tokio::test]
@@ -229,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn real_parameters_hash_off_the_runtime_and_give_their_places_back() {
+    async fn real_parameters_hash_off_the_runtime_and_give_their_permits_back() {
         let passwords = Passwords::new(config::Argon2::OWASP);
         let phc = phc(&passwords, "pw").await;
         assert!(passwords.verify("pw".into(), phc, TIMEOUT).await.is_ok());

@@ -1,34 +1,35 @@
-//! What the edge makes of a request's bytes and metadata. For tests only.
+//! Entry points for the fuzzers: how the server parses a request's bytes and metadata. For tests only.
 
 use prost::Message;
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
 
-use super::{
-    call::Call,
-    translate::{Write, accounts, admin, conversations, events, messages},
+use super::services::{
+    accounts::convert as accounts, admin::convert as admin, call::Call, check::Write,
+    conversations::convert as conversations, events::convert as events, messages::convert as messages,
 };
 use crate::{
     node::{checked_adoption, checked_inspection},
     wire::{Fault, admin as admin_pb, chat, metadata, raft, store::command::Verb},
 };
 
-/// The methods that [`judge`] knows.
+/// Number of methods that [`judge`] knows.
 pub const METHODS: u8 = 31;
 
-/// What the edge makes of a request.
+/// The result of checking a request.
 pub enum Judged {
-    /// It was refused, or is no such request at all.
+    /// It was refused, or its bytes are no such request.
     Refused,
-    /// It was taken, and is no command.
+    /// It was accepted and is not a write.
     Taken,
-    /// The command that a write became.
+    /// It was accepted and became this command.
     Write(Verb),
 }
 
-/// Reads `body` as a request of one of the methods and checks it as that method does. What is used as it is, is read.
+/// Decodes `body` as a request of method number `method` and checks it as that method does. A request whose fields the
+/// method uses unchecked is only decoded.
 pub fn judge(method: u8, body: &[u8]) -> Judged {
     let write = match method % METHODS {
-        0 => checked(body, messages::send_message),
+        0 => checked(body, messages::send_message).map(|(write, _)| write),
         1 => checked(body, messages::mark_read),
         2 => checked(body, messages::delete_messages),
         3 => checked(body, conversations::create_room),
@@ -74,7 +75,7 @@ fn read<Q: Message + Default, T>(body: &[u8], check: impl FnOnce(Q) -> Result<T,
     }
 }
 
-/// Whether a call with these values of our own metadata is taken for one that says something.
+/// Whether a call with these values of our metadata keys is accepted and has any of them.
 pub fn is_call(values: [Option<&[u8]>; 4]) -> bool {
     let keys = [metadata::AUTHORIZATION, metadata::CONSISTENCY, metadata::MIN_INDEX, "grpc-timeout"];
     let mut map = MetadataMap::new();

@@ -1,8 +1,9 @@
-//! Where blocking work runs.
+//! Where blocking work runs: on a thread pool, or inline in a simulation.
 
 use std::{future::pending, panic::resume_unwind};
 
-/// Where blocking work runs: a thread pool in production, inline inside a simulation, which must stay on one thread.
+/// Where blocking work runs: on a thread pool in production, inline in a simulation, which must stay on one thread to
+/// be deterministic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blocking {
     /// On tokio's pool of blocking threads; the log has a writer thread of its own.
@@ -12,8 +13,8 @@ pub enum Blocking {
 }
 
 impl Blocking {
-    /// Runs `f` and answers with its result. A panic in `f` goes on in the caller. When the runtime shuts down before
-    /// `f` started, this never resolves: the caller is about to be dropped as well.
+    /// Runs `f` and returns its result. A panic in `f` continues in the caller. If the runtime shuts down before `f`
+    /// starts, this future never resolves; the runtime is about to drop the caller too.
     pub async fn run<T: Send + 'static>(self, f: impl FnOnce() -> T + Send + 'static) -> T {
         match self {
             Self::Inline => f(),

@@ -1,32 +1,45 @@
 //! A node's data directory: locked by one process, readable by one user.
+//!
+//! It holds the files of the stores and a few records, small files that are replaced as a whole. Replacing writes a new
+//! file `NAME.tmp`, syncs it, renames it over the old one and syncs the directory.
+//!
+//! | the crash comes | after it |
+//! |---|---|
+//! | before the rename | the old record; the next open removes `NAME.tmp` |
+//! | between the rename and the sync of the directory | the old record or the new one; `write_record` has not returned |
+//! | later | the new record |
 
 use std::{
     fmt,
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    fs::{self, DirBuilder, File, TryLockError},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use super::{Disk, Disks, Open, Result, StorageError, record};
+use super::{
+    Result, StorageError,
+    disk::{Disk, Disks, Open, private_file},
+    record,
+};
 
-/// The file whose lock says that a process owns the directory. Never removed: removing a locked file would let a
-/// second process lock a new one of the same name.
+/// A process owns the directory while it holds the lock on this file. The file is never removed: then a second process
+/// could lock a new file of the same name.
 const LOCK: &str = "lock";
-/// Ends the names of files that are being written, until they are renamed into place.
+/// The end of the name of a file that is being written and not renamed into place yet.
 const UNFINISHED: &str = ".tmp";
 
-/// One data directory, held by this process until the last clone is dropped.
+/// A data directory. This process holds its lock until the last clone is dropped.
 #[derive(Clone)]
 pub struct DataDir {
     disks: Arc<dyn Disks>,
 }
 
 impl DataDir {
-    /// Opens the directory at `path`, creating it and its parents if they are not there, and locks it.
+    /// Opens and locks the directory at `path`, and creates it and its parents if they do not exist.
     ///
-    /// Fails with `Locked` when another process (or another `DataDir` of this one) holds it.
+    /// Fails with `Locked` while another process, or another `DataDir` of this one, holds the lock.
     pub fn create_or_open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| failed("creating", path, e))?;
@@ -38,22 +51,22 @@ impl DataDir {
         Ok(Self::on(Arc::new(Directory::lock(path.as_ref())?)))
     }
 
-    /// A data directory on disks of the caller's own.
+    /// A data directory on disks that the caller made.
     pub fn on(disks: Arc<dyn Disks>) -> Self {
         Self { disks }
     }
 
-    /// The disks that the directory is made of.
+    /// The directory's disks.
     pub fn disks(&self) -> &Arc<dyn Disks> {
         &self.disks
     }
 
-    /// Where the file `name` is, for messages and for tools of the operating system.
+    /// The path of the file `name`, for messages and for tools of the operating system.
     pub fn path(&self, name: &str) -> PathBuf {
         self.disks.path(name)
     }
 
-    /// Whether there is nothing but our lock.
+    /// Whether it holds nothing but the lock.
     pub fn is_empty(&self) -> Result<bool> {
         Ok(self.disks.list()?.is_empty())
     }
@@ -63,18 +76,19 @@ impl DataDir {
         self.disks.open(name, how)
     }
 
-    /// Reads the record `name`; none if it was never written. A record that is not what was written is `Damaged`.
+    /// Reads the record `name`; `None` if it was never written. A record that fails its checksum is `Damaged`.
     pub fn read_record<M: prost::Message + Default>(&self, name: &str) -> Result<Option<M>> {
         let what = self.path(name).display().to_string();
         self.disks.read_small(name)?.map(|bytes| record::decode(&what, &bytes)).transpose()
     }
 
-    /// Writes the record `name`: durable when this returns, and the old one or the new one after any crash.
+    /// Writes the record `name`. It is durable when this returns. After a crash before that, the record is the old one
+    /// or the new one.
     pub fn write_record<M: prost::Message>(&self, name: &str, message: &M) -> Result<()> {
         self.disks.write_small(name, &record::encode(message))
     }
 
-    /// Bytes that can still be written to the file system.
+    /// How many bytes can still be written to the file system.
     pub fn free_bytes(&self) -> Result<u64> {
         self.disks.free_bytes()
     }
@@ -86,22 +100,16 @@ impl fmt::Debug for DataDir {
     }
 }
 
-/// Files that only this user can read and write, and that child processes do not inherit.
-pub(super) fn private_file() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).mode(0o600);
-    options
-}
-
-/// The real thing.
+/// A directory of the operating system, locked.
 #[derive(Debug)]
 struct Directory {
     path: PathBuf,
-    /// Kept for its lock, which the operating system drops with it, however the process ends.
+    /// Held for its lock, which the operating system releases when the process ends, in whatever way.
     _lock: File,
 }
 
 impl Directory {
+    /// Locks the directory and removes files whose writing was interrupted.
     fn lock(path: &Path) -> Result<Self> {
         let file = private_file().create(true).open(path.join(LOCK)).map_err(|e| failed("opening", path, e))?;
         match file.try_lock() {
@@ -116,7 +124,7 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Makes created, renamed and removed names durable.
+    /// Makes the names of created, renamed and removed files durable.
     fn sync(&self) -> Result<()> {
         File::open(&self.path).and_then(|d| d.sync_all()).map_err(|e| failed("syncing", &self.path, e))
     }
@@ -147,7 +155,7 @@ impl Disks for Directory {
     fn read_small(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let path = self.path(name);
         let mut bytes = Vec::new();
-        // One byte more than allowed, so that a file which is too long shows as such without being read whole.
+        // Reads one byte more than allowed: enough to see that a file is too long.
         match File::open(&path).and_then(|f| f.take(record::BYTES as u64 + 1).read_to_end(&mut bytes)) {
             Ok(_) => Ok(Some(bytes)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -1,55 +1,60 @@
-//! The seam between the stores and what they live on: files of a directory, or the disks of a simulation.
+//! The seam between the stores and the files they live in: files of a directory, or of a simulated disk.
+//!
+//! [`Disks`] is a folder, [`Disk`] one file of it. Stores know only these two, so a test can put a simulation that
+//! fails the way disks fail below the real engine.
 
 use std::{
     fmt::Debug,
-    fs::File,
+    fs::{File, OpenOptions},
     ops::Bound,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use redb::{BackendError, StorageBackend, backends::FileBackend, backends::InMemoryBackend};
 
-use super::{Result, StorageError, directory::private_file};
+use super::{Result, StorageError};
 
 /// Whether a file must be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Open {
-    /// It must exist and hold something: an empty or missing file is damage, not a new store (P7).
+    /// It must exist and not be empty: otherwise it is damage, not a new store (P7).
     Existing,
-    /// It starts empty, whatever was there before.
+    /// It starts empty, whatever it held before.
     Fresh,
 }
 
-/// A flat folder of files. The contract of every method: when it returns without error, its effect survives a crash.
+/// A flat folder of files. The contract of every method: once it returns without error, its effect survives a crash.
 pub trait Disks: Debug + Send + Sync + 'static {
-    /// Opens a file for a store. What is read from it is what the disk holds, or what is still to be written to it; not
-    /// what a sync that failed has left in a cache, for no later sync would write that.
+    /// Opens a file for a store. Reads return data that is on the disk or will be written to it. They never return data
+    /// that a failed sync left in a cache, because no later sync would write that.
     fn open(&self, name: &str, how: Open) -> Result<Disk>;
 
-    /// The whole of a small file; none if it is not there.
+    /// The bytes of a small file; `None` if it does not exist.
     fn read_small(&self, name: &str) -> Result<Option<Vec<u8>>>;
 
-    /// Replaces a small file as a whole: after a crash it holds the old bytes or the new ones, never a mixture.
+    /// Replaces a small file as a whole. After a crash it holds the old bytes or the new ones, never a mixture.
     fn write_small(&self, name: &str, bytes: &[u8]) -> Result<()>;
 
-    /// Puts the file `from` in the place of `to`, as one step. Open handles stay with their file.
+    /// Renames the file `from` over `to`, in one step. Open handles stay with their file.
     fn rename(&self, from: &str, to: &str) -> Result<()>;
 
-    /// Removes a file; no error if it is not there. Open handles stay usable.
+    /// Removes a file, if it exists. Open handles stay usable.
     fn remove(&self, name: &str) -> Result<()>;
 
-    /// The names of all files, sorted, without the lock's.
+    /// The names of all files except the lock, sorted.
     fn list(&self) -> Result<Vec<String>>;
 
-    /// Bytes that can still be written.
+    /// How many bytes can still be written.
     fn free_bytes(&self) -> Result<u64>;
 
-    /// Where a file is, for messages to people.
+    /// The path of a file, for messages to people.
     fn path(&self, name: &str) -> PathBuf;
 }
 
-/// What one redb file lives on. Opened once; whoever holds it owns the file.
+/// The file of one redb database. Cheap to clone. A file is opened once at a time: two stores on one file would damage
+/// it.
 #[derive(Debug, Clone)]
 pub struct Disk {
     name: Arc<str>,
@@ -57,18 +62,18 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// A backend of the caller's own; `name` stands in messages.
+    /// A backend that the caller made; `name` stands in messages.
     pub fn new(name: impl Into<Arc<str>>, backend: impl StorageBackend) -> Self {
         Self { name: name.into(), backend: Arc::new(backend) }
     }
 
-    /// The file at `path`, created with mode 0600 if it is not there.
+    /// The file at `path`, created with mode 0600 if it does not exist.
     pub fn file(path: &Path) -> Result<Self> {
         let file = private_file().create(true).open(path).map_err(|e| StorageError::io(display(path), e))?;
         Self::of_file(path, file)
     }
 
-    /// Memory that is gone with the process.
+    /// A file in memory, which is lost with the process.
     pub fn memory(name: &str) -> Self {
         Self::new(name, InMemoryBackend::new())
     }
@@ -79,22 +84,31 @@ impl Disk {
         Ok(Self::new(display(path), backend))
     }
 
-    /// What messages call it.
+    /// Its name in messages.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its size in bytes; zero when the disk does not say.
+    /// Its size in bytes; 0 if the backend cannot tell.
     pub fn size_bytes(&self) -> u64 {
         self.backend.len().unwrap_or(0)
     }
 }
 
-/// Lets what is read next come from the disk. Where a sync failed, the cache still holds what the disk does not, as if
-/// it had been written: a store would stand on that, and the next power cut would take it away (P1).
+/// Options for a file that only this user can read and write. The standard library adds O_CLOEXEC, so child processes
+/// do not inherit it.
+pub(super) fn private_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    options
+}
+
+/// Drops the file's pages from the page cache, so that the next reads come from the disk. After a failed sync the cache
+/// still holds data that the disk does not, marked as written. A store would build on it, and the next power cut would
+/// take it away (P1).
 fn read_anew(file: &File) -> std::io::Result<()> {
     file.sync_data()?;
-    // Advice that no file system has to take; those that live in memory have no disk to disagree with.
+    // This is advice, which a file system may ignore. Those in memory do, and have no disk to differ from.
     #[cfg(target_os = "linux")]
     let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
     Ok(())
@@ -104,10 +118,11 @@ fn display(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// redb wants to own its backend; it gets a share, so that the size can be asked for without a transaction.
 type Io<T> = std::result::Result<T, std::io::Error>;
 type Lock<T> = std::result::Result<T, BackendError>;
 
+/// redb owns its backend. It gets a clone that shares the file, so that the size can be asked for without a
+/// transaction.
 impl StorageBackend for Disk {
     fn len(&self) -> Io<u64> {
         self.backend.len()

@@ -1,4 +1,6 @@
-//! How redb is used: opening, formats, checksums, panics.
+//! How the stores use redb: opening, formats, checksums, panics.
+//!
+//! A row as stored is `crc32 (4 bytes, little-endian) | value`. The CRC-32 covers key and value.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -9,19 +11,21 @@ use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, 
 
 use super::{Disk, Result, StorageError};
 
-/// Which kind of file it is, and the format of its content.
+/// One row: the kind of file, and the format number of its content.
 const FORMAT: TableDefinition<'_, &str, u32> = TableDefinition::new("format");
 
-/// A redb database that knows its name.
+/// A redb database, its name in messages, and its first error. Cheap to clone.
+///
+/// Invariant: `failed`, once set, stays as it is, and every later IO error of this file is a copy of it.
 #[derive(Debug, Clone)]
 pub(super) struct Engine {
     disk: Disk,
     db: Arc<Database>,
-    /// The first error of the disk. redb answers `PreviousIo` from then on, which says nothing.
+    /// The first disk error. redb returns `PreviousIo` from then on, which does not say why.
     failed: Arc<OnceLock<StorageError>>,
 }
 
-/// What a store expects of its file.
+/// The kind of file that a store expects.
 pub(super) struct Kind {
     /// The kind's name, as it stands in the file.
     pub name: &'static str,
@@ -32,8 +36,8 @@ pub(super) struct Kind {
 }
 
 impl Engine {
-    /// Opens `disk`, or makes a new database on an empty one, and verifies the checksums of all its pages: a plain
-    /// open of redb trusts a file that was closed cleanly. It takes about a second per GiB.
+    /// Opens `disk`, or creates a database on an empty one, and verifies the checksums of all its pages. A plain open
+    /// of redb would trust a file that was closed cleanly. Takes about a second per GiB.
     pub(super) fn open(disk: Disk, kind: &Kind) -> Result<Self> {
         let (backend, name) = (disk.clone(), disk.name().to_owned());
         let db = guard(disk.name(), || {
@@ -41,7 +45,7 @@ impl Engine {
                 .set_cache_size(kind.cache_bytes)
                 .set_check_integrity_on_open(true)
                 .set_repair_callback(move |session| {
-                    // redb reports 0.3 between finding the last commit torn and going back to the one before it.
+                    // redb reports progress 0.3 when it has found the last commit torn and goes back to the one before.
                     if (0.2..0.5).contains(&session.progress()) {
                         tracing::warn!(file = name, "rolled back the last commit, which a crash left unfinished");
                     }
@@ -54,6 +58,7 @@ impl Engine {
         Ok(engine)
     }
 
+    /// Writes the format of a new file; refuses a file of another kind or of a newer format.
     fn check_format(&self, kind: &Kind) -> Result<()> {
         let read = self.db.begin_read().map_err(|e| self.err(e))?;
         let found = match read.open_table(FORMAT) {
@@ -93,7 +98,7 @@ impl Engine {
         self.disk.size_bytes()
     }
 
-    /// This file's error; the first one again, once the disk has failed.
+    /// Converts an error of redb. Once the disk has failed, returns the first error again.
     pub(super) fn err(&self, error: impl Into<redb::Error>) -> StorageError {
         let error = error.into();
         let again = matches!(error, redb::Error::PreviousIo);
@@ -105,14 +110,14 @@ impl Engine {
         }
     }
 
-    /// Runs what touches pages; a panic of redb becomes `Damaged`.
+    /// Runs code that touches pages. A panic of redb becomes `Damaged`.
     pub(super) fn guard<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
         guard(self.name(), f)
     }
 }
 
-/// redb may panic over a file that was altered behind its back; that is damage like any other. Nothing is used
-/// afterwards that a panic could have left half done: the error stops the store.
+/// redb may panic over a file that was altered behind its back. That is damage like any other. The error stops the
+/// store, so nothing that the panic left half done is used afterwards.
 fn guard<T>(what: &str, f: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| {
         let detail = panic
@@ -124,10 +129,10 @@ fn guard<T>(what: &str, f: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
-/// Bytes by which a row as stored is longer than its value.
+/// Bytes of the checksum before a stored value.
 pub(super) const SEAL_BYTES: usize = 4;
 
-/// The checksum of a row, over key and value: a value that strays under another key shows as well.
+/// The checksum of a row. It covers the key too, so a value that ends up under another key is found.
 pub(super) fn seal(key: &[u8], value: &[u8]) -> [u8; SEAL_BYTES] {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(key);
@@ -135,7 +140,7 @@ pub(super) fn seal(key: &[u8], value: &[u8]) -> [u8; SEAL_BYTES] {
     hasher.finalize().to_le_bytes()
 }
 
-/// The payload of a row as stored (`seal | value`), if its checksum is right.
+/// The value of a stored row, if its checksum matches.
 pub(super) fn unseal<'a>(what: &str, key: &[u8], stored: &'a [u8]) -> Result<&'a [u8]> {
     match stored.split_first_chunk::<SEAL_BYTES>() {
         Some((sum, value)) if *sum == seal(key, value) => Ok(value),

@@ -1,11 +1,11 @@
-//! What can go wrong with a disk.
+//! Errors of a disk.
 
 use std::{io, path::PathBuf};
 
-/// Shorthand for this floor.
+/// The result of everything in this room that can fail.
 pub type Result<T, E = StorageError> = std::result::Result<T, E>;
 
-/// A disk that cannot be trusted or used. Every one names what it concerns.
+/// A disk that cannot be trusted or used. Every variant names the file or record.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
     /// Another process holds the directory.
@@ -14,10 +14,10 @@ pub enum StorageError {
         /// The data directory.
         path: PathBuf,
     },
-    /// The operating system refused; nothing is known to be damaged.
+    /// The operating system returned an error. Nothing is known to be damaged.
     #[error("{what}: {source}")]
     Io {
-        /// What was being done to which file.
+        /// What was done to which file.
         what: String,
         /// Why it failed.
         source: io::Error,
@@ -25,18 +25,18 @@ pub enum StorageError {
     /// No space is left.
     #[error("{what}: the disk is full")]
     DiskFull {
-        /// What was being done to which file.
+        /// What was done to which file.
         what: String,
     },
-    /// What was read is not what was written.
+    /// The bytes read are not the bytes written.
     #[error("{what} is damaged: {detail}")]
     Damaged {
         /// Which file or record.
         what: String,
-        /// How it shows.
+        /// The damage.
         detail: String,
     },
-    /// Written by a newer program.
+    /// A newer program wrote the file.
     #[error("{what} has format {found}, this program reads up to {known}")]
     TooNew {
         /// Which file.
@@ -49,12 +49,12 @@ pub enum StorageError {
 }
 
 impl StorageError {
-    /// A record that does not decode.
+    /// A file or record that is not what was written.
     pub fn damaged(what: impl Into<String>, detail: impl std::fmt::Display) -> Self {
         Self::Damaged { what: what.into(), detail: detail.to_string() }
     }
 
-    /// An error of the operating system; a full disk and a file that ends too early are told apart.
+    /// An error of the operating system. A full disk and a file that ends too early get their own variants.
     pub fn io(what: impl Into<String>, source: io::Error) -> Self {
         let what = what.into();
         match source.kind() {
@@ -64,15 +64,15 @@ impl StorageError {
         }
     }
 
-    /// Something this floor cannot do as asked, such as appending with a gap. Nothing is wrong with the disk.
+    /// A request that the store cannot fulfil, such as an append with a gap. Nothing is wrong with the disk.
     pub fn invalid(what: impl Into<String>, detail: impl std::fmt::Display) -> Self {
         Self::Io { what: what.into(), source: io::Error::new(io::ErrorKind::InvalidInput, detail.to_string()) }
     }
 
-    /// An error of the storage engine, while doing something to the file `what`.
+    /// An error of redb on the file `what`.
     pub(super) fn engine(what: &str, error: redb::Error) -> Self {
         match error {
-            // How redb says that a file is no redb database.
+            // redb reports a file that is no redb database this way.
             redb::Error::Io(source) if source.kind() == io::ErrorKind::InvalidData => Self::damaged(what, source),
             redb::Error::Io(source) => Self::io(what, source),
             redb::Error::DatabaseAlreadyOpen => Self::Locked { path: what.into() },
@@ -80,13 +80,13 @@ impl StorageError {
                 Self::Io { what: what.into(), source: io::Error::other(error.to_string()) }
             }
             redb::Error::ValueTooLarge(_) => Self::invalid(what, error),
-            // The rest says that the file is not what was written, or that redb panicked over it before.
+            // The others mean that the file is damaged, or that redb panicked over it before.
             other => Self::damaged(what, other),
         }
     }
 }
 
-/// One failed commit fails every operation in it, and every later one: they all get the same error.
+/// A failed commit fails every operation in it and every later one, so all of them need a copy of the error.
 impl Clone for StorageError {
     fn clone(&self) -> Self {
         match self {

@@ -1,19 +1,19 @@
 //! Ordered bytes: all that the chat state machine sees of a disk.
 //!
-//! One keyspace, in which snapshot, backup and digest are one scan. The traits are small and object-safe, so that the
-//! store behind them can change (an in-memory map in tests, redb, a write-behind layer) without a command noticing.
+//! There is one keyspace, so a snapshot, a backup or a digest is one scan. The traits are small and object-safe:
+//! commands run unchanged on a map in memory (in tests), on redb, or on a layer between them.
 
 use std::{collections::BTreeMap, ops::ControlFlow};
 
 use super::Result;
 
-/// Above every key: keys do not begin with 0xff. With it `b""..END` is the whole keyspace.
+/// Above every key, since no key begins with 0xff. So `b""..END` is the whole keyspace.
 pub const END: &[u8] = &[0xff];
 
-/// Called with each key and value; breaks to end the scan.
+/// Called with each key and value. `Break` ends the scan.
 pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
 
-/// A consistent view.
+/// A consistent view: every read sees the same state.
 pub trait Read {
     /// The value at `key`.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>>;
@@ -25,12 +25,12 @@ pub trait Read {
     fn scan_back(&self, start: &[u8], end: &[u8], visit: Visit<'_>) -> Result<()>;
 }
 
-/// One batch of changes, which the reads of the same batch see.
+/// A batch of changes. Its own reads see them.
 pub trait Write: Read {
     /// Sets `key` to `value`.
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()>;
 
-    /// Removes `key`; no error if it is not there.
+    /// Removes `key`, if it exists.
     fn delete(&mut self, key: &[u8]) -> Result<()>;
 }
 

@@ -1,43 +1,67 @@
 //! An append-only indexed log of opaque records and a few named values, in one redb file, with group commit.
 //!
-//! What a call changes is readable when the call returns; it is durable when its [`Done`] is called. One writer
-//! thread drains all that is queued, in order, into one durable transaction, and then fires every callback: many
-//! concurrent appends share one fsync, and a lone one never waits for company.
+//! A change is readable when its call returns, and durable when its [`Done`] is called with `Ok`. One writer thread
+//! takes everything that is queued, in order, writes it as one durable transaction, and then calls every callback. So
+//! many concurrent appends share one fsync, and a single one never waits for others to join it.
 //!
-//! Invariants
-//! - Operations reach the disk in the order of the calls; each transaction holds a run of whole operations.
-//! - The tail in memory is the end of the log without a hole, and whatever is not durable yet is in it.
-//! - After the first failure every later operation fails with the same error. A failed fsync is not tried again: the
-//!   kernel may have dropped the dirty pages, so a second one could succeed without the data being safe.
-//! - Rows up to the purge point may still be on disk; they are removed in bounded portions and never read.
+//! # Invariants
+//!
+//! - **Order.** Operations reach the disk in the order of the calls. Each transaction holds a run of whole operations.
+//! - **Tail.** The tail in memory is the end of the log without a hole, and everything that is not durable is in it. So
+//!   a read never waits for the writer.
+//! - **Fail-stop.** After the first failure every later operation fails with the same error. The log does not retry a
+//!   failed fsync: the kernel may have dropped the dirty pages, so a second fsync could succeed without the data being
+//!   on disk ("Can Applications Recover from fsync Failures?", USENIX ATC 2020).
+//! - **Purge.** Rows up to the purge point may still be on disk. They are removed in bounded portions and never read.
+//!
+//! # Locks
+//!
+//! One mutex guards [`State`]. Nobody holds it across a commit or a callback: the writer takes the queue, releases the
+//! lock, writes, and takes the lock again to publish the result. A read holds it while it opens a view of the file. The
+//! lock on the writer's join handle is held only to take it. Only one thread writes: the writer thread, or with
+//! [`Blocking::Inline`] the single thread of a simulation.
+//!
+//! # Crashes
+//!
+//! | the crash comes | after it |
+//! |---|---|
+//! | before the transaction commits | the log is as before; no callback was called |
+//! | between the commit and the witness's write | the transaction is there, though no callback was called |
+//! | after the witness's write | the transaction is there; a log that comes back without it is `Damaged` |
+//! | between two portions of a purge | the marker is durable: the rows left are not read, and the next open goes on |
 
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt, mem,
-    ops::{ControlFlow, Range},
+    ops::Range,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
 };
 
 use bytes::Bytes;
 
-use super::{Blocking, DataDir, Disk, Open, Result, StorageError, log_table::LogTable};
+use super::{
+    Blocking, DataDir, Disk, Open, Result, StorageError,
+    log_table::{LogTable, Operation, Records},
+};
 use crate::types::limits::LOG_CACHE_BYTES;
 
-/// Called once, with what became of an operation: on the log's writer thread, or before the call returns when the log
-/// is inline. It must be short and must not call the log.
+/// Called once with the result of an operation: on the log's writer thread, or before the call returns when the log is
+/// inline. It must be short, as the writer waits for it, and must not call the log.
 pub type Done = Box<dyn FnOnce(Result<()>) + Send>;
 
-/// Behind the log's name in the name of its witness.
+/// The witness has the log's name with this behind it.
 const WITNESS: &str = ".witness";
 
-/// Bytes of records queued for the writer, above which [`LogFile::append`] waits for it.
+/// While more bytes of records than this are queued, [`LogFile::append`] waits for the writer.
 const QUEUE_BYTES: usize = 64 * 1024 * 1024;
 
-/// The log. Cheap to clone; the last clone dropped closes it.
+/// The log. Cheap to clone; dropping the last clone closes it.
 #[derive(Clone)]
 pub struct LogFile(Arc<Handle>);
 
+/// Closes the log when the last clone of [`LogFile`] is dropped. The writer thread holds [`Shared`] only, so it does
+/// not keep the log open.
 struct Handle {
     shared: Arc<Shared>,
     blocking: Blocking,
@@ -47,22 +71,31 @@ struct Handle {
 struct Shared {
     name: String,
     state: Mutex<State>,
-    /// Rings the writer: something is queued, or the log is closing.
+    /// Wakes the writer: something is queued, or the log is closing.
     work: Condvar,
-    /// Rings appenders that wait for room in the queue.
+    /// Wakes appenders that wait for room in the queue.
     room: Condvar,
 }
 
+/// The log as callers see it, which is ahead of the disk by the queued operations.
+///
+/// Invariants, whenever the lock is free:
+/// - `tail` is contiguous and ends at the upper bound. It holds every record whose `operation > durable`.
+/// - `tail_bytes` counts the bytes of the records in `tail`, `queued_bytes` those of all appends queued.
+/// - `durable <= queued`. Operations in `queue` have the numbers up to `queued`; those taken out by the writer and not
+///   committed yet lie between `durable` and the first of them.
+/// - `failed`, once set, stays as it is.
 struct State {
-    /// None once closed.
+    /// `None` once the log is closed.
     table: Option<LogTable>,
-    /// First and last present index.
+    /// First and last index, both inclusive; `None` while the log is empty.
     bounds: Option<(u64, u64)>,
+    /// The last records.
     tail: VecDeque<Cached>,
     tail_bytes: usize,
-    /// Everything set, durable or not.
+    /// Every named value, durable or not.
     values: BTreeMap<String, Bytes>,
-    /// Set, and to be written along with the next transaction.
+    /// Named values that wait for the next transaction.
     lazy: BTreeMap<&'static str, Bytes>,
     queue: Vec<Queued>,
     queued_bytes: usize,
@@ -70,8 +103,9 @@ struct State {
     queued: u64,
     /// Number of the last operation that is durable.
     durable: u64,
-    /// Rows below the purge point are still on disk.
+    /// Whether purged rows are left on disk.
     purging: bool,
+    /// The first failure.
     failed: Option<StorageError>,
     closing: bool,
 }
@@ -89,49 +123,16 @@ struct Queued {
     done: Done,
 }
 
-/// Records read, up to a number of bytes.
-pub(super) struct Records {
-    found: Vec<(u64, Bytes)>,
-    room: usize,
-    full: bool,
-}
-
-impl Records {
-    fn up_to(max_bytes: usize) -> Self {
-        Self { found: Vec::new(), room: max_bytes, full: false }
-    }
-
-    /// Takes a record, or breaks when there is no room for it and so for none after it; the first one always has room.
-    pub(super) fn push(&mut self, index: u64, record: Bytes) -> ControlFlow<()> {
-        self.full |= record.len() > self.room && !self.found.is_empty();
-        if self.full {
-            return ControlFlow::Break(());
-        }
-        self.room = self.room.saturating_sub(record.len());
-        self.found.push((index, record));
-        ControlFlow::Continue(())
-    }
-}
-
-/// One step of a transaction.
-pub(super) enum Operation {
-    Append(Vec<(u64, Bytes)>),
-    Set(&'static str, Bytes),
-    TruncateFrom(u64),
-    PurgeTo(u64, (&'static str, Bytes)),
-}
-
 impl LogFile {
-    /// Opens the log `name` of a directory, and its witness beside it: a log that lost a commit which had been durable
-    /// is `Damaged`.
+    /// Opens the log `name` of a directory and its witness. A log that lost a durable commit is `Damaged`.
     pub fn open(dir: &DataDir, name: &str, how: Open, blocking: Blocking) -> Result<Self> {
         let witness = dir.disk(&format!("{name}{WITNESS}"), how)?;
         Self::on(dir.disk(name, how)?, Some(witness), blocking)
     }
 
-    /// Opens the log, or makes a new one on an empty disk, and verifies it: page checksums, and that no index is
-    /// missing. With [`Blocking::Pool`] it starts the writer thread; with [`Blocking::Inline`] there is none, and
-    /// every operation is done before its call returns.
+    /// Opens the log, or creates it on an empty disk, and verifies it: page checksums, and that no index is missing.
+    /// With [`Blocking::Pool`] it starts the writer thread. With [`Blocking::Inline`] there is none, and every
+    /// operation is durable before its call returns.
     pub fn on(disk: Disk, witness: Option<Disk>, blocking: Blocking) -> Result<Self> {
         let name = disk.name().to_owned();
         let (table, found) = LogTable::open(disk, witness)?;
@@ -163,15 +164,15 @@ impl LogFile {
         Ok(Self(Arc::new(Handle { shared, blocking, writer: Mutex::new(writer) })))
     }
 
-    /// Appends records whose indexes go on from the last one without a gap (any index may start an empty log).
+    /// Appends records. Their indexes must follow the last one without a gap; an empty log may start at any index.
     ///
-    /// They are readable when this returns and durable when `done` is called with `Ok`. Waits for the writer while
-    /// more than 64 MiB are queued: a disk that stalls stalls its replica rather than filling the memory.
+    /// They are readable when this returns, and durable when `done` is called with `Ok`. Waits for the writer while
+    /// more than 64 MiB are queued, so that a disk that stalls makes its replica stall instead of filling the memory.
     pub fn append(&self, records: Vec<(u64, Bytes)>, done: Done) {
         if let Err((error, done)) = self.shared().queue_append(records, done) {
             return done(Err(error));
         }
-        self.operate();
+        self.wake_writer();
     }
 
     /// Sets a named value, durable when `done` is called with `Ok`.
@@ -182,8 +183,8 @@ impl LogFile {
         });
     }
 
-    /// Sets a named value that is written along with the next operation, or at the close; never with a sync of its
-    /// own. Until then a crash may lose it.
+    /// Sets a named value without a sync of its own: it is written with the next operation, or at the close. Until then
+    /// a crash may lose it.
     pub fn set_lazily(&self, name: &'static str, value: Bytes) {
         let mut state = self.shared().lock();
         state.values.insert(name.to_owned(), value.clone());
@@ -202,9 +203,9 @@ impl LogFile {
         self.queue(Operation::TruncateFrom(index), done, |state| state.truncate_from(index));
     }
 
-    /// Removes every record up to and including `index`, which may lie beyond the last one, and sets the value
-    /// `marker` in the same transaction. When `done` is called, no crash brings the records back; their space on disk
-    /// is freed bit by bit, so that appends never wait for a large purge.
+    /// Removes every record up to and including `index`, which may lie beyond the last one, and sets the value `marker`
+    /// in the same transaction. Once `done` is called, no crash brings the records back. Their space on disk is freed
+    /// in portions, so that appends never wait for a large purge.
     pub fn purge_to(&self, index: u64, marker: (&'static str, Bytes), done: Done) {
         self.queue(Operation::PurgeTo(index, marker.clone()), done, |state| {
             state.lazy.remove(marker.0);
@@ -213,26 +214,26 @@ impl LogFile {
         });
     }
 
-    /// The records in `range`, as far as they lie within [`bounds`](Self::bounds). A hole, or a record that fails
-    /// its checksum, is `Damaged`. The recent ones come from memory without copying; older ones are read from disk,
-    /// which blocks. The caller bounds the range.
+    /// The records of `range` that lie within [`bounds`](Self::bounds). A hole, or a record that fails its checksum, is
+    /// `Damaged`. Recent records come from memory without copying. Older ones are read from disk, which blocks; the
+    /// caller bounds the range.
     pub fn read(&self, range: Range<u64>) -> Result<Vec<(u64, Bytes)>> {
         self.shared().read(range, usize::MAX)
     }
 
-    /// Like [`read`](Self::read), but stops before the record that would exceed `max_bytes` in all; the first one
-    /// always comes.
+    /// Like [`read`](Self::read), but stops before the record that would make it more than `max_bytes`. Always returns
+    /// the first record.
     pub fn read_some(&self, range: Range<u64>, max_bytes: usize) -> Result<Vec<(u64, Bytes)>> {
         self.shared().read(range, max_bytes)
     }
 
-    /// First and last present index.
+    /// First and last index, both inclusive; `None` while the log is empty.
     pub fn bounds(&self) -> Option<(u64, u64)> {
         self.shared().lock().bounds
     }
 
-    /// Writes all that is queued or lazy, stops the writer thread and closes the file. Waits for it. Later operations
-    /// fail; calling it again does nothing. Answers with what went wrong, now or before.
+    /// Writes everything that is queued or lazy, stops the writer thread, waits for it and closes the file. Returns the
+    /// first error that the log ever had. Later operations fail; a second call does nothing more.
     pub fn close(&self) -> Result<()> {
         self.0.close()
     }
@@ -255,11 +256,11 @@ impl LogFile {
         change(&mut state);
         state.push(operation, done);
         drop(state);
-        self.operate();
+        self.wake_writer();
     }
 
-    /// Lets the writer work: the thread, or this one.
-    fn operate(&self) {
+    /// Wakes the writer thread, or runs it inline.
+    fn wake_writer(&self) {
         match self.0.blocking {
             Blocking::Pool => self.shared().work.notify_one(),
             Blocking::Inline => self.shared().write_all(),
@@ -284,7 +285,7 @@ impl Handle {
             None => {}
         }
         let mut state = self.shared.lock();
-        // Closes the file: readers that still hold a share of it finish first.
+        // Drops this share of the file. It closes once reads in progress have dropped theirs.
         state.table = None;
         state.failed.clone().map_or(Ok(()), Err)
     }
@@ -292,18 +293,18 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // Whoever wants to know what went wrong calls `close`.
+        // Call `close` to learn about write errors; `Drop` ignores them.
         let _ = self.close();
     }
 }
 
 impl Shared {
-    /// Nothing under this lock can be left half done by a panic, which only memory exhaustion could cause.
+    /// Ignores poisoning: no code under this lock panics half way, except when memory runs out.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues an append, or gives its callback back with the refusal, to be called without the lock.
+    /// Queues an append. On an error it returns the callback, which must be called without the lock.
     fn queue_append(&self, records: Vec<(u64, Bytes)>, done: Done) -> Result<(), (StorageError, Done)> {
         let mut state = self.lock();
         while state.queued_bytes > QUEUE_BYTES && state.usable().is_ok() {
@@ -337,8 +338,8 @@ impl Shared {
             state.read_tail(start..end, &mut records);
             return Ok(records.found);
         }
-        // The view and the tail are taken under one lock, so that no truncation comes between them. What lies before
-        // the tail is durable and unchanged by anything queued: a truncation would have shortened `bounds` already.
+        // Take the view and the tail under one lock, so that no truncation comes between them. Records before the tail
+        // are durable, and nothing queued changes them: a truncation would have shortened `bounds` already.
         let view = match &state.table {
             Some(table) => table.view()?,
             None => return Err(closed(&self.name)),
@@ -347,7 +348,7 @@ impl Shared {
         state.read_tail(tail_start..end, &mut recent);
         drop(state);
         view.read(start..end.min(tail_start), &mut records)?;
-        // Whether the older ones left room for the recent ones shows only now.
+        // Only now it is known how many bytes the older records left for the recent ones.
         for (index, record) in recent.found {
             if records.push(index, record).is_break() {
                 break;
@@ -371,12 +372,13 @@ impl Shared {
         }
     }
 
-    /// Writes until nothing but purging is left.
+    /// Writes until nothing is left to write. A log that is closing leaves the rest of a purge to the next open.
     fn write_all(&self) {
         while self.write_once() {}
     }
 
-    /// Writes what is queued as one durable transaction, and answers whether more is to be written.
+    /// Writes everything queued as one durable transaction, or a portion of a purge. Returns whether more is to be
+    /// written.
     fn write_once(&self) -> bool {
         let mut state = self.lock();
         if !state.has_work() && (state.lazy.is_empty() || !state.closing) {
@@ -393,7 +395,6 @@ impl Shared {
             (None, None) => Err(closed(&self.name)),
             (None, Some(table)) => Ok(table.clone()),
         };
-        // On every path, or the next lock would wait for this one for ever.
         drop(state);
         let result = table.and_then(|table| table.write(&operations, &lazy));
         let mut state = self.lock();
@@ -419,6 +420,7 @@ impl Shared {
 }
 
 impl State {
+    /// Refuses every operation after a failure, and after the close.
     fn usable(&self) -> Result<()> {
         match &self.failed {
             Some(error) => Err(error.clone()),
@@ -436,7 +438,7 @@ impl State {
         self.queue.push(Queued { operation, done });
     }
 
-    /// Whether `records` go on from the last one.
+    /// Refuses records that leave a gap after the last one.
     fn follows(&self, name: &str, records: &[(u64, Bytes)]) -> Result<()> {
         let mut expected = self.bounds.map(|(_, last)| last.saturating_add(1));
         for (index, _) in records {
@@ -449,6 +451,7 @@ impl State {
         Ok(())
     }
 
+    /// Reads records of the tail; `range` starts in it.
     fn read_tail(&self, range: Range<u64>, records: &mut Records) {
         let tail_start = self.tail.front().map_or(range.start, |cached| cached.index);
         let skip = usize::try_from(range.start - tail_start).unwrap_or(usize::MAX);
@@ -479,7 +482,7 @@ impl State {
             .map(|(first, last)| (first.max(index.saturating_add(1)), last));
     }
 
-    /// Lets go of the oldest of the tail while it is over its limit, but of nothing that is not durable.
+    /// Drops the oldest records of the tail while it is over its limit, but none that is not durable.
     fn evict(&mut self) {
         while self.tail_bytes > LOG_CACHE_BYTES
             && self.tail.front().is_some_and(|cached| cached.operation <= self.durable)

@@ -1,12 +1,19 @@
-//! The log as it lies in its redb file. Every transaction here is durable.
+//! The log in its redb file. Every transaction here is durable.
 //!
-//! Tables: `records` index (u64) to `crc32 | record`; `values` name to `crc32 | value`. Two values are its own, their
-//! leading dot keeps them apart from the callers' names: `.purged` is the highest purged index, `.commit` counts the
-//! transactions, for the [`Witness`] (both u64, little-endian).
+//! | table | key | value |
+//! |---|---|---|
+//! | `records` | index, u64 | `crc32 (4 bytes, little-endian) \| record` |
+//! | `values` | name, text | `crc32 (4 bytes, little-endian) \| value` |
+//!
+//! Each checksum covers key and value. Two of the named values belong to the log itself, and their leading dot keeps
+//! them apart from callers' names. Both are u64, little-endian:
+//!
+//! - `.purged`: the highest purged index. Rows up to it may still be in `records`.
+//! - `.commit`: counts the transactions, for the [`Witness`].
 
 use std::{
     collections::BTreeMap,
-    ops::Range,
+    ops::{ControlFlow, Range},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -19,7 +26,6 @@ use redb::{
 use super::{
     Disk, Result, StorageError,
     engine::{Engine, Kind, SEAL_BYTES, seal, unseal},
-    log::{Operation, Records},
     witness::Witness,
 };
 use crate::fault_injection::{self, Bug};
@@ -29,37 +35,78 @@ const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
 const KIND: Kind = Kind { name: "log", format: 1, cache_bytes: 8 * 1024 * 1024 };
 const PURGED: &str = ".purged";
 const COMMIT: &str = ".commit";
-/// Purged rows that one transaction removes, at most.
+/// The most purged rows that one transaction removes.
 const PURGE_ROWS: usize = 2_048;
 
-/// The file. Cheap to clone.
+/// The open file. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct LogTable {
     engine: Engine,
     commits: Arc<Mutex<Commits>>,
 }
 
-/// How many transactions there were, and who remembers it.
+/// The number of the last transaction, and the witness that remembers it.
+///
+/// Invariant: the witness's number is at most that of the last durable transaction. Both are changed under one lock, by
+/// the only writer, after the transaction has committed.
 #[derive(Debug)]
 struct Commits {
     last: u64,
     witness: Option<Witness>,
 }
 
-/// What was in the file.
+/// One step of a transaction.
+pub(super) enum Operation {
+    /// Adds records, by ascending index.
+    Append(Vec<(u64, Bytes)>),
+    /// Sets a named value.
+    Set(&'static str, Bytes),
+    /// Removes every record from this index on.
+    TruncateFrom(u64),
+    /// Marks every record up to and including this index as purged, and sets a named value.
+    PurgeTo(u64, (&'static str, Bytes)),
+}
+
+/// Records read so far, with a limit on their bytes.
+pub(super) struct Records {
+    pub(super) found: Vec<(u64, Bytes)>,
+    bytes_left: usize,
+    full: bool,
+}
+
+impl Records {
+    pub(super) fn up_to(max_bytes: usize) -> Self {
+        Self { found: Vec::new(), bytes_left: max_bytes, full: false }
+    }
+
+    /// Adds a record. Breaks at the first one that does not fit and at every one after it, so that `found` has no hole.
+    /// The first record always fits.
+    pub(super) fn push(&mut self, index: u64, record: Bytes) -> ControlFlow<()> {
+        self.full |= record.len() > self.bytes_left && !self.found.is_empty();
+        if self.full {
+            return ControlFlow::Break(());
+        }
+        self.bytes_left = self.bytes_left.saturating_sub(record.len());
+        self.found.push((index, record));
+        ControlFlow::Continue(())
+    }
+}
+
+/// The contents of the file when it was opened, apart from the records.
 pub(super) struct Found {
     pub bounds: Option<(u64, u64)>,
     pub values: BTreeMap<String, Bytes>,
     pub purging: bool,
 }
 
-/// The records as of one transaction.
+/// The records as of one transaction. Holding it keeps the pages that it needs from being reused.
 pub(super) struct LogView {
     rows: ReadOnlyTable<u64, &'static [u8]>,
     engine: Engine,
 }
 
 impl LogTable {
+    /// Opens and checks the file. A witness that knows of a later transaction than the file is damage.
     pub(super) fn open(disk: Disk, witness: Option<Disk>) -> Result<(Self, Found)> {
         let engine = Engine::open(disk, &KIND)?;
         let witness = witness.map(Witness::open).transpose()?;
@@ -72,7 +119,7 @@ impl LogTable {
         Ok((table, found))
     }
 
-    /// What is in the file, and the number of its last transaction.
+    /// Reads and checks the file. Also returns the number of its last transaction.
     fn recover(&self) -> Result<(Found, u64)> {
         let engine = &self.engine;
         let write = engine.db().begin_write().map_err(|e| engine.err(e))?;
@@ -94,7 +141,7 @@ impl LogTable {
         Ok(found)
     }
 
-    /// The bounds of what is not purged, and whether purged rows are left. A missing index is damage.
+    /// The bounds of the records that are not purged, and whether purged rows are left. A missing index is damage.
     fn bounds(
         &self,
         records: &Table<'_, u64, &'static [u8]>,
@@ -127,7 +174,7 @@ impl LogTable {
     }
 
     fn number(&self, value: &[u8]) -> Result<u64> {
-        let damaged = |_| StorageError::damaged(self.engine.name(), "a number of its own has not eight bytes");
+        let damaged = |_| StorageError::damaged(self.engine.name(), "one of its own numbers is not eight bytes long");
         let bytes = value.try_into().map_err(damaged)?;
         Ok(u64::from_le_bytes(bytes))
     }
@@ -141,11 +188,11 @@ impl LogTable {
         Ok(LogView { rows, engine: engine.clone() })
     }
 
-    /// Makes the operations durable in one transaction, with a portion of the purging that is due. Answers whether
-    /// purged rows are left.
+    /// Makes the operations durable in one transaction, which also removes a portion of the purged rows. Returns
+    /// whether purged rows are left.
     pub(super) fn write(&self, operations: &[Operation], lazy: &BTreeMap<&'static str, Bytes>) -> Result<bool> {
         let engine = &self.engine;
-        // The log has one writer; the lock is never waited for.
+        // The log has one writer, so nobody ever waits for this lock.
         let mut commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
         let number = commits.last + 1;
         let purging = engine.guard(|| {
@@ -166,6 +213,7 @@ impl LogTable {
             write.commit().map_err(|e| engine.err(e))?;
             Ok(purging)
         })?;
+        // After the commit, so that the witness is never ahead of the file.
         commits.last = number;
         if let Some(witness) = &mut commits.witness {
             witness.note(number)?;
@@ -209,7 +257,8 @@ impl LogTable {
         Ok(())
     }
 
-    /// Not in portions: a record that a crash brought back would be taken for a part of the log.
+    /// Removes all of it in one transaction. After a crash between two portions, the rest would look like part of the
+    /// log.
     fn truncate_from(&self, records: &mut Table<'_, u64, &'static [u8]>, index: u64) -> Result<()> {
         while key(records.last().map_err(|e| self.engine.err(e))?).is_some_and(|last| last >= index) {
             records.pop_last().map_err(|e| self.engine.err(e))?;
@@ -217,12 +266,14 @@ impl LogTable {
         Ok(())
     }
 
+    /// The highest purged index.
     fn purged(&self, values: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Option<u64>> {
         let Some(stored) = values.get(PURGED).map_err(|e| self.engine.err(e))? else { return Ok(None) };
         let value = unseal(self.engine.name(), PURGED.as_bytes(), stored.value())?;
         self.number(value).map(Some)
     }
 
+    /// Removes a portion of the purged rows. Returns whether some are left.
     fn purge_some(
         &self,
         records: &mut Table<'_, u64, &'static [u8]>,
@@ -240,6 +291,7 @@ impl LogTable {
     }
 }
 
+/// Every transaction is durable, except under the injected bug.
 fn durability(operations: &[Operation]) -> Durability {
     let appends_only = || operations.iter().all(|operation| matches!(operation, Operation::Append(_)));
     if fault_injection::enabled(Bug::AckBeforeFsync) && appends_only() {
@@ -256,7 +308,7 @@ fn key(row: Option<Row<'_>>) -> Option<u64> {
 }
 
 impl LogView {
-    /// The records in `range`, all of which must be there, as far as there is room.
+    /// Adds the records of `range` to `records` until these are full. A missing one is damage.
     pub(super) fn read(&self, range: Range<u64>, records: &mut Records) -> Result<()> {
         let engine = &self.engine;
         engine.guard(|| {

@@ -1,6 +1,11 @@
-//! A small record in a file of its own: one protobuf message, framed so that damage shows.
+//! A small record in its own file: one protobuf message, framed so that damage is found.
 //!
-//! `magic (8) | format u32 | length u32 | payload | crc32 u32`, little-endian; the checksum covers all before it.
+//! ```text
+//! bytes  0         8            12           16         16 + length
+//!        "QRTRECRD" | format u32 | length u32 | payload  | crc32 u32
+//! ```
+//!
+//! Numbers are little-endian. The CRC-32 covers everything before it. A file that is longer than [`BYTES`] is damaged.
 
 use super::{Result, StorageError};
 
@@ -8,10 +13,10 @@ const MAGIC: &[u8; 8] = b"QRTRECRD";
 const FORMAT: u32 = 1;
 /// Bytes before the payload.
 const HEAD: usize = 16;
-/// Bytes in a record file, at most.
+/// The most bytes in a record file.
 pub(super) const BYTES: usize = 1024 * 1024;
 
-/// The file's content for `message`.
+/// The bytes of the file for `message`.
 pub(super) fn encode<M: prost::Message>(message: &M) -> Vec<u8> {
     let payload = message.encode_to_vec();
     let length = u32::try_from(payload.len()).expect("a record is a few hundred bytes");
@@ -25,7 +30,7 @@ pub(super) fn encode<M: prost::Message>(message: &M) -> Vec<u8> {
     bytes
 }
 
-/// The message in a file's content; `what` names the file.
+/// Reads the message from the bytes of a file; `what` names the file in errors.
 pub(super) fn decode<M: prost::Message + Default>(what: &str, bytes: &[u8]) -> Result<M> {
     let damaged = |detail: &str| StorageError::damaged(what, detail);
     if bytes.len() > BYTES {

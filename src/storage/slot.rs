@@ -1,4 +1,4 @@
-//! A state file that can be replaced by another while it is in use.
+//! A state file that another can replace while it is in use.
 
 use std::{
     mem,
@@ -13,13 +13,25 @@ use super::{
     archive::{Loaded, Loader},
 };
 
-/// Between the slot's name and a number in the name of a file that is being loaded.
+/// The name of a file that is being loaded: the slot's name, this, and a number.
 const LOADING: &str = ".loading-";
 
 /// The live state file of a data directory. Cheap to clone; all clones see a replacement at once.
 ///
-/// A file to come is loaded beside the live one, made durable, and renamed over it in one step: after a crash the
-/// live file is the old one or the new one, and what else a crash left behind is removed when the slot is opened.
+/// A replacement is loaded into a new file beside the live one, made durable, and renamed over it in one step.
+///
+/// Invariants:
+/// - `live` is the file that the slot's name stands for, except between an error of [`install`](Self::install) and the
+///   next open.
+/// - The lock on `live` is held only to clone or to swap it, and across the rename. No batch or view is opened under
+///   it.
+/// - Every loader of one process has its own file name.
+///
+/// | the crash comes | after it |
+/// |---|---|
+/// | during the loading | the old file is live; opening the slot removes the half-loaded one |
+/// | during the rename | the old file or the new one is live, each complete and durable |
+/// | after the rename | the new file is live |
 #[derive(Debug, Clone)]
 pub struct StateSlot(Arc<Slot>);
 
@@ -32,7 +44,7 @@ struct Slot {
 }
 
 impl StateSlot {
-    /// Opens the state file `name`, and removes half-loaded ones.
+    /// Opens the state file `name` and removes half-loaded ones.
     pub fn open(dir: &DataDir, name: &str, how: Open) -> Result<Self> {
         let disks = dir.disks().clone();
         let loading = format!("{name}{LOADING}");
@@ -43,28 +55,29 @@ impl StateSlot {
         Ok(Self(Arc::new(Slot { disks, name: name.to_owned(), live, loaders: AtomicU64::new(0) })))
     }
 
-    /// The live file. Take it anew for each batch or view: one kept over an [`install`](Self::install) stays with
-    /// the file that was replaced.
+    /// The live file. Call this again for each batch or view: a file kept over an [`install`](Self::install) is the one
+    /// that was replaced.
     pub fn current(&self) -> StateFile {
         self.0.live.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Starts to load an archive into a file beside the live one.
+    /// Starts to load an archive into a new file beside the live one.
     pub fn loader(&self) -> Result<Loader> {
         let name = format!("{}{LOADING}{}", self.0.name, self.0.loaders.fetch_add(1, Relaxed));
         Loader::new(self.0.disks.clone(), name)
     }
 
-    /// Puts a loaded file in the place of the live one; durable when this returns. Views of the old file stay valid.
-    /// The caller sees to it that no batch is open: it would be committed to the file that was replaced.
+    /// Replaces the live file by a loaded one. The change is durable when this returns. Views of the old file stay
+    /// valid. No batch may be open: it would commit to the file that was replaced.
     ///
-    /// On an error the old file is still in use here, while the disk may hold either: stop, and open again.
+    /// After an error this process still uses the old file, while the disk may hold either. Stop, and open the slot
+    /// again.
     pub fn install(&self, loaded: Loaded) -> Result<()> {
         let mut live = self.0.live.write().unwrap_or_else(PoisonError::into_inner);
         let file = loaded.rename_to(&self.0.name)?;
         let replaced = mem::replace(&mut *live, file);
         drop(live);
-        // Closing it may take a sync: not under the lock.
+        // Closing the old file may sync it, so this comes after the lock is released.
         drop(replaced);
         Ok(())
     }

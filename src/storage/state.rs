@@ -1,7 +1,12 @@
-//! A file of ordered bytes, changed in batches, read in consistent views.
+//! A file of ordered bytes, changed in batches and read in consistent views.
 //!
-//! Invariants: a batch becomes visible as a whole at its commit; a view never changes; a commit that was not durable
-//! may be lost by a crash, but only together with all commits after it.
+//! # Invariants
+//!
+//! - A batch becomes visible as a whole, at its commit. There is one batch at a time: redb's write lock is held from
+//!   [`StateFile::begin`] to the commit or the drop.
+//! - A view never changes.
+//! - A crash may lose commits that were not durable, but only the last ones: a commit survives only with every commit
+//!   before it. So the applied index that a batch carries tells how much the state holds after a crash.
 
 use std::{
     collections::BTreeMap,
@@ -19,15 +24,15 @@ use super::{
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 const KIND: Kind = Kind { name: "state", format: 1, cache_bytes: 24 * 1024 * 1024 };
-/// Bytes in one key and its value together; more is refused by `put`.
+/// The most bytes in one key and its value together. `put` refuses more.
 pub const PAIR_BYTES: usize = 4 * 1024 * 1024;
 
 /// Whether a commit waits for the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durable {
-    /// It may be lost by a crash until a later durable commit or [`StateFile::flush`].
+    /// A crash may lose it until a later durable commit or [`StateFile::flush`].
     No,
-    /// It is on disk when the commit returns, and so is every commit before it.
+    /// It and every commit before it are on disk when the commit returns.
     Yes,
 }
 
@@ -39,12 +44,12 @@ pub struct StateFile {
 }
 
 impl StateFile {
-    /// Opens the file, or makes a new one on an empty disk, and verifies all of it.
+    /// Opens the file, or creates it on an empty disk, and verifies all of it.
     pub fn open(disk: Disk) -> Result<Self> {
         let engine = Engine::open(disk, &KIND)?;
         engine.guard(|| {
             let write = engine.db().begin_write().map_err(|e| engine.err(e))?;
-            // So that views need not tell an empty file from a missing table.
+            // Creates the table, so that a view of an empty file finds one.
             write.open_table(ROWS).map_err(|e| engine.err(e))?;
             write.commit().map_err(|e| engine.err(e))
         })?;
@@ -54,13 +59,13 @@ impl StateFile {
     /// Begins a batch on the last commit. Waits while another batch is open: there is one writer.
     pub fn begin(&self) -> Result<StateBatch> {
         let transaction = self.engine.guard(|| self.engine.db().begin_write().map_err(|e| self.engine.err(e)))?;
-        // Taken while the write transaction excludes other writers, so it is what the batch stands on.
+        // The write transaction excludes other writers, so this view is what the batch changes.
         let base = self.view()?;
         Ok(StateBatch { base, transaction, changes: BTreeMap::new() })
     }
 
-    /// The state at the last commit, durable or not. Holding it keeps the pages it needs from being reused: bound
-    /// its life. It stays valid when the file is replaced or removed.
+    /// The state at the last commit, durable or not. While it is held, the pages that it needs cannot be reused: do not
+    /// keep it for long. It stays valid when the file is replaced or removed.
     pub fn view(&self) -> Result<StateView> {
         let engine = &self.engine;
         let rows = engine.guard(|| {
@@ -84,12 +89,12 @@ impl StateFile {
         self.engine.size_bytes()
     }
 
-    /// What messages call it.
+    /// Its name in messages.
     pub fn name(&self) -> &str {
         self.engine.name()
     }
 
-    /// Writes many pairs in ascending order, past the overlay of a batch.
+    /// Writes many pairs in ascending order in one transaction, without gathering them in a batch first.
     pub(super) fn load<'a>(
         &self,
         pairs: impl Iterator<Item = Result<(&'a [u8], &'a [u8])>>,
@@ -111,12 +116,12 @@ impl StateFile {
     }
 }
 
-/// The state at one commit. Cheap to clone; dropped, it lets its pages go.
+/// The state at one commit. Cheap to clone. Dropping the last clone frees its pages.
 #[derive(Debug, Clone)]
 pub struct StateView(Arc<View>);
 
 struct View {
-    // Dropped before the engine: a database closes under the transactions that outlive it.
+    // Declared, and so dropped, before the engine: a database that is dropped first closes under its transactions.
     rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
     engine: Engine,
 }
@@ -130,7 +135,7 @@ impl std::fmt::Debug for View {
 type Row = (redb::AccessGuard<'static, &'static [u8]>, redb::AccessGuard<'static, &'static [u8]>);
 
 impl View {
-    /// The rows of a range, in either direction, each with its checksum verified.
+    /// Visits the rows of a range in either direction, and verifies the checksum of each.
     fn visit(&self, start: &[u8], end: &[u8], forward: bool, visit: Visit<'_>) -> Result<()> {
         if start >= end {
             return Ok(());
@@ -151,7 +156,7 @@ impl View {
 }
 
 impl StateView {
-    /// The size of the file that it views, in bytes.
+    /// The size of its file in bytes.
     pub fn size_bytes(&self) -> u64 {
         self.0.engine.size_bytes()
     }
@@ -175,9 +180,12 @@ impl Read for StateView {
 
 /// Changes that become visible together, or not at all if the batch is dropped.
 ///
-/// They gather in an ordered map over a view and reach redb at the commit, in key order. So reads need no handle on
-/// the write transaction, which would borrow from it, and a key that many commands of a batch change is written once.
-/// Where every key is changed once this is as fast as opening the table for each access (`tests/measures.rs`).
+/// Invariant: `base` is the state at the last commit, because `transaction` holds the write lock. The state of the
+/// batch is `base` overlaid with `changes`.
+///
+/// The changes gather in an ordered map and reach redb at the commit, in key order. So reads do not borrow from the
+/// write transaction, and a key that many commands change is written once. If every key changes once, this is as fast
+/// as opening the table for each access (`tests/measures.rs`).
 pub struct StateBatch {
     base: StateView,
     transaction: WriteTransaction,
@@ -186,7 +194,7 @@ pub struct StateBatch {
 }
 
 impl StateBatch {
-    /// Makes the changes visible to later views and batches.
+    /// Makes the changes visible to later views and batches. On an error none of them is visible.
     pub fn commit(self, durable: Durable) -> Result<()> {
         let Self { base, mut transaction, changes } = self;
         let engine = &base.0.engine;
@@ -205,6 +213,7 @@ impl StateBatch {
         })
     }
 
+    /// Visits the rows of a range as the batch sees them: rows of `base` merged with `changes`, in either direction.
     fn merge(&self, start: &[u8], end: &[u8], forward: bool, visit: Visit<'_>) -> Result<()> {
         if start >= end {
             return Ok(());
@@ -282,6 +291,7 @@ impl kv::Write for StateBatch {
     }
 }
 
+/// Writes one row: the checksum, then the value.
 fn insert(
     engine: &Engine,
     rows: &mut redb::Table<'_, &'static [u8], &'static [u8]>,

@@ -1,23 +1,36 @@
-//! Remembers, outside a redb file, the last commit that was durable in it.
+//! The witness: it remembers, outside a redb file, the last commit that was durable in it.
 //!
-//! redb commits in one phase: a last commit whose pages do not match their checksums was torn by a crash, and is rolled
-//! back. A bit that flips in those pages *after* the commit was synced looks the same, and what was acknowledged with it
-//! would be gone without a word (P7). So every commit bears a number, and once it is durable the number is written here,
-//! without a sync of its own. A file that comes back with a smaller number than its witness has lost what it had made
-//! durable; that is damage.
+//! redb commits in one phase. A last commit whose pages do not match their checksums is taken for torn by a crash, and
+//! is rolled back. But a bit that flips in those pages *after* the commit was synced looks the same, and an
+//! acknowledged commit would vanish without an error (P7). So every commit has a number, and once it is durable the
+//! number is written here, without a sync of its own. A file that comes back with a smaller number than its witness has
+//! lost a durable commit, which is damage.
 //!
-//! The witness may lag behind, for a power cut may take its last writes: then it proves less. It is never ahead, for it
-//! is written after the commit was synced. Two-phase commits would prove more, for a second sync with every commit.
+//! ```text
+//! bytes  0            8            16          20
+//!        "QRTWITNS"   | number u64 | crc32 u32 |      little-endian; the CRC-32 covers the first 16 bytes
+//! ```
+//!
+//! | the crash comes | after it |
+//! |---|---|
+//! | before the commit is durable | number and commit are the old ones |
+//! | between the commit and the write here | the witness lags behind: it proves less, and refuses nothing |
+//! | a power cut after the write | the write may be lost, as it is not synced: the witness lags behind |
+//!
+//! The witness is never ahead, because it is written after the commit was synced. Two-phase commits would prove more,
+//! but cost a second sync for every commit.
 
 use redb::StorageBackend;
 
 use super::{Disk, Result, StorageError};
 
 const MAGIC: &[u8; 8] = b"QRTWITNS";
-/// Magic, number, checksum. Within one sector: a torn write leaves the old bytes or the new ones.
+/// Magic, number, checksum. They lie in one sector, so a torn write leaves the old bytes or the new ones.
 const BYTES: usize = 20;
 
-/// The file. It has one owner, which notes ascending numbers.
+/// The open witness. It has one owner, the log's writer, which notes ascending numbers.
+///
+/// Invariant: `noted` is the number in the file, and is at most the number of the last durable commit.
 #[derive(Debug)]
 pub(super) struct Witness {
     disk: Disk,
@@ -25,7 +38,7 @@ pub(super) struct Witness {
 }
 
 impl Witness {
-    /// Opens it, or makes a new one on an empty disk.
+    /// Opens the witness, or creates one on an empty disk.
     pub(super) fn open(disk: Disk) -> Result<Self> {
         let io = |error| StorageError::io(disk.name(), error);
         let length = disk.len().map_err(io)?;
@@ -44,7 +57,7 @@ impl Witness {
         Ok(Self { disk, noted })
     }
 
-    /// Holds what was found in the file `name` against what was durable in it before.
+    /// Compares `found`, the last commit in the file `name`, with the last one known to be durable.
     pub(super) fn check(&self, name: &str, found: u64) -> Result<()> {
         if found >= self.noted {
             return Ok(());

@@ -1,4 +1,4 @@
-//! `host:port`, as people type it and as the membership carries it.
+//! `host:port`, as people type it and as the membership stores it.
 
 use std::{fmt, str::FromStr};
 
@@ -9,7 +9,7 @@ use super::limits;
 #[error("`{}` is not an address: use HOST:PORT, such as 192.168.1.10:7400 or [::1]:7400", .0.escape_debug())]
 pub struct InvalidAddress(pub String);
 
-/// A place to dial: a host name or IP address, and a port from 1.
+/// An address to dial: a host name or IP address, and a port from 1. An IPv6 address is in brackets.
 ///
 /// ```
 /// use quorate::types::Address;
@@ -39,7 +39,7 @@ impl Address {
         self.0.rsplit_once(':').map_or("", |(_, port)| port)
     }
 
-    /// Whether it names every interface (0.0.0.0 or ::), where others cannot dial.
+    /// Whether it stands for every interface (0.0.0.0 or ::). A node can listen on it, but nobody can dial it.
     pub fn is_unspecified(&self) -> bool {
         self.host().parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified())
     }

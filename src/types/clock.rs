@@ -1,4 +1,4 @@
-//! The wall clock, as a seam: production reads the system's, a test gives its own.
+//! The wall clock, as a seam: production reads the system's clock, a test passes its own.
 
 use std::{
     fmt,
@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// Where wall-clock time comes from. Used to stamp commands; never to decide order.
+/// A source of wall-clock time. It stamps commands and never decides their order.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> u64 + Send + Sync>);
 
@@ -19,12 +19,12 @@ impl Clock {
         })
     }
 
-    /// A clock of the caller's own, giving Unix milliseconds.
+    /// A clock that the caller made, which returns Unix milliseconds.
     pub fn new(now_ms: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
         Self(Arc::new(now_ms))
     }
 
-    /// Now, in Unix milliseconds.
+    /// The time now, in Unix milliseconds.
     pub fn now_ms(&self) -> u64 {
         (self.0)()
     }

@@ -1,13 +1,13 @@
 //! How fresh a read must be.
 
-/// What a read may answer from.
+/// Which state a read may return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Consistency {
-    /// Everything acknowledged before the read began, whichever node serves it.
+    /// A state that contains every write acknowledged before the read began, on whichever node it was (P3).
     #[default]
     Linearizable,
-    /// State at least as new as this log index: read-your-writes without a quorum round.
+    /// A state at least as new as this log index: read your own writes, without a quorum round.
     AtLeast(u64),
-    /// Whatever this node has; works without a quorum.
+    /// The state of this node, however old. Works without a quorum.
     Stale,
 }

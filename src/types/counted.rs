@@ -1,4 +1,4 @@
-//! Numbers with their nouns, for people.
+//! Numbers with their nouns, in messages to people.
 
 use std::fmt::Display;
 

@@ -1,10 +1,10 @@
-//! Randomness, as a seam: production asks the operating system, a simulation draws from its seed.
+//! Randomness, as a seam: production asks the operating system, a simulation derives it from its seed.
 
 use std::{fmt, sync::Arc};
 
 type Fill = dyn Fn(&mut [u8]) + Send + Sync;
 
-/// Where random bytes come from: tokens, salts, cluster ids, request ids.
+/// A source of random bytes for tokens, salts, cluster ids and request ids.
 #[derive(Clone)]
 pub struct Entropy(Arc<Fill>);
 
@@ -12,12 +12,12 @@ impl Entropy {
     /// The operating system's generator.
     ///
     /// # Panics
-    /// When the operating system has no randomness to give: nothing secret can be made then.
+    /// When the operating system has no randomness: without it no secret can be made.
     pub fn system() -> Self {
         Self::new(|buffer| getrandom::fill(buffer).expect("the operating system gives random bytes"))
     }
 
-    /// A source of the caller's own.
+    /// A source that the caller made.
     pub fn new(fill: impl Fn(&mut [u8]) + Send + Sync + 'static) -> Self {
         Self(Arc::new(fill))
     }

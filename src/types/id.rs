@@ -4,24 +4,24 @@ use std::{fmt, str::FromStr};
 
 use uuid::Uuid;
 
-/// A replica's id: allocated from the log, counting from 1, never used twice. 0 stands for "none" on the wire.
+/// A node's id. The log allocates ids from 1 upwards and never gives one out twice. On the wire 0 means "none".
 pub type NodeId = u64;
 
-/// Text that is not an id of the kind asked for.
+/// Text that is not an id of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} must be {form}")]
 pub struct InvalidId {
-    /// Which id was meant.
+    /// Which id was expected.
     pub what: &'static str,
-    /// What it looks like.
+    /// What such an id looks like.
     pub form: &'static str,
 }
 
-/// An account's id. Never used twice, so that a deleted person is never taken for another.
+/// An account's id. It is never used twice, so a deleted account is never mistaken for a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AccountId(pub u64);
 
-/// A conversation's id; in text `c` and a number, as `c42`.
+/// A conversation's id. In text it is `c` and a number, such as `c42`.
 ///
 /// ```
 /// use quorate::types::ConversationId;
@@ -51,9 +51,11 @@ impl FromStr for ConversationId {
     }
 }
 
-/// Where an event stands in the log: the log index above, its place within that entry below.
+/// The position of an event in the log: the log index in the upper 44 bits, the event's number within that entry in the
+/// lower 20.
 ///
-/// The same on every node and strictly increasing, so a subscription resumes from it anywhere.
+/// An event has the same cursor on every node, and cursors strictly increase. So a subscription resumes from a cursor
+/// on any node. Clients treat it as opaque.
 ///
 /// ```
 /// use quorate::types::Cursor;
@@ -71,7 +73,7 @@ impl Cursor {
     /// How many events one log entry can hold.
     pub const EVENTS_PER_ENTRY: u64 = 1 << 20;
 
-    /// The cursor of the event at `place` (from 0) in the log entry at `index`.
+    /// The cursor of event number `place`, counted from 0, of the log entry at `index`.
     ///
     /// # Panics
     /// When either is out of range, which the limits on batches and rooms rule out.
@@ -80,18 +82,19 @@ impl Cursor {
         Self(index << 20 | place)
     }
 
-    /// The last cursor that an entry at `index` could hold: everything up to and including that entry.
+    /// The largest cursor that the entry at `index` can hold. It stands for everything up to and including that entry.
     pub fn end_of(index: u64) -> Self {
         Self::new(index, Self::EVENTS_PER_ENTRY - 1)
     }
 
-    /// The log index it belongs to.
+    /// The log index of its entry.
     pub fn index(self) -> u64 {
         self.0 >> 20
     }
 }
 
-/// Names one write, whatever becomes of the connection: a UUIDv7 minted by the client (RFC 9562, section 5.7).
+/// The id of one write: a UUIDv7 that the client mints (RFC 9562, section 5.7). All attempts at the write carry the
+/// same id, so that it takes effect once.
 ///
 /// ```
 /// use quorate::types::RequestId;
@@ -105,7 +108,7 @@ impl Cursor {
 pub struct RequestId(Uuid);
 
 impl RequestId {
-    /// A new id for a write begun at `now_ms` (Unix milliseconds), with 74 bits of `random`.
+    /// A new id for a write that begins at `now_ms` (Unix milliseconds). Uses 74 bits of `random`.
     pub fn new(now_ms: u64, random: [u8; 10]) -> Self {
         Self(uuid::Builder::from_unix_timestamp_millis(now_ms, &random).into_uuid())
     }
@@ -146,7 +149,7 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// The BLAKE3 hash of a session's bearer token: all that is ever stored of it.
+/// The BLAKE3 hash of a session's bearer token. Nodes store the hash only, never the token.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionKey(pub [u8; 32]);
 
@@ -161,7 +164,7 @@ impl SessionKey {
         bytes.try_into().ok().map(Self)
     }
 
-    /// The id under which the session is listed: the first 8 bytes, in hex.
+    /// The id under which listings show the session: the first 8 bytes, in hex.
     pub fn session_id(&self) -> String {
         self.0[..8].iter().map(|byte| format!("{byte:02x}")).collect()
     }

@@ -1,7 +1,8 @@
-//! Floor 0: the words that every other room uses.
+//! Floor 0: the vocabulary that every other room shares.
 //!
-//! Ids and names are newtypes, so that one cannot be passed for another; every maximum stands in [`limits`]. The two
-//! seams through which a whole cluster becomes deterministic under test, [`Clock`] and [`Entropy`], are here too.
+//! Ids and names are newtypes, so the compiler finds a mix-up. A name exists only after its check, so code that is
+//! given one does not check again. Every maximum is in [`limits`]. [`Clock`] and [`Entropy`] are the two seams that
+//! make a whole cluster deterministic under test: production code reads time and randomness only through them.
 
 mod address;
 mod clock;

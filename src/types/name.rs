@@ -1,13 +1,13 @@
 //! Names that people type.
 //!
-//! Usernames, node names and zones are plain ASCII, so that none can be mistaken for another that only looks alike;
-//! they are compared folded to lower case and shown as first written.
+//! Usernames, node names and zones are plain ASCII, so that no two of them look alike. They are compared in lower case
+//! and shown as first written. A value of these types has passed its check.
 
 use std::fmt;
 
 use super::{limits, printable::is_printable};
 
-/// Text that is not a name of the kind asked for. Says what the rule is.
+/// Text that is not a name of the expected kind. The message states the rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidName(pub String);
@@ -41,7 +41,7 @@ macro_rules! ascii_name {
                 &self.0
             }
 
-            /// As compared: lower case.
+            /// In lower case, the form that is compared.
             pub fn folded(&self) -> String {
                 self.0.to_ascii_lowercase()
             }

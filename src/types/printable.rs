@@ -1,15 +1,15 @@
-//! What is printable: characters that a terminal shows, as themselves and where they stand.
+//! Printable characters: those that a terminal shows as themselves and in their place.
 //!
-//! The others let text drive a terminal (controls), read as something else (direction marks) or look equal to another
-//! (characters that show nothing). They have no place in what people choose to be called by; in what they write they
-//! are shown as escapes.
+//! The others are dangerous in text from strangers. Control characters drive the terminal, direction marks make text
+//! read as something else, and invisible characters make two names look equal. Names must not contain them. In messages
+//! they are allowed, and shown as escapes.
 
 /// Whether all of `text` is printable.
 pub fn is_printable(text: &str) -> bool {
     printable(text).all(|(_, printable)| printable)
 }
 
-/// The characters of `text`, each with whether it is printable where it stands.
+/// The characters of `text`, each with whether it is printable in its place.
 pub fn printable(text: &str) -> impl Iterator<Item = (char, bool)> {
     let mut before = None;
     let mut rest = text.chars().peekable();
@@ -24,21 +24,22 @@ pub fn printable(text: &str) -> impl Iterator<Item = (char, bool)> {
     })
 }
 
-/// Zero-width joiner and non-joiner: families of emoji are made with them, and words of Persian and Hindi.
+/// Zero-width joiner and non-joiner. Emoji families and words in Persian and Hindi need them.
 fn is_joiner(c: char) -> bool {
     matches!(c, '\u{200c}' | '\u{200d}')
 }
 
-/// Whether a joiner beside `c` may change how it looks. Beside ASCII it only makes one name pass for another.
+/// Whether a joiner next to `c` can change how text looks. Next to ASCII it would only make two names look equal.
 fn is_joined(c: Option<char>) -> bool {
     c.is_some_and(|c| !c.is_ascii() && !is_joiner(c) && shows(c))
 }
 
+/// Whether a character is visible and moves nothing but the cursor forward.
 fn shows(c: char) -> bool {
     // Line and paragraph separators, marks, embeddings, overrides and isolates: Unicode Standard Annex 9, section 2.
     let directs = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    // Default_Ignorable_Code_Point without the joiners and the selectors of a glyph's variant, which follow a character
-    // that shows; and the interlinear marks.
+    // Default_Ignorable_Code_Point and the interlinear marks, but not the joiners, nor the variation selectors, which
+    // follow a visible character.
     let is_invisible = matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180e}' | '\u{200b}'
         | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'

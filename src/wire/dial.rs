@@ -1,4 +1,4 @@
-//! How a connection is made: one seam for peers, clients and tests.
+//! How connections are made: one seam for peers, clients and tests.
 
 use std::{fmt, future::Future, io, pin::Pin, sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::Address;
 
-/// A byte stream both ways.
+/// A byte stream in both directions.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
 
@@ -21,23 +21,23 @@ pub type BoxedIo = Box<dyn Io>;
 type Connect = dyn Fn(String) -> Connecting + Send + Sync;
 type Connecting = Pin<Box<dyn Future<Output = io::Result<BoxedIo>> + Send>>;
 
-/// What a connection is for, which decides its buffers and timeouts.
+/// The purpose of a connection, which decides its buffers and timeouts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
-    /// A user's or operator's calls.
+    /// Calls of users and operators.
     Client,
     /// Log entries, votes and heartbeats between replicas.
     Peer,
-    /// Snapshots between replicas, on a connection of their own so that bulk never delays a heartbeat.
+    /// Snapshots between replicas. They have their own connection, so that bulk data never delays a heartbeat.
     Bulk,
 }
 
-/// Makes connections. Production dials TCP; a test puts its own network here.
+/// Makes connections. Production dials TCP; a test passes its own network. Cheap to clone.
 #[derive(Clone)]
 pub struct Dialer(Arc<Connect>);
 
 impl Dialer {
-    /// Dials TCP with Nagle's algorithm off.
+    /// Dials TCP, with Nagle's algorithm off: calls are small and wait for answers.
     pub fn tcp() -> Self {
         Self::new(|address| async move {
             let stream = TcpStream::connect(address).await?;
@@ -46,7 +46,7 @@ impl Dialer {
         })
     }
 
-    /// Dials as `connect` does, which is given `host:port`.
+    /// Dials by calling `connect` with `host:port`.
     pub fn new<F>(connect: impl Fn(String) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = io::Result<BoxedIo>> + Send + 'static,
@@ -54,7 +54,7 @@ impl Dialer {
         Self(Arc::new(move |address| Box::pin(connect(address))))
     }
 
-    /// A channel to `address` that connects when first used, and again whenever it has broken.
+    /// A channel to `address`. It connects when it is first used, and again after the connection has broken.
     pub fn channel(&self, address: &Address, profile: Profile) -> Channel {
         let dial = self.0.clone();
         let connector = tower::service_fn(move |uri: Uri| {
@@ -70,7 +70,7 @@ fn endpoint(address: &Address, profile: Profile) -> Endpoint {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .expect("a checked host:port makes a URI")
         .connect_timeout(Duration::from_secs(2))
-        // A partition can eat packets while the connection looks open: only keepalive frees such a one.
+        // In a partition packets vanish while the connection looks open. Only keepalive ends such a connection.
         .http2_keep_alive_interval(Duration::from_secs(1))
         .keep_alive_while_idle(true);
     match profile {

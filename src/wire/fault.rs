@@ -1,4 +1,7 @@
-//! Errors as they travel: the one mapping between our reasons and `google.rpc.Status`.
+//! Errors on the network: the one mapping between our reasons and `google.rpc.Status`.
+//!
+//! The details follow Google's AIP-193: `ErrorInfo` for the reason, `RetryInfo`, `BadRequest` for the field, `Help` for
+//! what to do next, and our own `LeaderHint`.
 
 use std::{collections::BTreeMap, error::Error, fmt, time::Duration};
 
@@ -12,27 +15,27 @@ use super::{Reason, cluster::LeaderHint};
 const DOMAIN: &str = "quorate";
 const TYPE_PREFIX: &str = "type.googleapis.com/";
 
-/// A refusal or failure: what a server sends and what a client receives.
+/// A refusal or failure, as a server sends it and a client receives it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
-    /// Why, from the closed list.
+    /// Why, for programs.
     pub reason: Reason,
     /// What failed and why, for people.
     pub message: String,
     /// What to do next, for people.
     pub next: Option<String>,
-    /// The field of the request that is at fault.
+    /// The request field that breaks its rule.
     pub field: Option<String>,
-    /// More for programs.
+    /// Details for programs.
     pub metadata: BTreeMap<String, String>,
     /// How long to wait before repeating.
     pub retry_after: Option<Duration>,
-    /// Who leads, with NOT_LEADER and NO_LEADER.
+    /// The leader; goes with NOT_LEADER and NO_LEADER.
     pub leader: Option<LeaderHint>,
 }
 
 impl Fault {
-    /// A fault with a reason and a message, and nothing more.
+    /// A fault with a reason and a message only.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self {
             reason,
@@ -45,7 +48,7 @@ impl Fault {
         }
     }
 
-    /// A field of the request breaks its rule.
+    /// The fault of a request field that breaks its rule.
     pub fn invalid(field: &str, message: impl Into<String>) -> Self {
         Self { field: Some(field.to_owned()), ..Self::new(Reason::InvalidArgument, message) }
     }
@@ -64,7 +67,7 @@ impl Fault {
         self
     }
 
-    /// Adds who leads, both typed and as plain metadata for clients without our protos.
+    /// Adds the leader, as a typed detail and as plain metadata for clients without our protos.
     #[must_use]
     pub fn leader(mut self, hint: LeaderHint) -> Self {
         self.metadata.insert("leader_address".into(), hint.leader_address.clone());
@@ -73,8 +76,8 @@ impl Fault {
         self
     }
 
-    /// Reads a status. One that is not ours gets the reason nearest to its code; one that this side of the connection
-    /// made says that the other could not be spoken with, which is never INTERNAL.
+    /// Reads a status. A status that other software made gets the reason nearest to its code. One that this side of the
+    /// connection made, because the call broke, is UNREACHABLE and never INTERNAL.
     pub fn from_status(status: &Status) -> Self {
         if is_local(status) {
             return Self::broken(status.message());
@@ -88,7 +91,7 @@ impl Fault {
     }
 
     fn broken(why: &str) -> Self {
-        // What answers may be anything that listens there: a web server, an SSH daemon.
+        // Something else may listen at that address: a web server, an SSH daemon.
         let doubt = if why.contains("h2 protocol error") { "; is it a Quorate node that answers there?" } else { "" };
         Self::new(Reason::Unreachable, format!("the connection broke: {why}{doubt}"))
     }
@@ -156,14 +159,14 @@ fn any(name: &str, message: &impl Message) -> Any {
     Any { type_url: format!("{TYPE_PREFIX}{name}"), value: message.encode_to_vec() }
 }
 
-/// Whether our own side of the connection made this status of a call that it could not bring to an end: such a one has
-/// a cause, or no server of ours would say so.
+/// Whether our own side of the connection made this status, because the call broke. Such a status has a source error,
+/// or the code UNKNOWN, which no server of ours sends.
 fn is_local(status: &Status) -> bool {
     let unspoken = matches!(status.code(), Code::Unknown | Code::Internal | Code::Unavailable);
     status.details().is_empty() && (status.code() == Code::Unknown || (unspoken && status.source().is_some()))
 }
 
-/// For statuses that other software made: tonic itself, a proxy.
+/// The nearest reason for a status that other software made: tonic itself, or a proxy.
 fn reason_of(code: Code) -> Reason {
     match code {
         Code::Unavailable => Reason::Unreachable,

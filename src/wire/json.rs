@@ -1,4 +1,4 @@
-//! The proto3 JSON form of any of our messages: lowerCamelCase names, 64-bit integers as strings, RFC 3339 times.
+//! Our messages in proto3 JSON: lowerCamelCase names, 64-bit integers as strings, RFC 3339 times.
 
 use std::{ops::RangeInclusive, sync::LazyLock};
 
@@ -10,15 +10,15 @@ use super::DESCRIPTORS;
 static POOL: LazyLock<DescriptorPool> =
     LazyLock::new(|| DescriptorPool::decode(DESCRIPTORS).expect("the build wrote these descriptors"));
 
-/// `message` as one line of proto3 JSON, with every field written out, so that scripts need no defaults.
+/// `message` as one line of proto3 JSON. Every field is written, so that scripts need no defaults.
 ///
 /// # Panics
-/// Never for messages of this crate's proto files, which the pool holds.
+/// Never for messages of this crate's proto files: the pool holds them.
 pub fn to_string<M: Message + Name>(message: &M) -> String {
     let descriptor = POOL.get_message_by_name(&M::full_name()).expect("a message of our own proto files");
     let mut dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())
         .expect("a message decodes from its own encoding");
-    tame(&mut dynamic);
+    clamp_times(&mut dynamic);
     let mut out = Vec::new();
     let options = SerializeOptions::new().skip_default_fields(false).stringify_64_bit_integers(true);
     dynamic
@@ -27,12 +27,12 @@ pub fn to_string<M: Message + Name>(message: &M) -> String {
     String::from_utf8(out).expect("JSON is UTF-8")
 }
 
-/// Puts times into the range that JSON can write: what a peer sends need not be in it.
-fn tame(message: &mut DynamicMessage) {
+/// Clamps times to the range that JSON can express. A peer may send others.
+fn clamp_times(message: &mut DynamicMessage) {
     match message.descriptor().full_name() {
         // The years 1 to 9999.
         "google.protobuf.Timestamp" => clamp(message, -62_135_596_800..=253_402_300_799, 0..=999_999_999),
-        // 10,000 years, and no sign of its own for the fraction.
+        // 10,000 years either way. Seconds and nanos must have the same sign.
         "google.protobuf.Duration" => {
             clamp(message, -315_576_000_000..=315_576_000_000, -999_999_999..=999_999_999);
             let fields = (message.get_field_by_name("seconds"), message.get_field_by_name("nanos"));
@@ -42,15 +42,15 @@ fn tame(message: &mut DynamicMessage) {
                 message.set_field_by_name("nanos", Value::I32(0));
             }
         }
-        _ => message.fields_mut().for_each(|(_, value)| tame_value(value)),
+        _ => message.fields_mut().for_each(|(_, value)| clamp_times_in(value)),
     }
 }
 
-fn tame_value(value: &mut Value) {
+fn clamp_times_in(value: &mut Value) {
     match value {
-        Value::Message(inner) => tame(inner),
-        Value::List(values) => values.iter_mut().for_each(tame_value),
-        Value::Map(values) => values.values_mut().for_each(tame_value),
+        Value::Message(inner) => clamp_times(inner),
+        Value::List(values) => values.iter_mut().for_each(clamp_times_in),
+        Value::Map(values) => values.values_mut().for_each(clamp_times_in),
         _ => {}
     }
 }

@@ -1,7 +1,7 @@
-//! Floor 1: what travels and what is written down.
+//! Floor 1: messages on the network and on disk.
 //!
-//! The generated protobuf modules, their JSON form, the one mapping between errors and `google.rpc.Status`
-//! ([`Fault`]), and how a connection is made ([`Dialer`]). Knows no chat and no consensus.
+//! The generated protobuf modules, their JSON form, the one mapping between errors and `google.rpc.Status` ([`Fault`]),
+//! and how connections are made ([`Dialer`]). It does not know what the messages mean.
 
 mod dial;
 mod fault;
@@ -14,10 +14,10 @@ pub use dial::{BoxedIo, Dialer, Io, Profile};
 pub use fault::Fault;
 pub use reason::Reason;
 
-/// The compiled descriptors of every proto file: for reflection and for JSON.
+/// The compiled descriptors of all proto files, for reflection and JSON.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-// The module tree of the proto packages, as the generated code refers across it by relative paths.
+// The module tree mirrors the proto packages, because generated code refers to other packages by relative paths.
 #[allow(missing_docs, clippy::all, rustdoc::all)]
 mod generated {
     pub mod chat {

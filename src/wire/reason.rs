@@ -1,23 +1,23 @@
-//! Why something was refused: one closed list, from which the gRPC code and the exit code follow.
+//! The reasons for a refusal: one closed list, which also decides the gRPC code and the exit code of the command lines.
 
 use tonic::Code;
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $text:literal, $code:ident, $exit:literal;)*) => {
-        /// Why a call was refused: the `reason` of `google.rpc.ErrorInfo`, domain `quorate`.
+        /// The reason for a refusal: the `reason` of `google.rpc.ErrorInfo` with the domain `quorate`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Reason { $($(#[$doc])* $variant,)* }
 
         impl Reason {
-            /// Every reason there is.
+            /// All reasons.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// As on the wire.
+            /// The form on the wire.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
             }
 
-            /// The gRPC status code it travels under.
+            /// The gRPC status code.
             pub fn code(self) -> Code {
                 match self { $(Self::$variant => Code::$code,)* }
             }
@@ -27,7 +27,7 @@ macro_rules! reasons {
                 match self { $(Self::$variant => $exit,)* }
             }
 
-            /// Reads the wire form.
+            /// Reads the form on the wire.
             pub fn parse(text: &str) -> Option<Self> {
                 match text { $($text => Some(Self::$variant),)* _ => None }
             }
@@ -36,9 +36,9 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// This node is not the leader; the hint says who is.
+    /// This node is not the leader; the hint names the leader.
     NotLeader = "NOT_LEADER", Unavailable, 6;
-    /// No leader is known: an election is under way, or there is no quorum.
+    /// No leader is known: an election is in progress, or there is no quorum.
     NoLeader = "NO_LEADER", Unavailable, 6;
     /// The leader cannot reach a majority of the voters.
     NoQuorum = "NO_QUORUM", Unavailable, 6;
@@ -54,7 +54,7 @@ reasons! {
     Removed = "REMOVED", Unavailable, 6;
     /// The node's disk or state is broken; it has stopped serving.
     Quarantined = "QUARANTINED", Unavailable, 6;
-    /// A queue is full. Safe to repeat after the delay given.
+    /// A queue is full. It is safe to repeat the call after the given delay.
     Overloaded = "OVERLOADED", ResourceExhausted, 6;
     /// Too many requests from this account or address.
     RateLimited = "RATE_LIMITED", ResourceExhausted, 6;
@@ -63,15 +63,15 @@ reasons! {
 
     /// A field breaks its rule.
     InvalidArgument = "INVALID_ARGUMENT", InvalidArgument, 1;
-    /// The request_id is missing or is no UUIDv7.
+    /// The request_id is missing or not a UUIDv7.
     RequestIdInvalid = "REQUEST_ID_INVALID", InvalidArgument, 1;
-    /// The request_id is older than outcomes are remembered, so the write may have happened already.
+    /// The request_id is too old for its outcome to be remembered, so the write may have happened already.
     RequestTooOld = "REQUEST_TOO_OLD", FailedPrecondition, 1;
     /// The request_id was used for another request.
     RequestIdReused = "REQUEST_ID_REUSED", InvalidArgument, 4;
     /// A limit would be exceeded.
     LimitExceeded = "LIMIT_EXCEEDED", FailedPrecondition, 1;
-    /// The cursor lies in the future of this cluster.
+    /// The cursor is beyond the end of this cluster's log.
     CursorInvalid = "CURSOR_INVALID", OutOfRange, 1;
 
     /// No such account.
@@ -85,33 +85,33 @@ reasons! {
     /// No such node in this cluster.
     NodeNotFound = "NODE_NOT_FOUND", NotFound, 3;
 
-    /// The name is taken, or was: names are never issued twice.
+    /// The name is taken, or was once: no name is given out twice.
     NameTaken = "NAME_TAKEN", AlreadyExists, 4;
-    /// Several things bear that name: say which by its id.
+    /// Several things have that name: name one by its id.
     Ambiguous = "AMBIGUOUS", FailedPrecondition, 4;
-    /// What was read has changed since: read it again.
+    /// The membership has changed since the caller read it: read it again.
     EtagMismatch = "ETAG_MISMATCH", Aborted, 4;
-    /// Another membership change is under way.
+    /// Another membership change is in progress.
     ChangeInProgress = "CHANGE_IN_PROGRESS", Aborted, 4;
 
-    /// Unknown name or wrong password; which of the two is not said.
+    /// Unknown name or wrong password. It does not say which, so that nobody can probe for names.
     BadCredentials = "BAD_CREDENTIALS", Unauthenticated, 5;
     /// The session is missing, revoked or expired: log in again.
     SessionInvalid = "SESSION_INVALID", Unauthenticated, 5;
     /// The caller may not do this.
     NotAllowed = "NOT_ALLOWED", PermissionDenied, 5;
-    /// The caller belongs to another cluster, or means another node.
+    /// The caller belongs to another cluster, or expects another node.
     WrongCluster = "WRONG_CLUSTER", PermissionDenied, 5;
 
     /// A safety check refused the change.
     Unsafe = "UNSAFE", FailedPrecondition, 7;
 
-    /// A fault in this program.
+    /// A bug in this program.
     Internal = "INTERNAL", Internal, 1;
 }
 
 impl Reason {
-    /// Whether the same call may succeed if simply repeated, here or on another node.
+    /// Whether the same call may succeed when it is repeated, here or on another node.
     pub fn is_transient(self) -> bool {
         matches!(
             self,

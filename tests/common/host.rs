@@ -14,7 +14,7 @@ use std::{
 use quorate::{
     config::{Argon2, NodeConfig, Rates, SnapshotPolicy},
     node::{Exit, Node, Settings, StartError},
-    server::{incoming, listen, program, serve},
+    server::{incoming, listen, peer_routes, serve},
     types::{Address, Clock, NodeName, Zone},
 };
 use tempfile::TempDir;
@@ -112,7 +112,7 @@ impl Host {
                     let shutdown = async {
                         let _ = stopped.await;
                     };
-                    serve(served.clone(), &config, incoming(listener), program::peers(&served), shutdown).await
+                    serve(served.clone(), &config, incoming(listener), peer_routes(&served), shutdown).await
                 });
                 tokio::select! {
                     _ = stopping => {}

@@ -1,7 +1,8 @@
-//! Whatever others wrote, however wrong: no decoder panics, hangs, or takes memory out of proportion.
+//! Fuzz tests: whatever the input, no decoder panics, hangs, or takes memory out of proportion.
 //!
-//! The targets are functions over bytes, in `targets/`. Here each is fed with valid encodings and what a deterministic
-//! mutator makes of them; `fuzz/` feeds the same functions with what libFuzzer makes of them. A failure prints the input.
+//! The targets are functions over bytes, in `targets/`. These tests feed each of them with valid encodings and with
+//! mutations of these by a deterministic mutator. `fuzz/` feeds the same functions from libFuzzer. A failure prints the
+//! input.
 
 mod memory;
 mod mutate;
@@ -18,11 +19,14 @@ use std::{
 use mutate::Mutator;
 use targets::{TARGETS, Target};
 
-/// Longest that one input may take, on a machine that is busy with other things.
+/// The longest time that one input may take on a busy machine.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Feeds a target with its seeds and then with what comes of them. `FUZZ_INPUTS` multiplies how many, `FUZZ_SEED`
-/// chooses which. `FUZZ_CORPUS` names a folder that its seeds are written to, for libFuzzer to begin with.
+/// Feeds a target with its seeds and then with mutations of them.
+///
+/// - `FUZZ_INPUTS` multiplies the number of mutations.
+/// - `FUZZ_SEED` chooses other mutations.
+/// - `FUZZ_CORPUS` names a folder for the seeds, from which libFuzzer can start.
 fn feed(name: &str) {
     let target = TARGETS.iter().find(|target| target.name == name).expect("a target of this name");
     let number = |variable: &str| env::var(variable).ok().map(|text| text.parse::<u64>().expect("a number"));
@@ -37,11 +41,11 @@ fn feed(name: &str) {
     let taken = (0..inputs).filter(|_| try_one(target, &mutator.next())).count();
     println!("{name}: {sound} of {} seeds and {taken} of {inputs} inputs taken, in {:?}", seeds.len(), begun.elapsed());
     assert!(100 * sound >= target.taken * seeds.len(), "{sound} of {} seeds are taken", seeds.len());
-    // What is refused at the first look tries nothing behind it.
+    // If all inputs were refused at once, the code behind the first check would not be tested.
     assert!(taken > 0 && (taken as u64) < inputs || name == "text", "{taken} of {inputs} inputs are taken");
 }
 
-/// Each seed as a file of its own.
+/// Writes each seed to its own file.
 fn write(folder: &Path, seeds: &[Vec<u8>]) {
     fs::create_dir_all(folder).expect("the folder of a corpus");
     for (number, seed) in seeds.iter().enumerate() {
@@ -49,7 +53,7 @@ fn write(folder: &Path, seeds: &[Vec<u8>]) {
     }
 }
 
-/// Whether it was taken for what it should be.
+/// Runs the target on one input, within its limits. Returns whether it accepted the input.
 fn try_one(target: &Target, input: &[u8]) -> bool {
     let begun = Instant::now();
     let (ended, peak) = memory::peak(|| catch_unwind(AssertUnwindSafe(|| (target.run)(input))));
@@ -94,7 +98,7 @@ fed! {
     config clusters sessions outbox order text
 }
 
-/// The bounds are worth something only if they are measured.
+/// Checks the meter itself: limits that are not measured are worth nothing.
 #[test]
 fn what_a_target_holds_is_counted_and_what_it_returns_is_not() {
     let ((), peak) = memory::peak(|| {
@@ -105,7 +109,7 @@ fn what_a_target_holds_is_counted_and_what_it_returns_is_not() {
     assert!((1_000_000..1_010_000).contains(&peak), "{peak}");
 }
 
-/// Most bodies are of another method than the one that they are tried as.
+/// Each body is tried as a request of every method, and most do not fit. Every method must accept one of them.
 #[test]
 fn every_method_takes_one_of_the_requests_that_it_is_tried_with() {
     let requests = TARGETS.iter().find(|target| target.name == "requests").expect("a target of this name");
@@ -115,8 +119,8 @@ fn every_method_takes_one_of_the_requests_that_it_is_tried_with() {
     assert!(refused.is_empty(), "methods {refused:?} were never seen to take anything");
 }
 
-/// A request at its limit that is nothing but empty elements, two bytes each: what a decoder sets aside before anything
-/// can be checked.
+/// A request of the largest size, filled with empty elements of two bytes each: the decoder allocates a structure for
+/// each before anything can be checked.
 #[test]
 fn the_most_wasteful_request_of_every_method_is_held_in_proportion() {
     let requests = TARGETS.iter().find(|target| target.name == "requests").expect("a target of this name");

@@ -1,5 +1,5 @@
-//! How much memory the running test holds, counted where it is allocated.
-#![allow(unsafe_code, reason = "an allocator that counts has no other way to be one")]
+//! Counts the memory that the running test holds: an allocator that counts per thread.
+#![allow(unsafe_code, reason = "an allocator can only be written with unsafe code")]
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -14,36 +14,36 @@ thread_local! {
 struct Counting;
 
 fn count(bytes: isize) {
-    // A thread on its way down counts no more.
+    // While a thread ends its counters are gone; it counts no more.
     let _ = HELD.try_with(|held| {
         held.set(held.get() + bytes);
         PEAK.with(|peak| peak.set(peak.get().max(held.get())));
     });
 }
 
-// SAFETY: every call is handed on to the system's allocator as it came.
+// SAFETY: every call goes to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
-        // SAFETY: as the caller promised.
+        // SAFETY: the caller upholds the contract of the same method.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
         count(-(layout.size() as isize));
-        // SAFETY: as the caller promised.
+        // SAFETY: the caller upholds the contract of the same method.
         unsafe { System.dealloc(at, layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
-        // SAFETY: as the caller promised.
+        // SAFETY: the caller upholds the contract of the same method.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(size as isize - layout.size() as isize);
-        // SAFETY: as the caller promised.
+        // SAFETY: the caller upholds the contract of the same method.
         unsafe { System.realloc(at, layout, size) }
     }
 }
@@ -51,7 +51,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Does `work`; also answers with the most bytes that it held at a time, on this thread.
+/// Runs `work`. Also returns the most bytes that it held at once on this thread.
 pub fn peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = HELD.get();
     PEAK.set(before);

@@ -1,11 +1,12 @@
-//! Wrong inputs from right ones: cut, flipped, spliced, with lengths that promise too much, nested too deep. The same
+//! Makes wrong inputs from right ones: cuts, flips, splices, lengths that announce too much, nesting too deep. The same
 //! seed makes the same inputs.
 
-/// Bytes of an input, at most.
+/// The most bytes in an input.
 const LONGEST: usize = 64 * 1024;
-/// A varint that promises 2^64 - 1 of whatever it counts.
+/// The varint 2^64 - 1: the largest length that can be announced.
 const HUGE: [u8; 10] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
 
+/// Makes inputs from seeds.
 pub struct Mutator {
     state: u64,
     seeds: Vec<Vec<u8>>,
@@ -27,7 +28,7 @@ impl Mutator {
         input
     }
 
-    /// splitmix64.
+    /// The next random number (splitmix64).
     fn random(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.state;
@@ -74,8 +75,8 @@ impl Mutator {
                 input.splice(at..at, part.repeat(times).into_iter().take(LONGEST));
             }
             9 => {
-                let promised = &HUGE[self.below(HUGE.len())..];
-                input.splice(at..at + promised.len().min(rest), promised.iter().copied());
+                let announced = &HUGE[self.below(HUGE.len())..];
+                input.splice(at..at + announced.len().min(rest), announced.iter().copied());
             }
             10 => {
                 let width = [2, 4, 8][self.below(3)];
@@ -84,7 +85,7 @@ impl Mutator {
             }
             11 => *input = self.nested(input),
             _ => {
-                // So many elements that say nothing: each is two bytes here and a whole structure there.
+                // Many empty elements: each is two bytes here and a whole structure once decoded.
                 let element = [8 * (1 + self.below(15) as u8) + 2, 0];
                 let times = self.below(LONGEST / 2);
                 input.splice(at..at, element.repeat(times));
@@ -92,7 +93,7 @@ impl Mutator {
         }
     }
 
-    /// The input as the innermost of many messages.
+    /// The input wrapped as the innermost of many messages.
     fn nested(&mut self, input: &[u8]) -> Vec<u8> {
         let mut nested = input.to_vec();
         for _ in 0..self.below(300) {

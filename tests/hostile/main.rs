@@ -1,8 +1,10 @@
-//! Hostile connections to a real node: its memory stays bounded, its other clients are served, what is refused is told
-//! why, and places come back when the flood is over.
+//! Hostile connections to a real node in a process of its own.
 //!
-//! The flood comes from an address of its own (127.0.0.2, .3), as it would on a network: what one address takes is what
-//! it cannot take from others.
+//! Each test floods the node in one way and checks four things: the node's memory stays bounded, a bystander on another
+//! address is served all the time, refused clients are told why, and the node takes new clients when the flood is over.
+//!
+//! The flood comes from addresses of its own (127.0.0.2, 127.0.0.3, …), as on a network, because limits count by
+//! address.
 
 mod node;
 mod raw;
@@ -24,15 +26,16 @@ use raw::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// Where the flood comes from.
+/// The address of the flood.
 const FLOOD: &str = "127.0.0.2";
-/// Nothing but the rates of the flood's own address is in the way of it.
+/// Turns the rate limits off: they would stop a flood before it reaches the bound that a test is about.
 const UNLIMITED: &str = "address_requests_per_second = 0\naccount_writes_per_second = 0\n";
-/// Memory that a flood may take, in MiB. It is some twice what was measured.
+/// Memory that a flood may take, in MiB: about twice the measured growth.
 const MIB: u64 = 256;
 const SEND: &str = "/chat.v1.MessageService/SendMessage";
 
-/// What a flood came to, for the log and against its bounds.
+/// Prints what a flood did, and checks it against the bounds on memory (`mib`) and on the bystander's waiting
+/// (`timeout`).
 async fn endured(name: &str, node: &Node, memory: &node::Memory, bystander: Bystander, mib: u64, timeout: Duration) {
     let (turns, longest) = bystander.has_noticed_nothing(timeout).await;
     let grown = memory.grown();
@@ -40,12 +43,12 @@ async fn endured(name: &str, node: &Node, memory: &node::Memory, bystander: Byst
     assert!(grown < mib, "{name} took {grown} MiB; {}", node.log());
 }
 
-/// Whether the other side closes a connection, once what it has said is read.
+/// Whether the node closes a connection within three seconds. Reads what it has sent.
 async fn ends(mut stream: tokio::net::TcpStream) -> bool {
     tokio::time::timeout(Duration::from_secs(3), stream.read_to_end(&mut Vec::new())).await.is_ok()
 }
 
-/// Waits until the other side has closed a connection; answers with what it said before.
+/// Waits until the node has closed a connection, and returns what it sent before.
 async fn closed(mut stream: tokio::net::TcpStream, what: &str) -> Vec<u8> {
     let mut said = Vec::new();
     let reading = tokio::time::timeout(Duration::from_secs(40), stream.read_to_end(&mut said)).await;
@@ -55,11 +58,11 @@ async fn closed(mut stream: tokio::net::TcpStream, what: &str) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_that_say_nothing_or_never_finish_lose_their_places_and_take_none_from_others() {
+async fn connections_that_say_nothing_or_never_finish_are_closed_and_take_no_place_from_others() {
     let node = Node::start("max_connections = 1000\n");
     let (bystander, memory) = (Bystander::start(&node).await, node.memory());
     let share = 1_000 / limits::ADDRESS_SHARE;
-    // Half of them say nothing; the others are slow to say the preface, or stop in the middle of their first headers.
+    // Half of them send nothing; the others stop in the middle of the preface or of their first headers.
     let open = async |number: usize| {
         let mut stream = dial(FLOOD, &node.address).await.expect("a connection");
         match number % 4 {
@@ -98,7 +101,7 @@ async fn a_client_without_a_place_is_told_so_and_served_once_there_is_one() {
     let node = Node::start("max_connections = 8\n");
     let (bystander, memory) = (Bystander::start(&node).await, node.memory());
     let mut held = Vec::new();
-    // The bystander has one of the eight. One address may have four.
+    // The bystander holds one of the eight connections. One address may hold four.
     for (from, count) in [(FLOOD, 5), ("127.0.0.3", 4)] {
         for _ in 0..count {
             held.push(Connection::open(from, &node.address, 0).await.expect("a connection"));
@@ -125,7 +128,7 @@ async fn connections_never_take_the_files_that_the_node_itself_needs() {
     let opened = join_all((0..400).map(open)).await;
     let has_place = |connection: &Connection| !connection.heard().closed && connection.heard().goaway.is_none();
     let connected: Vec<_> = opened.into_iter().flatten().filter(has_place).collect();
-    // Some of those that have none may not have heard it yet.
+    // Some refused connections may not have read the refusal yet.
     assert!((1..200).contains(&connected.len()), "{} of 400 have a place", connected.len());
     assert!(!node.log().contains("could not be accepted"), "{}", node.log());
     assert!(node.log().contains("raise the limit of open files"), "{}", node.log());
@@ -138,7 +141,7 @@ async fn connections_never_take_the_files_that_the_node_itself_needs() {
 async fn requests_that_never_arrive_are_given_up_and_hold_no_more_than_they_have_sent() {
     let node = Node::start(UNLIMITED);
     let (bystander, memory) = (Bystander::start(&node).await, node.memory());
-    // Five connections of a thousand streams: some get no place, and hear of it at once.
+    // Five connections of a thousand streams: more than the bound on calls, so some calls are refused at once.
     let headers = call(SEND, &[("authorization", "Bearer abc")]);
     let announced = u32::try_from(limits::REQUEST_BYTES).expect("not much");
     let body = message(announced, &[b'x'; 16 * 1024]);
@@ -152,7 +155,7 @@ async fn requests_that_never_arrive_are_given_up_and_hold_no_more_than_they_have
     }
     let waiting: usize = connections.iter().map(|connection| 1_000 - connection.heard().answers).sum();
     println!("{waiting} of 5000 are waited for");
-    // Answers that are on their way already are counted as well.
+    // The count includes answers that are still on their way.
     assert!(waiting > 1_000, "{waiting} of 5000 are waited for");
     let begun = Instant::now();
     for connection in &connections {
@@ -194,7 +197,7 @@ async fn subscriptions_and_pages_that_nobody_reads_cost_what_they_may_and_no_mor
         }
         connections.push(connection);
     }
-    // And one that does not even read what the connection itself says.
+    // One more connection that does not even read HTTP/2 control frames.
     let mut deaf = dial(FLOOD, &node.address).await.expect("a connection");
     let mut said = [PREFACE, &settings(1 << 24)].concat();
     for number in 0..100 {
@@ -202,7 +205,7 @@ async fn subscriptions_and_pages_that_nobody_reads_cost_what_they_may_and_no_mor
         said.extend_from_slice(&frame(raw::DATA, END_STREAM, 2 * number + 1, &everything));
     }
     deaf.write_all(&said).await.expect("calls");
-    // The load that they do not read.
+    // Events for the subscriptions that nobody reads.
     for _ in 0..100 {
         sender.send(&notes, &body).await.expect("a message");
     }
@@ -214,7 +217,7 @@ async fn subscriptions_and_pages_that_nobody_reads_cost_what_they_may_and_no_mor
     }
     let held = 800 - refusals;
     let share = limits::PAGES_KIB * 1024 / limits::ADDRESS_SHARE / limits::PAGE_BYTES;
-    // A page is a little smaller than it may be.
+    // Pages are a little smaller than their bound, so a few more fit into the share.
     println!("{held} of 800 pages are held");
     assert!(refusals > 0 && held <= share + share / 4, "{held} pages are held, the share is {share}");
     assert!(held >= share / 2, "{held} pages are held, the share is {share}: nobody was kept waiting");
@@ -228,7 +231,7 @@ async fn huge_metadata_and_messages_are_refused_before_they_are_held() {
     let (bystander, memory) = (Bystander::start(&node).await, node.memory());
     let mut told = 0;
     for _ in 0..20 {
-        // 4 MiB of headers, in pieces that do not end.
+        // 4 MiB of headers, in CONTINUATION frames without an end.
         let connection = Connection::open(FLOOD, &node.address, 1 << 20).await.expect("a connection");
         let long = "v".repeat(4 << 20);
         let block = call(SEND, &[("x-long", &long)]);
@@ -246,10 +249,10 @@ async fn huge_metadata_and_messages_are_refused_before_they_are_held() {
         assert_eq!(heard.answers, 0, "{heard:?}");
         told += usize::from(heard.goaway.is_some());
     }
-    // A connection that breaks while it is written to may not be heard to its end.
+    // A connection that breaks while the test writes may lose the GOAWAY, but not every one does.
     assert!(told > 0, "nobody was told why");
     for path in [SEND, "/chat.raft.v1.RaftService/Vote", "/chat.raft.v1.JoinService/Adopt"] {
-        // Announces 4 GiB and sends 20 MiB of them.
+        // The length prefix announces 4 GiB; 20 MiB are sent.
         let connection = Connection::open(FLOOD, &node.address, 1 << 20).await.expect("a connection");
         let stream = connection.begin(&call(path, &[]), &message(u32::MAX, &[]), false).await.expect("a call");
         let mut sent = Ok(());
@@ -288,7 +291,7 @@ async fn floods_of_resets_pings_settings_and_streams_end_their_own_connection_al
                 stream.write_all(&[PREFACE, &settings(1)].concat()).await?;
                 stream.write_all(&flood).await
             };
-            // Nothing is read: whoever answers it all must not keep it all.
+            // The test reads nothing, so the node must not queue an answer to each frame.
             let sent = tokio::time::timeout(Duration::from_secs(15), sending).await;
             (stream, matches!(sent, Ok(Ok(()))))
         };
@@ -349,10 +352,10 @@ async fn garbage_from_would_be_peers_is_refused_and_changes_nothing() {
             }
         }
     }
-    // And frames that are none.
+    // Bytes that are no frames.
     let mut rubbish = dial(FLOOD, &node.address).await.expect("a connection");
     rubbish.write_all(&[PREFACE, &[0xa5; 100_000]].concat()).await.ok();
-    // A stream that begins well has headers first, but every answer ends once.
+    // A stream may answer with headers before its end, so ends are counted, not answers.
     connection.hears("an end of every call", |heard| heard.refusals + heard.resets >= calls).await;
     let after = node.client(STRAINED).membership().await.expect("a membership");
     assert_eq!((after.etag, after.term, after.leader_id), (membership.etag, membership.term, membership.leader_id));

@@ -1,4 +1,4 @@
-//! A real node in a process of its own, what it takes of the machine, and a client who must not notice anything.
+//! A real node in a process of its own, a watch on its memory, and a client that must not notice the flood.
 
 use std::{
     fs,
@@ -21,16 +21,15 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 pub const PASSWORD: &str = "correct horse battery";
-/// Longest that the bystander may wait for a turn of its own, on a machine that is busy with other things; a tenth of a
-/// second was measured on one that is not.
+/// Longest turn of the bystander. 0.1 s was measured on an idle machine; the bound allows for a busy one.
 pub const NOTICED: Duration = Duration::from_secs(5);
-/// The same while the node has its hands full, with pages to read or with frames; 2.4 s were measured.
+/// The same while the flood keeps the node's cores busy, with pages to read or frames to parse; 2.4 s were measured.
 pub const STRAINED: Duration = Duration::from_secs(10);
 
-/// Held by the test whose node runs: what its bystander waits for is its own flood, and not that of another test.
+/// Held by the test whose node runs, so that the flood of one test does not slow down the bystander of another.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// A cluster of one, killed when dropped. There is one at a time.
+/// A cluster of one node, killed when dropped. One exists at a time.
 pub struct Node {
     child: Child,
     pub address: String,
@@ -39,12 +38,12 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts one with these settings.
+    /// Starts a node with these settings (TOML).
     pub fn start(settings: &str) -> Self {
         Self::start_by(program(), settings)
     }
 
-    /// The same, which may open no more than so many files.
+    /// The same with a limit on open files.
     pub fn start_with_files(files: usize, settings: &str) -> Self {
         let mut shell = plain(Command::new("sh"));
         shell.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_chat-node")]);
@@ -77,12 +76,12 @@ impl Node {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
-    /// A client that knows it.
+    /// A client that knows this node's address.
     pub fn client(&self, timeout: Duration) -> Cluster {
         Cluster::new(vec![self.address.parse().expect("an address")], Dialer::tcp(), Settings::new(timeout))
     }
 
-    /// A new account, signed in, and its token.
+    /// Creates an account, signs in, and returns the session and its token.
     pub async fn account(&self, name: &str) -> (Session, String) {
         let client = self.client(Duration::from_secs(20));
         Session::register(&client, name, PASSWORD).await.expect("an account");
@@ -90,7 +89,7 @@ impl Node {
         (session, created.token)
     }
 
-    /// Watches its memory from now on.
+    /// Samples the node's memory from now on.
     pub fn memory(&self) -> Memory {
         let status = format!("/proc/{}/status", self.child.id());
         let before = resident(Path::new(&status)).expect("its memory can be read");
@@ -130,7 +129,7 @@ fn plain(mut command: Command) -> Command {
     command
 }
 
-/// Resident memory in MiB; none of a process that has ended.
+/// Resident memory in MiB; `None` once the process has ended.
 fn resident(status: &Path) -> Option<u64> {
     let text = fs::read_to_string(status).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -138,7 +137,7 @@ fn resident(status: &Path) -> Option<u64> {
     Some(kib >> 10)
 }
 
-/// How much a node has taken, sampled while it lives.
+/// The resident memory of a node, sampled every 20 ms by a thread of its own.
 pub struct Memory {
     before: u64,
     peak: Arc<AtomicU64>,
@@ -147,7 +146,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// The most that was taken since, in MiB. Panics if it could not be read all the time.
+    /// Growth to the highest sample, in MiB. Panics if the node has ended meanwhile.
     pub fn grown(&self) -> u64 {
         assert!(!self.watching.is_finished(), "its memory could not be read any more");
         self.peak.load(Ordering::Relaxed).saturating_sub(self.before)
@@ -160,7 +159,7 @@ impl Drop for Memory {
     }
 }
 
-/// Somebody who sends a message and reads it back, again and again.
+/// A client that sends a message and reads it back, again and again.
 pub struct Bystander {
     stop: Arc<AtomicBool>,
     going: JoinHandle<(u32, Duration)>,
@@ -188,7 +187,7 @@ impl Bystander {
         Self { stop, going }
     }
 
-    /// Ends it; panics if a turn took longer than `timeout`. Answers with how many it had, and the longest.
+    /// Stops the client and returns the number of its turns and the longest. Panics if one took longer than `timeout`.
     pub async fn has_noticed_nothing(self, timeout: Duration) -> (u32, Duration) {
         self.stop.store(true, Ordering::Relaxed);
         let (turns, longest) = self.going.await.expect("it was served all the time");

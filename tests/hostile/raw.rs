@@ -1,4 +1,5 @@
-//! HTTP/2 as no library would speak it: frames by hand (RFC 9113), header blocks without a table (RFC 7541, 6.2.2).
+//! An HTTP/2 client that breaks the rules which libraries keep: frames built by hand (RFC 9113), header blocks without
+//! a dynamic table (RFC 7541, section 6.2.2).
 
 use std::{
     io,
@@ -28,10 +29,10 @@ pub const CONTINUATION: u8 = 9;
 pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 const ACK: u8 = 1;
-/// Most bytes of one frame's payload, unless the other side allows more.
+/// Default maximum of a frame's payload in bytes.
 pub const FRAME_BYTES: usize = 16_384;
 
-/// Dials from an address of loopback, so that one machine can be many.
+/// Connects from the loopback address `from`, so that one machine can act as several.
 pub async fn dial(from: &str, to: &str) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(format!("{from}:0").parse().expect("an address"))?;
@@ -43,12 +44,12 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// SETTINGS that let no more than `window` bytes come on a stream.
+/// A SETTINGS frame that sets the initial window of each stream to `window` bytes.
 pub fn settings(window: u32) -> Vec<u8> {
     frame(SETTINGS, 0, 0, &[&4_u16.to_be_bytes()[..], &window.to_be_bytes()].concat())
 }
 
-/// The header block of a call.
+/// The header block of a gRPC call.
 pub fn call(path: &str, more: &[(&str, &str)]) -> Vec<u8> {
     let usual = [
         (":method", "POST"),
@@ -61,7 +62,7 @@ pub fn call(path: &str, more: &[(&str, &str)]) -> Vec<u8> {
     usual.iter().chain(more).flat_map(|(name, value)| [&[0][..], &text(name), &text(value)].concat()).collect()
 }
 
-/// A string literal: its length in seven bits or more, then its bytes as they are.
+/// A string literal without Huffman coding: the length as an integer with a 7-bit prefix, then the bytes.
 fn text(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     match text.len().checked_sub(127) {
@@ -79,31 +80,31 @@ fn text(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// A gRPC message that says it has `announced` bytes, and has these.
+/// A gRPC message whose length prefix says `announced`, whatever the length of `bytes`.
 pub fn message(announced: u32, bytes: &[u8]) -> Vec<u8> {
     [&[0][..], &announced.to_be_bytes(), bytes].concat()
 }
 
-/// What the node has said on a connection.
+/// What the node has sent on a connection so far.
 #[derive(Debug, Clone, Default)]
 pub struct Heard {
-    /// Its SETTINGS, which make the streams' windows wide.
+    /// Whether its SETTINGS, which widen the windows of streams, have arrived.
     pub settings: bool,
-    /// Room that it has given for bodies on the connection, in bytes, since it began.
+    /// Flow-control credit of the connection in bytes, since its start.
     pub room: usize,
-    /// Streams that it has answered on, those that it refused at once, and those that it has reset.
+    /// Streams answered, those answered by trailers alone (a refusal), and those reset.
     pub answers: usize,
     pub refusals: usize,
     pub resets: usize,
-    /// Bytes of answers.
+    /// Bytes of answer bodies.
     pub bytes: usize,
-    /// The words of its GOAWAY.
+    /// The debug data of its GOAWAY.
     pub goaway: Option<String>,
     pub closed: bool,
 }
 
-/// A connection that keeps up appearances: it answers PING and SETTINGS, and reads all that comes, but gives no more
-/// room for it.
+/// A connection that looks alive but takes no answers: it acknowledges PING and SETTINGS and reads every frame, but
+/// never grants flow-control credit.
 pub struct Connection {
     writer: Arc<tokio::sync::Mutex<OwnedWriteHalf>>,
     heard: watch::Receiver<Heard>,
@@ -119,7 +120,7 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    /// Opens one whose streams have a window of `window` bytes.
+    /// Opens a connection whose streams may send `window` bytes to this side.
     pub async fn open(from: &str, to: &str, window: u32) -> io::Result<Self> {
         let (reader, mut writer) = dial(from, to).await?.into_split();
         writer.write_all(&[PREFACE, &settings(window)].concat()).await?;
@@ -135,7 +136,7 @@ impl Connection {
         self.heard.borrow().clone()
     }
 
-    /// Waits until the node has said something that fits.
+    /// Waits until what the node has sent fits.
     pub async fn hears(&self, what: &str, fits: impl Fn(&Heard) -> bool) -> Heard {
         let mut heard = self.heard.clone();
         let found = tokio::time::timeout(Duration::from_secs(30), heard.wait_for(|heard| fits(heard))).await;
@@ -149,7 +150,7 @@ impl Connection {
         self.next_stream.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next stream's id.
+    /// Takes the next stream id.
     pub fn next(&self) -> u32 {
         let mut next = self.stream();
         *next += 2;
@@ -160,7 +161,7 @@ impl Connection {
         self.writer.lock().await.write_all(bytes).await
     }
 
-    /// Begins a call with the first bytes of its body.
+    /// Starts a call and sends the first bytes of its body.
     pub async fn begin(&self, headers: &[u8], body: &[u8], ends: bool) -> io::Result<u32> {
         let stream = self.next();
         self.send(&frame(HEADERS, END_HEADERS, stream, headers)).await?;
@@ -171,7 +172,7 @@ impl Connection {
         Ok(stream)
     }
 
-    /// Goes on with a body, as soon as there is room for it on the connection.
+    /// Sends more of a body, as soon as the connection has credit for it.
     pub async fn data(&self, stream: u32, piece: &[u8], ends: bool) -> io::Result<()> {
         let spent = {
             let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);

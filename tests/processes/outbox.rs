@@ -15,10 +15,10 @@ fn what_is_queued_without_a_quorum_is_delivered_once_and_in_order() {
     let followers = cluster.followers();
     followers.iter().for_each(|name| cluster.kill(name));
     // The leader appends it to its log and cannot commit it, so the outcome is unknown.
-    cluster.chat(&["--timeout", "2s", "send", "--queue", "bob", "two"]).expect(0).says("kept, to be delivered");
+    cluster.chat(&["--timeout", "2s", "send", "--queue", "bob", "two"]).expect(0).says("kept on disk");
     cluster.chat(&["--timeout", "1s", "send", "--queue", "bob", "three"]).expect(0).says("kept");
     cluster.chat(&["--timeout", "1s", "send", "bob", "four"]).expect(6).says("earlier messages still wait");
-    cluster.chat(&["--timeout", "1s", "outbox", "flush"]).expect(6).says("2 not acknowledged yet, and kept");
+    cluster.chat(&["--timeout", "1s", "outbox", "flush"]).expect(6).says("2 not acknowledged yet, kept");
     followers.iter().for_each(|name| cluster.start(name));
     cluster.leader();
     cluster.chat(&["--timeout", "30s", "send", "bob", "four"]).expect(0).says("2 delivered from the outbox");

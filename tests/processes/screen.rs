@@ -88,7 +88,7 @@ fn what_is_written_without_a_quorum_is_kept_and_delivered_once() {
     terminal.types("kept on disk\r");
     terminal.sees("(waiting, kept on disk");
     terminal.types("\x03");
-    terminal.sees("1 message is kept until it can be sent");
+    terminal.sees("1 unsent message is kept on disk");
     let listed = cluster.chat(&["--as", "alice", "outbox"]).expect(0);
     assert!(listed.out.contains("kept on disk") && listed.out.contains("waiting"), "{}", listed.out);
     followers.iter().for_each(|name| cluster.start(name));

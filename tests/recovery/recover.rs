@@ -5,8 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use quorate::{
     client::Session,
     raft::{
-        Identity, LogStore,
-        network::stamp,
+        LogStore, PeerIdentity,
         types::{Member, Membership},
     },
     storage::{Blocking, DataDir, LogFile, Open},
@@ -41,7 +40,7 @@ async fn refusal(world: &World, name: &str, to: u64, cluster_id: &str, epoch: u6
     let mut client = RaftServiceClient::new(Dialer::tcp().channel(&address, Profile::Peer));
     // The request is incomplete on purpose: a node that accepts the caller refuses the message instead.
     let mut request = Request::new(VoteRequest::default());
-    stamp(&mut request, &Identity { cluster_id: cluster_id.to_owned(), epoch, node_id: 9 }, to);
+    PeerIdentity { cluster_id: cluster_id.to_owned(), epoch, node_id: 9 }.stamp(&mut request, to);
     let status = client.vote(request).await.expect_err("no vote for a stranger");
     Some(Fault::from_status(&status).reason).filter(|reason| *reason == Reason::WrongCluster)
 }

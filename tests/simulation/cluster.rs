@@ -1,4 +1,6 @@
-//! A cluster under turmoil: machines, users and an operator on one network, one thread and one clock.
+//! A cluster under turmoil: machines, users, operators and the judge on one network, one thread and one clock.
+//!
+//! It knows how to hurt and how to heal; when to do so is decided by the nemesis ([`crate::nemesis`]) or by a scenario.
 
 use std::{
     fs,
@@ -13,81 +15,100 @@ use quorate::config::SnapshotPolicy;
 use tokio::time::sleep;
 
 use crate::{
-    errands::Errands,
     judge::judge,
+    libc_hooks,
     notes::Notes,
-    operator::Operator,
+    operator::{Operator, serve},
+    operator_tasks::TaskQueue,
     replica,
     rng::Rng,
     users::User,
     world::{State, World},
 };
 
-/// How far time goes at once, for scenarios. Messages arrive at such moments only.
+/// Step of simulated time, in scenarios. Messages arrive only at multiples of it.
 const TICK: Duration = Duration::from_millis(2);
-const FASTEST: Duration = Duration::from_millis(1);
-pub const SLOWEST: Duration = Duration::from_millis(12);
-/// Within this the world has noted what a node says of itself.
-pub const NOTED: Duration = Duration::from_millis(50);
+/// Bounds of a message's latency while no fault slows its link down.
+const MIN_LATENCY: Duration = Duration::from_millis(1);
+const MAX_LATENCY: Duration = Duration::from_millis(12);
+/// Upper bound of the age of a node's report: nodes are asked every 20 ms, at their own ticks.
+pub const REPORT_AGE: Duration = Duration::from_millis(50);
+/// Interval at which the judge looks whether all users have finished.
+const POLL: Duration = Duration::from_millis(50);
+/// Segments that may be under way on one connection. With turmoil's default, 64, a link that holds messages back would
+/// soon block its writers.
+const TCP_CAPACITY: usize = 4096;
+/// Far more than any run takes; turmoil wants a bound.
+const MAX_SIMULATED: Duration = Duration::from_secs(100_000);
 
-/// Panics of this process: a task that panics ends quietly otherwise.
+/// Panics of this process. tokio catches the panic of a task, so without this nobody would notice it.
 pub static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// What is simulated.
+/// The size and the settings of a simulated cluster.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Machines, of which some are spare.
+    /// All machines, the spare ones included.
     pub machines: usize,
-    /// Nodes of the cluster when the faults begin.
+    /// Members of the cluster when the faults start.
     pub nodes: usize,
     pub users: usize,
-    /// Operators who change the membership all the while.
-    pub meddlers: usize,
+    /// Operators who change the membership at random all the time.
+    pub random_operators: usize,
     pub snapshots: SnapshotPolicy,
-    /// How far time goes at once: a long tick is cheaper, and lets more happen at the same moment.
+    /// Step of simulated time. A long tick is cheaper, and lets more happen at the same moment.
     pub tick: Duration,
 }
 
 impl Plan {
-    /// Three voters and spare machines, for scenarios: nobody changes anything unasked.
+    /// A cluster for scenarios: `nodes` voters, `spare` further machines, and no operator who acts unasked.
     pub fn of(nodes: usize, spare: usize) -> Self {
         let snapshots = SnapshotPolicy { entries: 60, keep: 10 };
-        Self { machines: nodes + spare, nodes, users: 3, meddlers: 0, snapshots, tick: TICK }
+        Self { machines: nodes + spare, nodes, users: 3, random_operators: 0, snapshots, tick: TICK }
     }
 
-    /// The same with a snapshot every so many entries, and no log kept behind it.
+    /// The same plan with a snapshot every `entries` entries, and no log kept behind it.
     pub fn snapshots(mut self, entries: u64) -> Self {
         self.snapshots = SnapshotPolicy { entries, keep: 0 };
         self
     }
 
-    /// What a seed plays with: three nodes or five, one operator or two, snapshots seldom or all the time, a short tick
-    /// or a long one.
-    pub fn drawn(seed: u64) -> Self {
+    /// A random plan: three nodes or five, one operator or two, snapshots seldom or all the time, a short tick or a
+    /// long one.
+    pub fn random(seed: u64) -> Self {
         let mut rng = Rng::of(seed, "plan");
         let nodes = if rng.chance(30) { 3 } else { 5 };
         let (entries, keep) = *rng.pick(&[(60, 10), (60, 10), (20, 0), (400, 50)]).expect("not empty");
-        let meddlers = if rng.chance(30) { 2 } else { 1 };
+        let random_operators = if rng.chance(30) { 2 } else { 1 };
         let snapshots = SnapshotPolicy { entries, keep };
         let tick = Duration::from_millis(*rng.pick(&[2, 4, 4, 4]).expect("not empty"));
-        Self { machines: nodes + 2, nodes, users: 3, meddlers, snapshots, tick }
+        Self { machines: nodes + 2, nodes, users: 3, random_operators, snapshots, tick }
     }
 }
 
+/// The whole simulation. Time passes only in [`step`](Self::step).
+///
+/// Invariants:
+/// - turmoil's clock, the world's and the one of [`libc_hooks`] show the same time during a step.
+/// - A machine whose host was crashed is not `Running` in the world, and the other way round; only a machine whose
+///   power went at a chosen disk step may run on until somebody notices.
+/// - No thread starts while the simulation runs: its timing would not follow from the seed.
+/// - After the first violation no more simulated time passes than the current step.
 pub struct Cluster {
     pub world: Rc<World>,
     pub notes: Rc<Notes>,
     pub users: Vec<String>,
     sim: turmoil::Sim<'static>,
+    /// Threads of this process; more are a violation.
     threads: usize,
-    /// The faults are over: whatever process ends is started again.
-    mending: bool,
-    /// What operators are asked to do, by a scenario.
-    pub errands: Rc<Errands>,
+    /// The faults are over: a process that ends is started again at once.
+    is_healing: bool,
+    /// Tasks that a scenario gives to operators.
+    pub tasks: Rc<TaskQueue>,
 }
 
 impl Cluster {
-    /// Founds a cluster and grows it to its size, with users at work. No faults yet.
+    /// Creates all hosts. Once time passes, the first node founds the cluster, an operator grows it, and users start to
+    /// work; see [`wait_until_grown`](Self::wait_until_grown).
     pub fn start(seed: u64, plan: &Plan) -> Self {
         let threads = threads();
         let names: Vec<String> = (1..=plan.machines).map(|at| format!("n{at}")).collect();
@@ -96,45 +117,47 @@ impl Cluster {
         let notes = Rc::new(Notes::default());
         let sim = turmoil::Builder::new()
             .rng_seed(seed)
-            .epoch(std::time::UNIX_EPOCH + Duration::from_nanos(crate::tame::EPOCH_NS))
+            .epoch(std::time::UNIX_EPOCH + Duration::from_nanos(libc_hooks::EPOCH_NS))
             .tick_duration(plan.tick)
-            .simulation_duration(Duration::from_secs(100_000))
-            .min_message_latency(FASTEST)
-            .max_message_latency(SLOWEST)
-            .tcp_capacity(4096)
+            .simulation_duration(MAX_SIMULATED)
+            .min_message_latency(MIN_LATENCY)
+            .max_message_latency(MAX_LATENCY)
+            .tcp_capacity(TCP_CAPACITY)
             .enable_random_order()
             .build();
-        let mut cluster = Self { world, notes, users, sim, threads, mending: false, errands: Rc::default() };
+        let mut cluster = Self { world, notes, users, sim, threads, is_healing: false, tasks: Rc::default() };
         cluster.world.set_elapsed(Duration::ZERO);
         for name in names {
             let world = cluster.world.clone();
             cluster.host(&name.clone(), move || replica::run(world.clone(), name.clone()));
         }
-        cluster.add_people(plan);
+        cluster.add_clients(plan);
         cluster
     }
 
-    fn add_people(&mut self, plan: &Plan) {
+    /// Adds the hosts of users, judge and operators. The order of hosts is part of what a seed means.
+    fn add_clients(&mut self, plan: &Plan) {
         for name in self.users.clone() {
             let (world, notes, users) = (self.world.clone(), self.notes.clone(), self.users.clone());
-            self.host(&name.clone(), move || User::new(world.clone(), notes.clone(), &name, &users).live());
+            self.host(&name.clone(), move || User::new(world.clone(), notes.clone(), &name, &users).run());
         }
         let (world, notes, users) = (self.world.clone(), self.notes.clone(), self.users.clone());
         self.host("judge", move || {
             let (world, notes, users) = (world.clone(), notes.clone(), users.clone());
             async move {
                 while notes.done.borrow().len() < users.len() {
-                    sleep(Duration::from_millis(50)).await;
+                    sleep(POLL).await;
                 }
                 judge(&world, &notes, &users).await;
-                world.judged.set(true);
+                world.is_judged.set(true);
                 pending().await
             }
         });
-        let (world, plan, errands) = (self.world.clone(), plan.clone(), self.errands.clone());
-        self.host("operator", move || operate(world.clone(), plan.clone(), errands.clone()));
+        let (world, plan, tasks) = (self.world.clone(), plan.clone(), self.tasks.clone());
+        self.host("operator", move || run_operators(world.clone(), plan.clone(), tasks.clone()));
     }
 
+    /// Adds a host. `software` starts its process, again after each restart.
     fn host<Fut: Future<Output = ()> + 'static>(&mut self, name: &str, software: impl Fn() -> Fut + 'static) {
         self.sim.host(name, move || {
             let running = software();
@@ -145,30 +168,31 @@ impl Cluster {
         });
     }
 
-    /// One tick of everything.
+    /// Lets one tick pass on every host, and checks what holds at any time.
     pub fn step(&mut self) {
         self.world.set_elapsed(self.sim.elapsed());
-        if self.mending {
-            self.revive();
+        if self.is_healing {
+            self.restart_what_is_down();
         }
         if let Err(error) = self.sim.step() {
-            self.world.violation(format!("the simulation broke: {error}"));
+            self.world.violation(format!("the simulation failed: {error}"));
         }
         for panic in PANICS.lock().map(|mut panics| std::mem::take(&mut *panics)).unwrap_or_default() {
-            // redb panics at some damage; the product makes an error of that, which ends the process on that machine.
-            let rotten = self.world.names().iter().any(|name| self.world.machine(name).is_rotten());
-            if !(rotten && panic.contains("redb")) {
-                self.world.violation(format!("a panic: {panic}"));
+            // redb panics on some corrupt pages. The product catches this and ends the process with an error.
+            let has_bit_rot = self.world.names().iter().any(|name| self.world.machine(name).has_bit_rot());
+            if !(has_bit_rot && panic.contains("redb")) {
+                self.world.violation(format!("a task panicked: {panic}"));
             }
         }
+        // Once per simulated second is enough, since reading /proc is slow.
         if self.world.elapsed_ms().is_multiple_of(1_000) && threads() > self.threads {
             self.world.violation("a thread was started inside the simulation".into());
             self.threads = threads();
         }
     }
 
-    /// Lets simulated time pass until `fact` holds; says whether it came to hold within `bound`, unless something is
-    /// broken already.
+    /// Lets simulated time pass until `fact` holds. Returns false if it does not hold within `bound`, or after a
+    /// violation.
     pub fn run_until(&mut self, bound: Duration, mut fact: impl FnMut(&mut Self) -> bool) -> bool {
         let end = self.sim.elapsed() + bound;
         while !fact(self) {
@@ -180,18 +204,21 @@ impl Cluster {
         true
     }
 
+    /// Lets simulated time pass.
     pub fn run_for(&mut self, time: Duration) {
         self.run_until(time, |_| false);
     }
 
-    /// As [`run_until`](Self::run_until); that it does not come to hold is a violation.
+    /// Like [`run_until`](Self::run_until), but a fact that does not come true in time is a violation. `what` describes
+    /// it.
     pub fn expect(&mut self, what: &str, bound: Duration, fact: impl FnMut(&mut Self) -> bool) {
         if !self.run_until(bound, fact) && !self.is_broken() {
             let status = self.status();
-            self.world.violation(format!("not within {} s: {what}\n{status}", bound.as_secs()));
+            self.world.violation(format!("did not happen within {} s: {what}\n{status}", bound.as_secs()));
         }
     }
 
+    /// Whether there was a violation.
     pub fn is_broken(&self) -> bool {
         !self.world.violations().is_empty()
     }
@@ -200,7 +227,8 @@ impl Cluster {
         self.sim.elapsed()
     }
 
-    /// Kills the process on a machine; with `power`, what its disk had not synced is at the seed's mercy.
+    /// Kills the process on a machine, or (`power`) cuts its power: then unsynced writes are lost, kept or torn, as the
+    /// seed decides.
     pub fn crash(&mut self, name: &str, power: bool) {
         tracing::info!(target: "simulation", name, power, "crash");
         let machine = self.world.machine(name);
@@ -210,11 +238,12 @@ impl Cluster {
             machine.disks().kill();
         }
         *machine.state.borrow_mut() = State::Down;
-        *machine.said.borrow_mut() = None;
+        *machine.report.borrow_mut() = None;
         self.sim.crash(name);
     }
 
-    /// Starts the process on a machine again, with its disks mended. One that was removed starts with an empty disk.
+    /// Starts the process on a machine again, with its disk repaired. A removed node gets an empty disk, and so becomes
+    /// a new node.
     pub fn restart(&mut self, name: &str) {
         tracing::info!(target: "simulation", name, "restart");
         if *self.world.machine(name).state.borrow() == State::Removed {
@@ -223,82 +252,86 @@ impl Cluster {
         self.restart_on_its_disk(name);
     }
 
-    /// Starts the process on a machine again with the disk that it has, whatever became of it.
+    /// Starts the process on a machine again with the disk that it has, even if its node was removed.
     pub fn restart_on_its_disk(&mut self, name: &str) {
-        self.world.machine(name).mend_disks();
+        self.world.machine(name).repair_disks();
         self.sim.bounce(name);
     }
 
-    /// Gives a machine on which nothing runs a new, empty disk.
+    /// Gives a machine a new, empty disk. No process may run on it.
     pub fn wipe(&self, name: &str) {
         let machine = self.world.machine(name);
         machine.disks().kill();
-        machine.new_disks(self.world.seed ^ self.world.elapsed_ms());
+        machine.replace_disks(self.world.seed ^ self.world.elapsed_ms());
     }
 
-    /// Whatever is sent from `a` to `b` is lost from now on.
+    /// Loses everything that is sent from `a` to `b`, until [`repair_links`](Self::repair_links).
     pub fn cut(&self, a: &str, b: &str) {
         self.sim.partition_oneway(a, b);
     }
 
+    /// Loses everything between the two, in both directions, until [`repair_links`](Self::repair_links).
     pub fn cut_both(&self, a: &str, b: &str) {
         self.sim.partition(a, b);
     }
 
-    /// Whatever is on its way between the two, and whatever is sent from now on, waits for [`mend`](Self::mend_links).
+    /// Holds back everything between the two, messages under way included, until [`repair_links`](Self::repair_links).
     pub fn hold(&self, a: &str, b: &str) {
         self.sim.hold(a, b);
     }
 
+    /// Raises the upper bound of the latency between the two.
     pub fn slow_down(&self, a: &str, b: &str, slowest: Duration) {
         self.sim.set_link_max_message_latency(a, b, slowest);
     }
 
+    /// The names of all hosts but the judge, whom no fault reaches.
     pub fn hosts(&self) -> Vec<String> {
-        let people = self.users.iter().cloned().chain(["operator".to_owned()]);
-        self.world.names().into_iter().chain(people).collect()
+        let clients = self.users.iter().cloned().chain(["operator".to_owned()]);
+        self.world.names().into_iter().chain(clients).collect()
     }
 
-    /// All links are whole and fast again; what was held arrives.
-    pub fn mend_links(&self) {
+    /// Makes all links whole and fast again. What was held back arrives now.
+    pub fn repair_links(&self) {
         let hosts = self.hosts();
         for (at, a) in hosts.iter().enumerate() {
             for b in &hosts[at + 1..] {
                 self.sim.release(a.as_str(), b.as_str());
-                self.slow_down(a, b, SLOWEST);
+                self.slow_down(a, b, MAX_LATENCY);
             }
         }
     }
 
-    /// Ends all faults, and holds the cluster to its promises: it heals within a bound, and nothing is wrong.
-    pub fn conclude(&mut self) {
+    /// Ends all faults, and checks all promises: the cluster heals within a bound (P2), and the judge finds no
+    /// violation.
+    pub fn heal_and_judge(&mut self) {
         tracing::info!(target: "simulation", "the faults are over");
-        self.mending = true;
-        self.world.calm.set(true);
-        self.mend_links();
+        self.is_healing = true;
+        self.world.workload_stopped.set(true);
+        self.repair_links();
         for name in self.world.names() {
             let machine = self.world.machine(&name);
             machine.set_skew_ms(0);
             machine.disks().keep_power();
             machine.heal_disks();
-            // A process that has met a fault of its disk may be about to end.
-            let sound = machine.disks().is_powered() && machine.ailment().is_none();
-            if machine.is_running() && !sound {
+            // A process that has met a disk fault may be about to end because of it: restart it now.
+            let is_sound = machine.disks().is_powered() && machine.disk_problem().is_none();
+            if machine.is_running() && !is_sound {
                 self.crash(&name, true);
             }
         }
         let has_leader =
-            |cluster: &mut Self| cluster.world.newest_leader().is_some_and(|said| said.has_quorum && !said.joint);
+            |cluster: &mut Self| cluster.world.newest_leader().is_some_and(|report| report.has_quorum && !report.joint);
         self.expect("one leader with a quorum and a uniform membership", Duration::from_secs(30), has_leader);
-        self.world.healed.set(true);
+        self.world.is_healed.set(true);
         let all = self.users.len();
-        let written = |cluster: &mut Self| cluster.notes.done.borrow().len() == all;
-        self.expect("every user has written afresh", Duration::from_secs(60), written);
-        self.expect("everything is judged", Duration::from_secs(120), |cluster| cluster.world.judged.get());
+        let all_done = |cluster: &mut Self| cluster.notes.done.borrow().len() == all;
+        self.expect("every user has settled its open calls and written again", Duration::from_secs(60), all_done);
+        self.expect("the judge has finished", Duration::from_secs(120), |cluster| cluster.world.is_judged.get());
     }
 
-    /// Starts what does not run, be it that it was still stopping when the faults ended.
-    fn revive(&mut self) {
+    /// Starts every process that does not run, also one that was still stopping when the faults ended.
+    fn restart_what_is_down(&mut self) {
         for name in self.world.names() {
             if !self.world.machine(&name).is_running() {
                 self.restart(&name);
@@ -306,9 +339,9 @@ impl Cluster {
         }
     }
 
-    /// The name of the leader of the newest term that runs.
+    /// The machine of the running leader with the highest term.
     pub fn leader(&self) -> Option<String> {
-        self.world.newest_leader().map(|said| said.answered_by)
+        self.world.newest_leader().map(|report| report.answered_by)
     }
 
     /// Messages acknowledged so far.
@@ -316,39 +349,44 @@ impl Cluster {
         self.notes.acknowledged()
     }
 
-    /// Lines for people about each machine.
+    /// The state of every machine, one line each, for people.
     pub fn status(&self) -> String {
         let line = |name: String| {
             let machine = self.world.machine(&name);
             let state = format!("{:?}", machine.state.borrow());
-            let said = machine.said.borrow().as_ref().map(|said| {
-                let nodes: Vec<_> = said.nodes.iter().map(|node| format!("{}:{}", node.name, node.role)).collect();
-                let (id, term, leader, applied) = (said.answered_by_id, said.term, said.leader_id, said.applied_index);
-                format!("id {id} term {term} leader {leader} applied {applied} joint {} {nodes:?}", said.joint)
+            let report = machine.report.borrow().as_ref().map(|report| {
+                let nodes: Vec<_> = report.nodes.iter().map(|node| format!("{}:{}", node.name, node.role)).collect();
+                let (id, term, leader) = (report.answered_by_id, report.term, report.leader_id);
+                let (applied, joint) = (report.applied_index, report.joint);
+                format!("id {id} term {term} leader {leader} applied {applied} joint {joint} {nodes:?}")
             });
-            format!("  {name} {state} {}", said.unwrap_or_default())
+            format!("  {name} {state} {}", report.unwrap_or_default())
         };
         self.world.names().into_iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
-    /// Waits until the cluster has grown to its size and every user is at work.
-    pub fn grown(mut self) -> Self {
+    /// Waits until the cluster has the size of its plan and every user is at work.
+    pub fn wait_until_grown(mut self) -> Self {
         let all = self.users.len();
-        let ready = |cluster: &mut Self| cluster.world.grown.get() && cluster.notes.present.borrow().len() == all;
+        let ready = |cluster: &mut Self| cluster.world.is_grown.get() && cluster.notes.present.borrow().len() == all;
         self.expect("the cluster has grown", Duration::from_secs(120), ready);
-        // What its nodes say of themselves is noted now and then.
-        self.run_for(NOTED);
+        // Reports may be older than the end of the growth.
+        self.run_for(REPORT_AGE);
         self
     }
 }
 
-async fn operate(world: Rc<World>, plan: Plan, errands: Rc<Errands>) {
+/// The operators: the first grows the cluster; then the random ones and those of the scenario work at the same time.
+async fn run_operators(world: Rc<World>, plan: Plan, tasks: Rc<TaskQueue>) {
     Operator::new(world.clone(), "grower").grow(plan.nodes).await;
-    world.grown.set(true);
-    let meddling = (1..=plan.meddlers).map(|at| Operator::new(world.clone(), &format!("meddler {at}")).meddle());
-    tokio::join!(join_all(meddling), errands.serve(world.clone()));
+    world.is_grown.set(true);
+    // The names of random streams: another one would change what seeds do.
+    let operator = |number| Operator::new(world.clone(), &format!("meddler {number}"));
+    let random = (1..=plan.random_operators).map(|number| operator(number).run_random_tasks());
+    tokio::join!(join_all(random), serve(tasks, world.clone()));
 }
 
+/// The number of threads of this process.
 fn threads() -> usize {
     fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
 }

@@ -1,4 +1,5 @@
-//! After the faults: everything is held against the ledger, and the replicas against each other.
+//! The final check, once all faults are over and nobody writes any more: the ledger holds every message, every stream
+//! is complete, and all replicas have the same state.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,40 +12,48 @@ use quorate::{
         ledger::{Checker, Entry, Timelines},
     },
     types::ConversationId,
-    wire::admin::{GetStateDigestRequest, GetStateDigestResponse, admin_service_client::AdminServiceClient},
+    wire::{
+        Fault,
+        admin::{GetStateDigestRequest, GetStateDigestResponse, admin_service_client::AdminServiceClient},
+    },
 };
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    notes::{Notes, messages},
-    users::{PASSWORD, TIMEOUT, cluster},
+    client::{PASSWORD, TIMEOUT, connect, messages_after},
+    notes::Notes,
+    retry,
     world::{World, address},
 };
 
-/// Rounds in which the replicas must have come to one index.
+/// Pause between two attempts, or two looks.
+const POLL: Duration = Duration::from_millis(100);
+/// Looks after which streams must be complete, and replicas at one index.
 const ROUNDS: usize = 300;
+/// Deadline for one node's digest.
+const DIGEST_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Judges the whole, once nobody writes any more.
+/// Checks everything. The users must have finished: a message that arrives meanwhile would look like a lost one.
 pub async fn judge(world: &World, notes: &Notes, users: &[String]) {
-    let cluster = cluster(world, "judge", TIMEOUT);
+    let cluster = connect(world, "judge", TIMEOUT);
     let timelines = read_all(world, notes, &cluster).await;
     for name in users {
-        heard_all(notes, name, &timelines).await;
+        wait_for_stream(notes, name, &timelines).await;
     }
-    judge_ledger(world, notes, users, timelines);
-    judge_replicas(world, &cluster).await;
+    check_ledger(world, notes, users, timelines);
+    check_replicas(world, &cluster).await;
+}
+
+/// Repeats a call until it succeeds.
+async fn until_ok<T>(call: impl AsyncFn() -> Result<T, Fault>) -> T {
+    retry::until_answered(call, |result| result, async |_: &Fault| sleep(POLL).await).await
 }
 
 async fn sign_in(cluster: &Cluster, name: &str) -> Session {
-    loop {
-        match Session::login(cluster, name, PASSWORD, "judge").await {
-            Ok((session, _)) => return session,
-            Err(_) => sleep(Duration::from_millis(100)).await,
-        }
-    }
+    until_ok(async || Session::login(cluster, name, PASSWORD, "judge").await).await.0
 }
 
-/// Every conversation of the ledger, each as one sees it who is in it from beginning to end.
+/// Reads every conversation of the ledger, each as a permanent member sees it.
 async fn read_all(world: &World, notes: &Notes, cluster: &Cluster) -> Timelines {
     let mut timelines = Timelines::new();
     let mut sessions: BTreeMap<String, Session> = BTreeMap::new();
@@ -54,53 +63,50 @@ async fn read_all(world: &World, notes: &Notes, cluster: &Cluster) -> Timelines 
         }
         let base = notes.ledger.borrow().bases()[&conversation];
         let hidden = notes.hidden_by(&reader);
-        let whole = loop {
-            match messages(&sessions[&reader], conversation, base).await {
-                Ok(whole) => break whole,
-                Err(_) => sleep(Duration::from_millis(100)).await,
-            }
-        };
-        let entry = |message| notes.entry(&reader, message, &hidden).map_err(|wrong| world.violation(wrong));
-        let entries: Vec<Entry> = whole.into_iter().filter_map(|message| entry(message).ok()).collect();
+        let all = until_ok(async || messages_after(&sessions[&reader], conversation, base).await).await;
+        let entry = |message| notes.entry(&reader, message, &hidden).map_err(|what| world.violation(what));
+        let entries: Vec<Entry> = all.into_iter().filter_map(|message| entry(message).ok()).collect();
         timelines.insert(conversation, entries);
     }
     timelines
 }
 
-/// Waits until the stream of `name` has told the last of every conversation of its own. One that never does is found
-/// by the ledger.
-async fn heard_all(notes: &Notes, name: &str, timelines: &Timelines) {
+/// Waits until the stream of `name` has delivered the last message of all its own conversations. If it never does, the
+/// ledger's check of the stream will find the gap.
+async fn wait_for_stream(notes: &Notes, name: &str, timelines: &Timelines) {
     let own: BTreeSet<ConversationId> = notes.own(name).into_iter().collect();
-    let owed = timelines.iter().filter(|(conversation, _)| own.contains(conversation));
-    let last = owed.filter_map(|(_, timeline)| timeline.last()).map(|entry| entry.cursor).max().unwrap_or(0);
-    let heard = || {
+    let expected = timelines.iter().filter(|(conversation, _)| own.contains(conversation));
+    let last = expected.filter_map(|(_, timeline)| timeline.last()).map(|entry| entry.cursor).max().unwrap_or(0);
+    let delivered = || {
         let streams = notes.streams.borrow();
-        streams.get(name).and_then(|told| told.last()).map_or(0, |(_, entry)| entry.cursor)
+        streams.get(name).and_then(|entries| entries.last()).map_or(0, |(_, entry)| entry.cursor)
     };
     for _ in 0..ROUNDS {
-        if heard() >= last {
+        if delivered() >= last {
             return;
         }
-        sleep(Duration::from_millis(100)).await;
+        sleep(POLL).await;
     }
 }
 
-fn judge_ledger(world: &World, notes: &Notes, users: &[String], timelines: Timelines) {
+fn check_ledger(world: &World, notes: &Notes, users: &[String], timelines: Timelines) {
     let ledger = notes.ledger.borrow();
     let streams = notes.streams.borrow();
+    // One replica is enough here: that all of them are equal is checked by digests.
     let mut checker = Checker::new(&ledger);
     checker.replica("the cluster", timelines);
     for name in users {
-        let told = streams.get(name).map_or(&[][..], Vec::as_slice);
-        checker.stream_of(&format!("{name}'s stream"), told, |conversation| notes.is_own(name, conversation));
+        let delivered = streams.get(name).map_or(&[][..], Vec::as_slice);
+        checker.stream_of(&format!("{name}'s stream"), delivered, |conversation| notes.is_own(name, conversation));
     }
     for violation in checker.finish().examples() {
         world.violation(format!("{}: {}", violation.kind.as_str(), violation.what));
     }
 }
 
-/// All members come to one index, and have one digest there (P8).
-async fn judge_replicas(world: &World, cluster: &Cluster) {
+/// Checks that all members come to one index, and that digests at equal indexes are equal (P8). Indexes move on while
+/// the digests are taken, so earlier ones are kept for comparison.
+async fn check_replicas(world: &World, cluster: &Cluster) {
     let mut seen: BTreeMap<u64, (String, Vec<u8>)> = BTreeMap::new();
     for _ in 0..ROUNDS {
         let mut indexes = Vec::new();
@@ -109,20 +115,22 @@ async fn judge_replicas(world: &World, cluster: &Cluster) {
             indexes.push(digest.index);
             let (first, known) = seen.entry(digest.index).or_insert((name.clone(), digest.digest.to_vec()));
             if known.as_slice() != digest.digest.as_ref() {
-                world.violation(format!("{first} and {name} differ at index {}", digest.index));
+                world.violation(format!("the states of {first} and {name} differ at index {}", digest.index));
                 return;
             }
         }
-        if !indexes.is_empty() && indexes.len() == world.members().len() && indexes.iter().all(|at| *at == indexes[0]) {
+        let all_answered = !indexes.is_empty() && indexes.len() == world.members().len();
+        if all_answered && indexes.iter().all(|at| *at == indexes[0]) {
             return;
         }
-        sleep(Duration::from_millis(100)).await;
+        sleep(POLL).await;
     }
     world.violation(format!("the replicas did not come to one index: {:?}", world.members()));
 }
 
+/// One node's digest of its state, and the index at which it was taken. `None` if it did not answer in time.
 async fn digest(cluster: &Cluster, name: &str) -> Option<GetStateDigestResponse> {
     let mut client = AdminServiceClient::new(cluster.channel(&address(name)));
-    let asked = client.get_state_digest(GetStateDigestRequest { at_least_index: 0, exact_index: 0 });
-    timeout(Duration::from_secs(3), asked).await.ok()?.ok().map(tonic::Response::into_inner)
+    let asking = client.get_state_digest(GetStateDigestRequest { at_least_index: 0, exact_index: 0 });
+    timeout(DIGEST_TIMEOUT, asking).await.ok()?.ok().map(tonic::Response::into_inner)
 }

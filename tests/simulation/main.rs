@@ -1,72 +1,84 @@
-//! The whole product in one deterministic process: servers, the real client library, operators; simulated are the
-//! network, the disks, the clocks and all randomness, from one seed.
+//! Deterministic simulation of whole clusters: real servers, the real client library and operators run in one process
+//! and on one thread. Network, disks, clocks and randomness are simulated and follow from one seed.
+//!
+//! The same seed gives the same run, message by message, so a failure can be replayed:
+//! `scripts/simulate --replay SEED`. What one thread cannot show is left to other tests: races between threads, and the
+//! real operating system (`tests/processes`).
+//!
+//! | file | job |
+//! |---|---|
+//! | [`rng`], [`libc_hooks`], [`network`], [`world`] | the simulated environment |
+//! | [`replica`] | one `chat-node` process on a simulated machine |
+//! | [`users`], [`operator`], [`operator_tasks`], [`client`], [`retry`] | the load: users, and operators who change the membership |
+//! | [`notes`], [`registers`], [`promises`], [`peer_recorder`], [`judge`] | the checks: what was observed, and what must hold |
+//! | [`cluster`], [`nemesis`] | puts all of it together; injects faults |
+//! | [`scenario_dsl`], [`scenarios`] | named scenarios of membership changes |
+//! | [`harness`], [`injected_faults`] | runs seeds in child processes; proves that known bugs are found |
 
-mod bugs;
-mod clerks;
+mod client;
 mod cluster;
-mod deeds;
-mod errands;
-mod guests;
+mod harness;
+mod injected_faults;
 mod judge;
+mod libc_hooks;
 mod nemesis;
-mod net;
+mod network;
 mod notes;
 mod operator;
+mod operator_tasks;
+mod peer_recorder;
 mod promises;
 mod registers;
 mod replica;
+mod retry;
 mod rng;
-mod run;
-mod runner;
+mod scenario_dsl;
 mod scenarios;
-mod stage;
-mod tame;
-mod tap;
 mod users;
 mod world;
 
 use cluster::Plan;
-use runner::{Range, apart, cores, figure, number, text};
+use harness::{SeedRange, cores, number, output_of, result_field, run_here, run_in_child, run_seeds, under_all_faults};
 
-/// Seeds among which every kind of fault must come.
-const MANY: u64 = 50;
+/// From this many seeds on, every kind of fault must have occurred at least once.
+const SEEDS_FOR_ALL_FAULTS: u64 = 50;
 
-/// One seed, with the faults of all kinds: `SIM_SEED`, for `SIM_SECONDS` of simulated time.
+/// Runs the seed `SIM_SEED` under all kinds of faults, for `SIM_SECONDS` of simulated time.
 #[test]
-#[ignore = "run by the others, in a process of its own"]
+#[ignore = "the other tests run it in a child process"]
 fn one_seed() {
     let seed = number("SIM_SEED", 1);
-    run::alone(seed, Plan::drawn(seed), run::storm(seed, number("SIM_SECONDS", 20)));
+    run_here(seed, Plan::random(seed), under_all_faults(seed, number("SIM_SECONDS", 20)));
 }
 
-/// The short form; by its environment the long one, which `scripts/simulate` sets.
+/// Runs few seeds by default. `scripts/simulate` sets the environment for long runs.
 #[test]
 fn every_promise_holds_under_every_mix_of_faults() {
-    let range = Range {
+    let range = SeedRange {
         first: number("SIM_FIRST_SEED", 1),
         seeds: number("SEEDS", 12),
         seconds: number("SIM_SECONDS", 15),
         minutes: number("SIM_MINUTES", 24 * 60),
         jobs: number("SIM_JOBS", cores()),
     };
-    let tally = runner::seeds(&range);
-    println!("\nfrom seed {} on: {}", range.first, tally.report());
-    println!("violations: {}", tally.failures.len());
-    assert!(tally.seeds > 0, "no seed was run");
-    if tally.seeds >= MANY {
-        let missed = tally.never(&nemesis::FAULTS);
-        assert!(missed.is_empty(), "in {} seeds none of: {missed:?}", tally.seeds);
+    let totals = run_seeds(&range);
+    println!("\nresults from seed {} on: {}", range.first, totals.report());
+    println!("failed seeds: {}", totals.failures.len());
+    assert!(totals.seeds > 0, "no seed was run");
+    if totals.seeds >= SEEDS_FOR_ALL_FAULTS {
+        let missed = totals.faults_never_injected(&nemesis::FAULTS);
+        assert!(missed.is_empty(), "these faults never occurred in {} seeds: {missed:?}", totals.seeds);
     }
     assert!(
-        tally.failures.is_empty(),
-        "{} of {} failed:\n{}",
-        tally.failures.len(),
-        tally.seeds,
-        tally.failures.join("\n\n")
+        totals.failures.is_empty(),
+        "{} of {} seeds failed:\n{}",
+        totals.failures.len(),
+        totals.seeds,
+        totals.failures.join("\n\n")
     );
 }
 
-/// Every message on the network, every decision of consensus and every word of the product is in the trace.
+/// The trace holds every message on the network, every decision of consensus and every log line of the product.
 #[test]
 fn the_same_seed_gives_the_same_trace_and_another_seed_another() {
     let trace = |seed: u64| {
@@ -75,8 +87,9 @@ fn the_same_seed_gives_the_same_trace_and_another_seed_another() {
             ("SIM_SECONDS", "6".to_owned()),
             ("SIM_TRACE", "info,simulation=trace,quorate=debug,openraft=debug,turmoil=trace".to_owned()),
         ];
-        let output = apart("one_seed", &settings);
-        figure(&output, "trace").unwrap_or_else(|| panic!("no trace:\n{}", text(&output)))
+        let output = run_in_child("one_seed", &settings);
+        result_field(&output, "trace")
+            .unwrap_or_else(|| panic!("the run printed no trace hash:\n{}", output_of(&output)))
     };
     let first = trace(7);
     assert_eq!(first, trace(7));

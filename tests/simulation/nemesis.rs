@@ -1,4 +1,5 @@
-//! What goes wrong, and when: all of it follows from the seed.
+//! The nemesis (a word of Jepsen's): it injects faults of all kinds at random, and ends each after a while. What it
+//! does and when follows from the seed.
 
 use std::time::Duration;
 
@@ -6,10 +7,13 @@ use quorate::{storage::testing::Fault, wire::cluster::Role};
 
 use crate::{cluster::Cluster, rng::Rng, world::State};
 
-/// Every kind of harm, as it is counted.
+/// Every kind of fault, as it is counted in reports.
 pub const FAULTS: [&str; 15] = [
+    // SIGKILL: the process dies, the page cache survives.
     "kills",
+    // The machine dies: unsynced writes are lost, kept or torn.
     "power cuts",
+    // The power goes in the middle of a write or sync, not between two events.
     "power cuts at a step",
     "power cuts at a step of a newcomer",
     "all killed at once",
@@ -17,82 +21,99 @@ pub const FAULTS: [&str; 15] = [
     "isolations",
     "one-way cuts",
     "slow links",
+    // Like a process under SIGSTOP: all its messages arrive, much later.
     "freezes",
+    // Single connections end, while hosts and links live.
     "lost connections",
     "disk errors",
     "full disks",
     "clock jumps",
+    // Like SIGTERM: the node transfers leadership and stops cleanly.
     "graceful stops",
 ];
 
-/// Does harm to a cluster, and ends it again after a while.
+/// Upper bound of the duration of a fault.
+const MAX_FAULT_MS: u64 = 8_000;
+/// Upper bound of the pause between two faults.
+const MAX_PAUSE_MS: u64 = 3_000;
+
+/// Injects faults into a cluster.
+///
+/// Invariant: for every fault that does not end by itself there is a recovery in `recoveries`, so that at most
+/// [`MAX_FAULT_MS`] pass until it ends. Faults may overlap, and one recovery of links ends all faults of links.
 pub struct Nemesis {
     rng: Rng,
+    /// When the next fault is due.
     next_ms: u64,
-    /// What is to be ended, and when.
-    debts: Vec<(u64, Debt)>,
+    /// What ends a fault, and when it is due.
+    recoveries: Vec<(u64, Recovery)>,
 }
 
-enum Debt {
+/// Ends a fault.
+enum Recovery {
     Restart(String),
-    Links,
-    Clock(String),
-    Disks(String),
+    RepairLinks,
+    ResetClock(String),
+    HealDisks(String),
 }
 
 impl Nemesis {
     pub fn new(seed: u64) -> Self {
-        Self { rng: Rng::of(seed, "nemesis"), next_ms: 0, debts: Vec::new() }
+        Self { rng: Rng::of(seed, "nemesis"), next_ms: 0, recoveries: Vec::new() }
     }
 
-    /// Does what is due now.
-    pub fn act(&mut self, cluster: &mut Cluster) {
+    /// Ends and injects the faults that are due now. To be called at every tick.
+    pub fn step(&mut self, cluster: &mut Cluster) {
         let now = cluster.world.elapsed_ms();
-        self.notice_lost_power(cluster, now);
-        while let Some(at) = self.debts.iter().position(|(due, _)| *due <= now) {
-            match self.debts.swap_remove(at).1 {
-                Debt::Restart(name) => {
+        self.schedule_restarts(cluster, now);
+        while let Some(at) = self.recoveries.iter().position(|(due, _)| *due <= now) {
+            match self.recoveries.swap_remove(at).1 {
+                Recovery::Restart(name) => {
                     if !cluster.world.machine(&name).is_running() {
                         cluster.restart(&name);
                     }
                 }
-                Debt::Links => cluster.mend_links(),
-                Debt::Clock(name) => cluster.world.machine(&name).set_skew_ms(0),
-                Debt::Disks(name) => cluster.world.machine(&name).heal_disks(),
+                Recovery::RepairLinks => cluster.repair_links(),
+                Recovery::ResetClock(name) => cluster.world.machine(&name).set_skew_ms(0),
+                Recovery::HealDisks(name) => cluster.world.machine(&name).heal_disks(),
             }
         }
         if now >= self.next_ms {
-            self.harm(cluster, now);
-            self.next_ms = now + self.rng.within(100..3_000);
+            self.inject(cluster, now);
+            self.next_ms = now + self.rng.within(100..MAX_PAUSE_MS);
         }
     }
 
-    /// A machine whose power went at a chosen step dies there; one that was removed, or stopped, comes back.
-    fn notice_lost_power(&mut self, cluster: &mut Cluster, now: u64) {
+    /// Crashes machines whose power went at a chosen disk step, and schedules the restart of everything that is down:
+    /// also of nodes that were stopped, removed or failed.
+    fn schedule_restarts(&mut self, cluster: &mut Cluster, now: u64) {
         for name in cluster.world.names() {
             let machine = cluster.world.machine(&name);
-            let dead = !machine.disks().is_powered() && machine.is_running();
+            let lost_power = !machine.disks().is_powered() && machine.is_running();
             let state = machine.state.borrow().clone();
-            if dead {
+            if lost_power {
                 cluster.crash(&name, true);
                 self.restart_later(&name, now);
-            } else if state != State::Running && !self.is_owed(&name) {
+            } else if state != State::Running && !self.is_restart_scheduled(&name) {
                 self.restart_later(&name, now);
             }
         }
     }
 
-    fn is_owed(&self, name: &str) -> bool {
-        self.debts.iter().any(|(_, debt)| matches!(debt, Debt::Restart(owed) if owed == name))
+    fn is_restart_scheduled(&self, name: &str) -> bool {
+        self.recoveries
+            .iter()
+            .any(|(_, recovery)| matches!(recovery, Recovery::Restart(scheduled) if scheduled == name))
     }
 
     fn restart_later(&mut self, name: &str, now: u64) {
-        // Some are back before the others miss them.
+        // Some are back before the others notice that they were away.
         let away = if self.rng.chance(15) { self.rng.within(0..150) } else { self.rng.within(50..6_000) };
         let due = now + away;
-        self.debts.push((due, Debt::Restart(name.to_owned())));
+        self.recoveries.push((due, Recovery::Restart(name.to_owned())));
     }
 
+    /// Picks a running machine. The leader is picked often, because most that can go wrong starts there.
     fn victim(&mut self, cluster: &Cluster) -> Option<String> {
         if self.rng.chance(40)
             && let Some(leader) = cluster.leader()
@@ -104,9 +125,10 @@ impl Nemesis {
         self.rng.pick(&running).cloned()
     }
 
-    fn harm(&mut self, cluster: &mut Cluster, now: u64) {
+    /// Injects one fault. Power cuts and partitions come most often.
+    fn inject(&mut self, cluster: &mut Cluster, now: u64) {
         let Some(victim) = self.victim(cluster) else { return };
-        let end = now + self.rng.within(200..8_000);
+        let end = now + self.rng.within(200..MAX_FAULT_MS);
         match self.rng.within(0..100) {
             0..16 => self.crash(cluster, &victim, now),
             16..34 => {
@@ -121,21 +143,21 @@ impl Nemesis {
                     }
                 }
             }
-            38..50 => self.split(cluster, end),
+            38..50 => self.partition(cluster, end),
             50..58 => self.isolate(cluster, &victim, end),
-            58..62 => self.hold_up_a_newcomer(cluster, end),
+            58..62 => self.disturb_newcomer(cluster, end),
             62..72 => self.cut_one_way(cluster, &victim, end),
             72..79 => self.slow_down(cluster, &victim, end),
             79..84 => self.freeze(cluster, &victim, end),
-            84..90 => self.hurt_the_disks(cluster, victim, end),
+            84..90 => self.fail_disks(cluster, victim, end),
             90..94 => {
                 cluster.world.count("fault:clock jumps");
                 let size = *self.rng.pick(&[50, 3_000, 60_000, 3_500_000]).unwrap_or(&50);
                 let skew = if self.rng.chance(50) { size } else { -size };
                 cluster.world.machine(&victim).set_skew_ms(skew);
-                self.debts.push((end, Debt::Clock(victim)));
+                self.recoveries.push((end, Recovery::ResetClock(victim)));
             }
-            94..97 => self.lose_connections(cluster),
+            94..97 => self.reset_connections(cluster),
             _ => {
                 cluster.world.count("fault:graceful stops");
                 cluster.world.machine(&victim).stop.notify_one();
@@ -143,17 +165,17 @@ impl Nemesis {
         }
     }
 
-    /// Connections end in the middle of whatever they carry; every one of them can be dialled again at once.
-    fn lose_connections(&mut self, cluster: &Cluster) {
+    /// Resets connections in the middle of what they carry. Each can be dialled again at once.
+    fn reset_connections(&mut self, cluster: &Cluster) {
         cluster.world.count("fault:lost connections");
         let share = *self.rng.pick(&[5, 30, 100]).unwrap_or(&100);
-        tracing::info!(target: "simulation", share, "connections are lost");
-        cluster.world.wires.lose(|| self.rng.chance(share));
+        tracing::info!(target: "simulation", share, "connections reset");
+        cluster.world.connections.reset(|| self.rng.chance(share));
     }
 
-    /// A learner, or a machine that is to become one, is cut off, dies or loses its power at one of its next steps.
-    fn hold_up_a_newcomer(&mut self, cluster: &mut Cluster, end: u64) {
-        let voters = cluster.named(Role::Voter);
+    /// Isolates a learner, or a machine that is about to become one, or cuts its power at one of its next disk steps.
+    fn disturb_newcomer(&mut self, cluster: &mut Cluster, end: u64) {
+        let voters = cluster.names_with_role(Role::Voter);
         let running = |name: &String| !voters.contains(name) && cluster.world.machine(name).is_running();
         let newcomers: Vec<String> = cluster.world.names().into_iter().filter(running).collect();
         let Some(name) = self.rng.pick(&newcomers).cloned() else { return };
@@ -164,18 +186,20 @@ impl Nemesis {
         cluster.world.machine(&name).disks().power_off_after(self.rng.within(1..30));
     }
 
-    /// Nothing arrives or leaves for a while; then all of it does, late.
+    /// Holds back all messages to and from a machine for a while; then all of them arrive, late.
     fn freeze(&mut self, cluster: &Cluster, victim: &str, end: u64) {
         cluster.world.count("fault:freezes");
         tracing::info!(target: "simulation", victim, "frozen");
         cluster.freeze(victim);
-        self.debts.push((end, Debt::Links));
+        self.recoveries.push((end, Recovery::RepairLinks));
     }
 
-    fn hurt_the_disks(&mut self, cluster: &Cluster, victim: String, end: u64) {
+    /// Makes disk operations fail, or fills the disk. Three in ten are full, the others fail in one of the ways of
+    /// [`Fault`]. A full disk may still take some writes first.
+    fn fail_disks(&mut self, cluster: &Cluster, victim: String, end: u64) {
         let machine = cluster.world.machine(&victim);
         let fault = if self.rng.chance(70) { self.rng.pick(&Fault::ALL).copied() } else { None };
-        tracing::info!(target: "simulation", victim, ?fault, "its disks fail");
+        tracing::info!(target: "simulation", victim, ?fault, "disk fault");
         match fault {
             Some(fault) => {
                 cluster.world.count("fault:disk errors");
@@ -186,9 +210,10 @@ impl Nemesis {
                 machine.fill_disks(self.rng.within(0..200_000));
             }
         }
-        self.debts.push((end, Debt::Disks(victim)));
+        self.recoveries.push((end, Recovery::HealDisks(victim)));
     }
 
+    /// Kills a process or cuts its power.
     fn crash(&mut self, cluster: &mut Cluster, name: &str, now: u64) {
         let power = self.rng.chance(60);
         cluster.world.count(if power { "fault:power cuts" } else { "fault:kills" });
@@ -196,26 +221,28 @@ impl Nemesis {
         self.restart_later(name, now);
     }
 
-    fn split(&mut self, cluster: &Cluster, end: u64) {
+    /// Splits all hosts into two random groups that cannot reach each other.
+    fn partition(&mut self, cluster: &Cluster, end: u64) {
         cluster.world.count("fault:partitions");
         let (left, right): (Vec<_>, Vec<_>) = cluster.hosts().into_iter().partition(|_| self.rng.chance(50));
-        tracing::info!(target: "simulation", ?left, ?right, "split");
+        tracing::info!(target: "simulation", ?left, ?right, "partition");
         for a in &left {
             right.iter().for_each(|b| cluster.cut_both(a, b));
         }
-        self.debts.push((end, Debt::Links));
+        self.recoveries.push((end, Recovery::RepairLinks));
     }
 
+    /// Cuts a machine off from all other machines. Its users still reach it.
     fn isolate(&mut self, cluster: &Cluster, victim: &str, end: u64) {
         cluster.world.count("fault:isolations");
         tracing::info!(target: "simulation", victim, "isolated");
-        // From the other machines: its users still reach it.
         for other in cluster.world.names().iter().filter(|other| *other != victim) {
             cluster.cut_both(victim, other);
         }
-        self.debts.push((end, Debt::Links));
+        self.recoveries.push((end, Recovery::RepairLinks));
     }
 
+    /// Cuts the links of a machine in one direction: it cannot send (`mute`), or cannot receive.
     fn cut_one_way(&mut self, cluster: &Cluster, victim: &str, end: u64) {
         cluster.world.count("fault:one-way cuts");
         let (mute, all) = (self.rng.chance(50), self.rng.chance(50));
@@ -225,15 +252,16 @@ impl Nemesis {
                 if mute { cluster.cut(victim, other) } else { cluster.cut(other, victim) }
             }
         }
-        self.debts.push((end, Debt::Links));
+        self.recoveries.push((end, Recovery::RepairLinks));
     }
 
+    /// Raises the latency of all links of a machine.
     fn slow_down(&mut self, cluster: &Cluster, victim: &str, end: u64) {
         cluster.world.count("fault:slow links");
         let slowest = Duration::from_millis(self.rng.within(50..800));
         for other in cluster.world.names().iter().filter(|other| *other != victim) {
             cluster.slow_down(victim, other, slowest);
         }
-        self.debts.push((end, Debt::Links));
+        self.recoveries.push((end, Recovery::RepairLinks));
     }
 }

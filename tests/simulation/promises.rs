@@ -1,16 +1,21 @@
-//! What nodes have promised to their peers, remembered outside them, and held against what they do later.
+//! What nodes have promised their peers, recorded outside them, and compared with what they do and store later.
 //!
-//! | promise | broken when |
+//! These are Raft's safety properties (figure 3 of the paper), and what a node owes for them across a restart:
+//!
+//! | promise | violated when |
 //! |---|---|
-//! | a term has one leader | two nodes replicate in one term |
-//! | a node has one vote in a term, and its term never goes back | it votes otherwise, or its disk knows no such vote after a restart |
-//! | whoever asks for votes or leads has its own | its disk knows of no such term after a restart, or of another's vote |
-//! | two logs with an entry of one index and term are equal there | an entry differs from the one that was seen before |
-//! | a log has no hole | a leader sends entries that do not follow what it says is before them |
-//! | what is committed stays | a leader of the same term or a later one replicates something else at its place |
-//! | what was acknowledged to a leader is synced | it is gone after a restart, though no later leader overruled it |
+//! | election safety: a term has one leader | two nodes replicate in one term |
+//! | a node has one vote in a term, and its term never falls | it votes otherwise, or its disk lacks the vote after a restart |
+//! | a candidate or leader has its own vote | its disk lacks this vote, or has another's, after a restart |
+//! | log matching: entries of one index and term are equal | an entry differs from the one that was seen before |
+//! | a log has no hole | a leader sends entries that do not follow the entry it names before them |
+//! | a committed entry stays (leader completeness) | a leader of the same term or a later one replicates another entry at its index |
+//! | an entry that was acknowledged to a leader is synced | it is gone after a restart, though no later leader overwrote it |
 //! | a node votes once it has caught up | the change that makes it a voter finds it far behind, or silent |
-//! | what is purged from the log is in the state | the state on disk ends before the log begins |
+//! | purged entries are in the state | the state on disk ends before the log starts |
+//!
+//! Not checked here: what the entries do (the ledger, the digests), and whether anything happens at all (the bounds of
+//! [`Cluster`](crate::cluster::Cluster)).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,215 +29,241 @@ use quorate::{
     wire::raft::{AppendRequest, Entry, LogId, Membership, Vote, entry::Payload},
 };
 
-/// Entries that a learner may be behind when it is made a voter: what the product allows, and what comes while the
-/// change is judged.
+/// Entries that a learner may be behind when it becomes a voter: what the product allows, and what may be written while
+/// it decides.
 const LAG: u64 = 192;
 
-/// All that was promised. Shared with the services of nodes, which want it to be `Sync`.
+/// All promises of all nodes. It is behind a lock because the nodes' services must be `Sync`; one thread uses it.
 #[derive(Default)]
-pub struct Promises(Mutex<Known>);
+pub struct Promises(Mutex<Record>);
 
+/// Invariants:
+/// - `leaders`, `entries` and `voters` only grow: what was seen first stands, and later messages are compared with it.
+/// - A node's promises belong to one disk. They are dropped when the node starts on an empty disk, together with its id
+///   in `names`; a message that was still on its way from the old disk then binds nobody.
 #[derive(Default)]
-struct Known {
-    nodes: BTreeMap<String, Promised>,
-    /// Who replicated in a term.
+struct Record {
+    /// By the name of the machine.
+    nodes: BTreeMap<String, NodePromises>,
+    /// The node id that replicated in each term.
     leaders: BTreeMap<u64, u64>,
-    /// What stands at an index and term.
+    /// The hash of the entry with each index and term.
     entries: BTreeMap<(u64, u64), blake3::Hash>,
-    /// The terms of entries that a leader said were committed, and the first leader's own.
+    /// By index: the term of an entry that a leader called committed, and the lowest term of a leader that did.
     committed: BTreeMap<u64, (u64, u64)>,
-    /// Ids of nodes that vote or did.
+    /// Ids of nodes that vote, or once did.
     voters: BTreeSet<u64>,
-    /// The machines of nodes, by id. A new disk is another node.
+    /// The machine on which each node id runs.
     names: BTreeMap<u64, String>,
-    broken: Vec<String>,
+    violations: Vec<String>,
 }
 
-/// What one node has promised, on one disk.
+/// What one node has promised, on its present disk.
 #[derive(Default)]
-struct Promised {
-    /// The latest term in which it voted or acknowledged anything.
+struct NodePromises {
+    /// The highest term in which it voted or acknowledged anything. It never falls.
     term: u64,
+    /// The candidate it voted for, by term.
     votes: BTreeMap<u64, u64>,
-    /// Index and term of each entry that it said was synced.
+    /// The term of each entry that it called synced, by index, as long as no later leader overwrote it.
     acknowledged: BTreeMap<u64, u64>,
 }
 
 /// What a node's disk holds before it starts.
-struct Found {
+struct DiskContents {
     vote: Option<Vote>,
+    /// The last entry that was purged from the log.
     purged: Option<LogId>,
     entries: Vec<Entry>,
+    /// The index up to which the state has applied the log.
     applied: u64,
 }
 
 impl Promises {
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn record(&self) -> MutexGuard<'_, Record> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was found broken since the last call.
-    pub fn take_broken(&self) -> Vec<String> {
-        std::mem::take(&mut self.known().broken)
+    /// The violations found since the last call.
+    pub fn take_violations(&self) -> Vec<String> {
+        std::mem::take(&mut self.record().violations)
     }
 
-    /// `node` gave its vote.
-    pub fn voted(&self, node: &str, term: u64, candidate: u64) {
-        let mut known = self.known();
-        let promised = known.nodes.entry(node.to_owned()).or_default();
+    /// Records that `node` granted its vote.
+    pub fn vote_granted(&self, node: &str, term: u64, candidate: u64) {
+        let mut record = self.record();
+        let promised = record.nodes.entry(node.to_owned()).or_default();
         let (before, first) = (promised.term, *promised.votes.entry(term).or_insert(candidate));
         promised.term = before.max(term);
-        known.expect(first == candidate, || format!("{node} voted for {first} and for {candidate} in term {term}"));
-        known.expect(before <= term, || format!("{node} voted in term {term} after it had promised term {before}"));
+        record.expect(first == candidate, || format!("{node} voted for both {first} and {candidate} in term {term}"));
+        record.expect(before <= term, || format!("{node} voted in term {term} after it promised term {before}"));
     }
 
-    /// The node with this id lives on the machine `node`.
-    pub fn named(&self, id: u64, node: &str) {
-        self.known().names.entry(id).or_insert_with(|| node.to_owned());
+    /// Records that the node with this id runs on the machine `node`.
+    pub fn node_runs_on(&self, id: u64, node: &str) {
+        self.record().names.entry(id).or_insert_with(|| node.to_owned());
     }
 
-    /// A candidate asks others for their votes.
-    pub fn stood(&self, vote: Vote) {
-        self.known().note_own(vote);
+    /// Records that a candidate asks for votes: it has voted for itself.
+    pub fn vote_requested(&self, vote: Vote) {
+        self.record().own_vote(vote);
     }
 
-    /// A leader sent this to `node`.
-    pub fn heard(&self, node: &str, request: &AppendRequest) {
-        let mut known = self.known();
+    /// Records an append request that reached `node`.
+    pub fn append_received(&self, node: &str, request: &AppendRequest) {
+        let mut record = self.record();
         let leader = request.vote.unwrap_or_default();
-        let first = *known.leaders.entry(leader.term).or_insert(leader.node_id);
+        let first = *record.leaders.entry(leader.term).or_insert(leader.node_id);
         let (term, id) = (leader.term, leader.node_id);
-        known.expect(first == id, || format!("nodes {first} and {id} both led in term {term}"));
-        known.note_own(leader);
+        record.expect(first == id, || format!("nodes {first} and {id} both led in term {term}"));
+        record.own_vote(leader);
+        // Raft's consistency check holds for the first entry only; the others must follow it without a hole.
         let next = request.prev_log_id.map_or(0, |prev| prev.index + 1);
         for (entry, place) in request.entries.iter().zip(next..) {
             let index = entry.log_id.unwrap_or_default().index;
-            known.expect(index == place, || format!("node {id} sent {node} entry {index} in the place of {place}"));
-            known.note_entry(entry, leader.term);
+            record
+                .expect(index == place, || format!("node {id} sent {node} entry {index} where entry {place} follows"));
+            record.replicated(entry, leader.term);
             if let Some(Payload::Membership(membership)) = &entry.payload {
-                known.note_voters(membership, &leader, entry.log_id.unwrap_or_default().index);
+                record.new_voters(membership, &leader, entry.log_id.unwrap_or_default().index);
             }
         }
         if let Some(LogId { term, index }) = request.leader_commit {
-            let (first, by) = known.committed.get(&index).copied().unwrap_or((term, leader.term));
-            known.committed.insert(index, (first, by.min(leader.term)));
-            known.expect(first == term, || format!("{index} is committed in term {first} and in term {term}"));
+            let (first, by) = record.committed.get(&index).copied().unwrap_or((term, leader.term));
+            record.committed.insert(index, (first, by.min(leader.term)));
+            record.expect(first == term, || {
+                format!("the entry at index {index} is committed with term {first} and with term {term}")
+            });
         }
-        let promised = known.nodes.entry(node.to_owned()).or_default();
+        let promised = record.nodes.entry(node.to_owned()).or_default();
         if leader.term >= promised.term {
             let sent =
                 request.prev_log_id.iter().chain(request.entries.iter().filter_map(|entry| entry.log_id.as_ref()));
-            promised.overrule(sent);
+            // The previous entry counts too: the node truncates its log if its own entry there differs.
+            promised.overwritten_by(sent);
         }
     }
 
-    /// `node` said that these entries, sent by a leader of `term`, are synced and equal to the leader's.
-    pub fn acknowledged(&self, node: &str, term: u64, entries: impl IntoIterator<Item = (u64, u64)>) {
-        let mut known = self.known();
-        let promised = known.nodes.entry(node.to_owned()).or_default();
+    /// Records that `node` called these entries (index and term), sent by a leader of `term`, synced and equal to the
+    /// leader's.
+    pub fn append_acknowledged(&self, node: &str, term: u64, entries: impl IntoIterator<Item = (u64, u64)>) {
+        let mut record = self.record();
+        let promised = record.nodes.entry(node.to_owned()).or_default();
         let before = promised.term;
         promised.term = before.max(term);
         promised.acknowledged.extend(entries);
-        known.expect(before <= term, || {
-            format!("{node} followed a leader of term {term} after it had promised {before}")
+        record.expect(before <= term, || {
+            format!("{node} followed a leader of term {term} after it promised term {before}")
         });
     }
 
-    /// The latest term in which `node` has promised anything on its present disk.
+    /// The highest term in which `node` promised anything on its present disk.
     pub fn term(&self, node: &str) -> u64 {
-        self.known().nodes.get(node).map_or(0, |promised| promised.term)
+        self.record().nodes.get(node).map_or(0, |promised| promised.term)
     }
 
-    /// Holds the disk of a node that is about to start against what it has promised. An empty disk promises nothing.
+    /// Compares the disk of a node that is about to start with its promises. An empty disk makes it a new node, which
+    /// has promised nothing.
     pub fn check_disk(&self, node: &str, disks: &SimDisks) {
         if disks.contents("identity").is_none() {
-            let mut known = self.known();
-            known.nodes.remove(node);
-            known.names.retain(|_, name| name != node);
+            let mut record = self.record();
+            record.nodes.remove(node);
+            record.names.retain(|_, name| name != node);
             return;
         }
-        // What cannot be opened fails at the start itself.
-        let Some(found) = look(disks) else { return };
-        let mut known = self.known();
-        known.check_order(node, &found.entries);
+        // If the files cannot be opened, the start fails and reports that.
+        let Some(found) = read_disk(disks) else { return };
+        let mut record = self.record();
+        record.check_order(node, &found.entries);
         let purged = found.purged.map_or(0, |id| id.index);
         let applied = found.applied;
-        known
-            .expect(applied >= purged, || format!("{node} purged its log up to {purged}, its state ends at {applied}"));
-        let Some(promised) = known.nodes.remove(node) else { return };
-        let wrong = promised.missing_from(&found);
-        known.broken.extend(wrong.into_iter().map(|wrong| format!("{node} starts without what it promised: {wrong}")));
-        known.nodes.insert(node.to_owned(), promised);
+        record.expect(applied >= purged, || {
+            format!("{node} purged its log up to index {purged}, but its state ends at {applied}")
+        });
+        let Some(promised) = record.nodes.remove(node) else { return };
+        let missing = promised.missing_from(&found);
+        record
+            .violations
+            .extend(missing.into_iter().map(|what| format!("{node} starts without what it promised: {what}")));
+        record.nodes.insert(node.to_owned(), promised);
     }
 }
 
-impl Known {
-    fn expect(&mut self, holds: bool, wrong: impl FnOnce() -> String) {
+impl Record {
+    fn expect(&mut self, holds: bool, violation: impl FnOnce() -> String) {
         if !holds {
-            self.broken.push(wrong());
+            self.violations.push(violation());
         }
     }
 
-    /// Whoever stands in a term has voted for itself, before it asks anybody. The message may have been on its way for
-    /// a while: that it has promised more since is no wonder.
-    fn note_own(&mut self, vote: Vote) {
+    /// A candidate or leader of a term has voted for itself before it sends anything. Its message may be old: that the
+    /// node has promised a higher term since is no violation.
+    fn own_vote(&mut self, vote: Vote) {
         let Some(name) = self.names.get(&vote.node_id).cloned() else { return };
         let promised = self.nodes.entry(name.clone()).or_default();
         promised.term = promised.term.max(vote.term);
         let first = *promised.votes.entry(vote.term).or_insert(vote.node_id);
         self.expect(first == vote.node_id, || {
-            format!("{name} voted for {first} and stood itself in term {}", vote.term)
+            format!("{name} voted for {first} and was a candidate itself in term {}", vote.term)
         });
     }
 
-    fn note_entry(&mut self, entry: &Entry, leader_term: u64) {
+    /// Checks an entry that a leader of `leader_term` replicates: log matching, and that committed entries stay.
+    fn replicated(&mut self, entry: &Entry, leader_term: u64) {
         let Some(LogId { term, index }) = entry.log_id else { return };
         let hash = blake3::hash(&entry.encode_to_vec());
         let first = *self.entries.entry((index, term)).or_insert(hash);
-        self.expect(first == hash, || format!("two entries have index {index} and term {term}"));
-        // A leader of an earlier term that nobody has deposed yet may still hold to its own.
+        self.expect(first == hash, || format!("two different entries have index {index} and term {term}"));
+        // A deposed leader of an earlier term that has not noticed yet may still replicate its own entry.
         let committed = self.committed.get(&index).filter(|(_, by)| *by <= leader_term).copied();
         self.expect(committed.is_none_or(|(committed, _)| committed == term), || {
-            format!("{index} is committed ({committed:?}), and the leader of term {leader_term} has one of term {term} there")
+            format!("index {index} is committed ({committed:?}), but the leader of term {leader_term} replicates an entry of term {term} there")
         });
     }
 
-    /// The members that vote for the first time by the membership at `index`.
-    fn note_voters(&mut self, membership: &Membership, leader: &Vote, index: u64) {
+    /// Checks the members that vote for the first time by the membership at `index`: each must have caught up. The
+    /// leader has the entry by definition, and the founder has index 0.
+    fn new_voters(&mut self, membership: &Membership, leader: &Vote, index: u64) {
         let ids: BTreeSet<u64> = membership.configs.iter().flat_map(|set| set.node_ids.iter().copied()).collect();
         let new: Vec<u64> = ids.into_iter().filter(|id| self.voters.insert(*id) && *id != leader.node_id).collect();
         for member in membership.members.iter().filter(|member| new.contains(&member.node_id) && index > 0) {
-            let last = self.nodes.get(&member.name).and_then(Promised::last_acknowledged);
+            let last = self.nodes.get(&member.name).and_then(NodePromises::last_acknowledged);
             self.expect(last.is_some_and(|last| last + LAG >= index), || {
-                format!("{} became a voter at {index}, and had acknowledged up to {last:?}", member.name)
+                format!("{} became a voter at index {index}, but had acknowledged only up to {last:?}", member.name)
             });
         }
     }
 
-    /// Terms never decrease along a log, and no entry differs from what others have at its place.
+    /// Checks a log on disk: terms never fall along it, and no entry differs from the one that was replicated with its
+    /// index and term.
     fn check_order(&mut self, node: &str, entries: &[Entry]) {
         let mut last = 0;
         for entry in entries {
             let LogId { term, index } = entry.log_id.unwrap_or_default();
-            self.expect(term >= last, || format!("{node} has an entry of term {term} at {index}, after term {last}"));
+            self.expect(term >= last, || {
+                format!("{node} has an entry of term {term} at index {index}, after one of term {last}")
+            });
             last = term;
-            // Entries that nobody was sent yet are its own affair.
+            // An entry that was never sent to anybody cannot contradict another one.
             if self.entries.contains_key(&(index, term)) {
                 let hash = blake3::hash(&entry.encode_to_vec());
                 let first = self.entries[&(index, term)];
-                self.expect(first == hash, || format!("{node} has another entry than others at {index}, term {term}"));
+                self.expect(first == hash, || {
+                    format!("{node} has a different entry than others at index {index}, term {term}")
+                });
             }
         }
     }
 }
 
-impl Promised {
+impl NodePromises {
     fn last_acknowledged(&self) -> Option<u64> {
         self.acknowledged.keys().next_back().copied()
     }
 
-    /// A leader that sends other entries at these places takes the promise for them back, and for all after them.
-    fn overrule<'a>(&mut self, sent: impl Iterator<Item = &'a LogId>) {
+    /// A later leader may overwrite acknowledged entries that were not committed. This ends the promise for them and
+    /// for all entries behind them.
+    fn overwritten_by<'a>(&mut self, sent: impl Iterator<Item = &'a LogId>) {
         for id in sent {
             if self.acknowledged.get(&id.index).is_some_and(|term| *term != id.term) {
                 self.acknowledged.split_off(&id.index);
@@ -240,32 +271,36 @@ impl Promised {
         }
     }
 
-    fn missing_from(&self, found: &Found) -> Vec<String> {
-        let mut wrong = Vec::new();
+    /// Lists the promises that the disk does not keep.
+    fn missing_from(&self, found: &DiskContents) -> Vec<String> {
+        let mut missing = Vec::new();
         let vote = found.vote.unwrap_or_default();
         if vote.term < self.term {
-            wrong.push(format!("its vote is of term {}, it had promised term {}", vote.term, self.term));
+            missing.push(format!("its vote is of term {}, but it promised term {}", vote.term, self.term));
         }
-        // Whoever follows the leader of a term notes that one, whomever it had voted for.
+        // A follower stores its leader as the vote of the term, whichever candidate it voted for, and marks it
+        // committed.
         let voted = self.votes.get(&vote.term).filter(|candidate| !vote.committed && **candidate != vote.node_id);
         if let Some(candidate) = voted {
-            wrong.push(format!("its vote in term {} is for {}, it was for {candidate}", vote.term, vote.node_id));
+            missing.push(format!("its vote in term {} is for {}, but it was for {candidate}", vote.term, vote.node_id));
         }
-        // What is in the state is not needed in the log.
+        // Entries that the state has applied, or that were purged, need not be in the log.
         let covered = found.purged.map_or(0, |id| id.index).max(found.applied);
-        let held: BTreeMap<u64, u64> =
+        let on_disk: BTreeMap<u64, u64> =
             found.entries.iter().filter_map(|entry| entry.log_id).map(|id| (id.index, id.term)).collect();
-        let lost = self.acknowledged.range(covered + 1..).find(|(index, term)| held.get(index) != Some(term));
+        let lost = self.acknowledged.range(covered + 1..).find(|(index, term)| on_disk.get(index) != Some(term));
         if let Some((index, term)) = lost {
-            let now = held.get(index);
-            wrong.push(format!("entry {index} of term {term}, which it acknowledged, is not on its disk: {now:?}"));
+            let found = on_disk.get(index);
+            missing.push(format!(
+                "entry {index} of term {term}, which it acknowledged, is not on its disk; term found there: {found:?}"
+            ));
         }
-        wrong
+        missing
     }
 }
 
-/// Opens copies of the files, so that nothing is changed by looking.
-fn look(disks: &SimDisks) -> Option<Found> {
+/// Reads a node's disk. It opens copies of the files, because opening a redb file may repair and so change it.
+fn read_disk(disks: &SimDisks) -> Option<DiskContents> {
     let log = LogFile::on(copy(disks, "log.redb")?, copy(disks, "log.redb.witness"), Blocking::Inline).ok()?;
     let store = LogStore::new(log);
     let purged = store.bounds().ok()?.last_purged_log_id;
@@ -277,7 +312,7 @@ fn look(disks: &SimDisks) -> Option<Found> {
     visited.ok()?;
     let state = StateFile::open(copy(disks, "state.redb")?).ok()?;
     let applied = StateMeta::read(&state.view().ok()?).ok()?.applied;
-    Some(Found {
+    Some(DiskContents {
         vote: store.vote().ok()?.as_ref().map(convert::vote),
         purged: purged.as_ref().map(convert::log_id),
         entries,
@@ -313,110 +348,114 @@ mod tests {
         AppendRequest { vote: Some(leader), prev_log_id, entries, leader_commit }
     }
 
-    fn found(vote: Vote, entries: Vec<Entry>) -> Found {
-        Found { vote: Some(vote), purged: None, entries, applied: 0 }
+    fn found(vote: Vote, entries: Vec<Entry>) -> DiskContents {
+        DiskContents { vote: Some(vote), purged: None, entries, applied: 0 }
     }
 
     #[test]
-    fn what_is_kept_is_not_complained_about() {
+    fn promises_that_are_kept_are_no_violations() {
         let promises = Promises::default();
-        promises.voted("n2", 3, 1);
-        promises.heard("n2", &append(LEADER, vec![entry(3, 1), entry(3, 2)], Some(id(3, 1))));
-        promises.acknowledged("n2", 3, [(1, 3), (2, 3)]);
-        let known = promises.known();
-        assert_eq!(known.nodes["n2"].last_acknowledged(), Some(2));
-        assert!(known.nodes["n2"].missing_from(&found(LEADER, vec![entry(3, 1), entry(3, 2)])).is_empty());
-        assert!(known.broken.is_empty(), "{:?}", known.broken);
+        promises.vote_granted("n2", 3, 1);
+        promises.append_received("n2", &append(LEADER, vec![entry(3, 1), entry(3, 2)], Some(id(3, 1))));
+        promises.append_acknowledged("n2", 3, [(1, 3), (2, 3)]);
+        let record = promises.record();
+        assert_eq!(record.nodes["n2"].last_acknowledged(), Some(2));
+        assert!(record.nodes["n2"].missing_from(&found(LEADER, vec![entry(3, 1), entry(3, 2)])).is_empty());
+        assert!(record.violations.is_empty(), "{:?}", record.violations);
     }
 
     #[test]
-    fn every_broken_promise_to_a_peer_is_named() {
+    fn every_violated_promise_to_a_peer_is_named() {
         let promises = Promises::default();
-        let complains = |about: &str| {
-            let broken = promises.take_broken();
-            assert!(broken.len() == 1 && broken[0].contains(about), "{about}: {broken:?}");
+        let violates = |about: &str| {
+            let violations = promises.take_violations();
+            assert!(violations.len() == 1 && violations[0].contains(about), "{about}: {violations:?}");
         };
-        promises.voted("n2", 3, 1);
-        promises.voted("n2", 3, 4);
-        complains("n2 voted for 1 and for 4 in term 3");
-        promises.voted("n2", 2, 4);
-        complains("after it had promised term 3");
-        promises.heard("n2", &append(LEADER, vec![entry(3, 1)], Some(id(3, 1))));
-        promises.heard("n3", &append(Vote { node_id: 4, ..LEADER }, vec![], None));
-        complains("both led in term 3");
-        promises.heard("n2", &append(Vote { term: 4, ..LEADER }, vec![entry(4, 1)], None));
-        complains("the leader of term 4 has one of term 4 there");
-        promises.heard("n2", &append(Vote { term: 4, ..LEADER }, vec![], Some(id(4, 1))));
-        complains("1 is committed in term 3 and in term 4");
-        promises.acknowledged("n2", 1, []);
-        complains("followed a leader of term 1");
-        promises.heard("n2", &append(LEADER, vec![entry(3, 1), entry(3, 3)], None));
-        complains("node 1 sent n2 entry 3 in the place of 2");
+        promises.vote_granted("n2", 3, 1);
+        promises.vote_granted("n2", 3, 4);
+        violates("n2 voted for both 1 and 4 in term 3");
+        promises.vote_granted("n2", 2, 4);
+        violates("after it promised term 3");
+        promises.append_received("n2", &append(LEADER, vec![entry(3, 1)], Some(id(3, 1))));
+        promises.append_received("n3", &append(Vote { node_id: 4, ..LEADER }, vec![], None));
+        violates("both led in term 3");
+        promises.append_received("n2", &append(Vote { term: 4, ..LEADER }, vec![entry(4, 1)], None));
+        violates("the leader of term 4 replicates an entry of term 4 there");
+        promises.append_received("n2", &append(Vote { term: 4, ..LEADER }, vec![], Some(id(4, 1))));
+        violates("index 1 is committed with term 3 and with term 4");
+        promises.append_acknowledged("n2", 1, []);
+        violates("followed a leader of term 1");
+        promises.append_received("n2", &append(LEADER, vec![entry(3, 1), entry(3, 3)], None));
+        violates("node 1 sent n2 entry 3 where entry 2 follows");
         let other = Entry { payload: Some(Payload::Batch("x".into())), ..entry(3, 1) };
-        promises.heard("n2", &append(LEADER, vec![other], None));
-        complains("two entries have index 1 and term 3");
+        promises.append_received("n2", &append(LEADER, vec![other], None));
+        violates("two different entries have index 1 and term 3");
     }
 
     #[test]
-    fn what_a_disk_lacks_of_a_promise_is_named() {
+    fn a_promise_that_the_disk_lacks_is_named() {
         let promises = Promises::default();
-        promises.voted("n2", 3, 1);
-        promises.acknowledged("n2", 3, [(1, 3), (2, 3)]);
-        let known = promises.known();
-        let missing = |found| known.nodes["n2"].missing_from(&found).join("; ");
+        promises.vote_granted("n2", 3, 1);
+        promises.append_acknowledged("n2", 3, [(1, 3), (2, 3)]);
+        let record = promises.record();
+        let missing = |found| record.nodes["n2"].missing_from(&found).join("; ");
         let whole = || vec![entry(3, 1), entry(3, 2)];
         assert!(missing(found(LEADER, vec![entry(3, 1)])).contains("entry 2 of term 3"));
         assert!(missing(found(LEADER, vec![entry(3, 1), entry(2, 2)])).contains("entry 2 of term 3"));
         assert!(missing(found(Vote { term: 2, ..LEADER }, whole())).contains("its vote is of term 2"));
         let other = Vote { node_id: 4, ..LEADER };
-        assert!(missing(found(Vote { committed: false, ..other }, whole())).contains("it was for 1"));
-        assert_eq!(missing(found(other, whole())), "", "it follows whoever won");
-        assert_eq!(missing(Found { applied: 2, ..found(LEADER, vec![]) }), "", "the state holds it");
+        assert!(missing(found(Vote { committed: false, ..other }, whole())).contains("but it was for 1"));
+        assert_eq!(missing(found(other, whole())), "", "a follower stores the leader that won");
+        assert_eq!(
+            missing(DiskContents { applied: 2, ..found(LEADER, vec![]) }),
+            "",
+            "the state has applied the entries"
+        );
     }
 
     #[test]
-    fn whoever_stands_has_voted_for_itself() {
+    fn a_candidate_has_voted_for_itself() {
         let promises = Promises::default();
         let own = Vote { term: 5, node_id: 2, committed: false };
-        promises.stood(own);
-        promises.named(2, "n2");
-        promises.voted("n2", 4, 1);
-        promises.stood(own);
-        let known = promises.known();
-        let missing = |vote| known.nodes["n2"].missing_from(&found(vote, vec![])).join("; ");
+        promises.vote_requested(own);
+        promises.node_runs_on(2, "n2");
+        promises.vote_granted("n2", 4, 1);
+        promises.vote_requested(own);
+        let record = promises.record();
+        let missing = |vote| record.nodes["n2"].missing_from(&found(vote, vec![])).join("; ");
         assert_eq!(missing(own), "");
         assert!(missing(Vote { term: 4, node_id: 1, committed: false }).contains("its vote is of term 4"));
-        assert!(missing(Vote { node_id: 1, ..own }).contains("it was for 2"));
-        drop(known);
-        promises.stood(Vote { term: 4, ..own });
-        assert!(promises.take_broken()[0].contains("n2 voted for 1 and stood itself in term 4"));
+        assert!(missing(Vote { node_id: 1, ..own }).contains("but it was for 2"));
+        drop(record);
+        promises.vote_requested(Vote { term: 4, ..own });
+        assert!(promises.take_violations()[0].contains("n2 voted for 1 and was a candidate itself in term 4"));
         promises.check_disk("n2", &SimDisks::new(0));
-        promises.stood(own);
-        assert_eq!(promises.term("n2"), 0, "what was on its way from the disk before binds nobody");
+        promises.vote_requested(own);
+        assert_eq!(promises.term("n2"), 0, "a late message from the old disk binds nobody");
     }
 
     #[test]
-    fn a_later_leader_may_overrule_what_was_acknowledged() {
+    fn a_later_leader_may_overwrite_acknowledged_entries() {
         let promises = Promises::default();
-        promises.acknowledged("n2", 3, [(1, 3), (2, 3), (3, 3)]);
-        promises.heard("n2", &append(Vote { term: 4, ..LEADER }, vec![entry(4, 2)], None));
-        assert_eq!(promises.known().nodes["n2"].last_acknowledged(), Some(1));
-        let broken = promises.take_broken();
-        assert!(broken.is_empty(), "{broken:?}");
+        promises.append_acknowledged("n2", 3, [(1, 3), (2, 3), (3, 3)]);
+        promises.append_received("n2", &append(Vote { term: 4, ..LEADER }, vec![entry(4, 2)], None));
+        assert_eq!(promises.record().nodes["n2"].last_acknowledged(), Some(1));
+        let violations = promises.take_violations();
+        assert!(violations.is_empty(), "{violations:?}");
     }
 
     #[test]
-    fn whoever_votes_has_caught_up() {
+    fn a_new_voter_has_caught_up() {
         let joined = |index: u64| {
             let promises = Promises::default();
-            promises.acknowledged("n2", 3, [(10, 3)]);
+            promises.append_acknowledged("n2", 3, [(10, 3)]);
             let configs = vec![VoterSet { node_ids: vec![1, 2] }];
             let member = |id: u64| Member { node_id: id, name: format!("n{id}"), ..Default::default() };
             let membership = Membership { configs, members: vec![member(1), member(2)] };
             let entry = Entry { payload: Some(Payload::Membership(membership)), ..entry(3, index) };
-            promises.heard("n2", &append(LEADER, vec![entry.clone()], None));
-            promises.heard("n3", &append(LEADER, vec![entry], None));
-            promises.take_broken().len()
+            promises.append_received("n2", &append(LEADER, vec![entry.clone()], None));
+            promises.append_received("n3", &append(LEADER, vec![entry], None));
+            promises.take_violations().len()
         };
         assert_eq!((joined(11), joined(10 + LAG), joined(11 + LAG)), (0, 0, 1));
     }

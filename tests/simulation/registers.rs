@@ -1,263 +1,275 @@
-//! Small things that several clients read and write at once. What they were told must be explained by some order of
-//! their operations in which each takes effect at one moment between its call and its answer: linearizability
-//! (Herlihy and Wing, 1990). Stateright's tester looks for that order.
+//! Small shared objects that several clients read and write at once, and a history of each.
+//!
+//! A history is correct if it is linearizable: some order of the calls explains all answers, and each call takes effect
+//! at one moment between its start and its answer (Herlihy and Wing, 1990). Stateright's tester searches for that
+//! order. The search is exponential in the number of overlapping calls, so callers keep histories short.
 
 use std::cell::RefCell;
 
 use stateright::semantics::{ConsistencyTester, LinearizabilityTester, SequentialSpec};
 
-/// A number that whoever may set it sets.
+/// A number that can be read and written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Register {
     value: u64,
-    /// It goes up only: what is set below it changes nothing.
-    rises: bool,
+    /// The value only rises: writing a lower one changes nothing. This is how a read mark behaves.
+    is_monotonic: bool,
 }
 
 impl Register {
     pub fn new(value: u64) -> Self {
-        Self { value, rises: false }
+        Self { value, is_monotonic: false }
     }
 
-    pub fn rising(value: u64) -> Self {
-        Self { value, rises: true }
+    pub fn monotonic(value: u64) -> Self {
+        Self { value, is_monotonic: true }
     }
 }
 
-/// What is done with a [`Register`].
+/// An operation on a [`Register`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    Set(u64),
-    Get,
+pub enum RegisterOp {
+    Write(u64),
+    Read,
 }
 
 impl SequentialSpec for Register {
-    type Op = Access;
-    /// What a read shows; nothing for a write.
+    type Op = RegisterOp;
+    /// The value that a read returns; `None` for a write.
     type Ret = Option<u64>;
 
-    fn invoke(&mut self, access: &Access) -> Option<u64> {
-        match *access {
-            Access::Get => return Some(self.value),
-            Access::Set(value) if self.rises => self.value = self.value.max(value),
-            Access::Set(value) => self.value = value,
+    fn invoke(&mut self, op: &RegisterOp) -> Option<u64> {
+        match *op {
+            RegisterOp::Read => return Some(self.value),
+            RegisterOp::Write(value) if self.is_monotonic => self.value = self.value.max(value),
+            RegisterOp::Write(value) => self.value = value,
         }
         None
     }
 }
 
-/// A name for an account, which is given once, for ever.
+/// The name of an account. It is given out once: a deleted account's name stays taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Name {
+pub enum AccountName {
     Free,
-    /// Held by whoever chose this password.
-    Held(usize),
-    Gone,
+    /// Taken by the client with this number, whose password signs in.
+    TakenBy(usize),
+    Deleted,
 }
 
-/// What is done with a [`Name`]. The answer says whether it succeeded.
+/// An operation on an [`AccountName`]. It returns whether it succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deed {
-    Claim(usize),
+pub enum NameOp {
+    /// Creates the account with this client's password.
+    Create(usize),
+    /// Signs in with this client's password.
     SignIn(usize),
     Delete,
 }
 
-impl SequentialSpec for Name {
-    type Op = Deed;
+impl SequentialSpec for AccountName {
+    type Op = NameOp;
     type Ret = bool;
 
-    fn invoke(&mut self, deed: &Deed) -> bool {
-        match (*deed, *self) {
-            (Deed::Claim(by), Self::Free) => *self = Self::Held(by),
-            (Deed::SignIn(by), Self::Held(holder)) if by == holder => {}
-            (Deed::Delete, Self::Held(_)) => *self = Self::Gone,
+    fn invoke(&mut self, op: &NameOp) -> bool {
+        match (*op, *self) {
+            (NameOp::Create(by), Self::Free) => *self = Self::TakenBy(by),
+            (NameOp::SignIn(by), Self::TakenBy(owner)) if by == owner => {}
+            (NameOp::Delete, Self::TakenBy(_)) => *self = Self::Deleted,
             _ => return false,
         }
         true
     }
 }
 
-/// All that was done with one object, in the order in which calls began and answers came.
+/// All calls on one object, in the order in which they started and returned.
+///
+/// Invariants: each call is in `events` where it started, and a second time where it returned. A call whose outcome is
+/// unknown is there once, so it overlaps everything after it. A call without effect counts as if it had never started.
 pub struct History<Object: SequentialSpec> {
     object: Object,
     calls: RefCell<Vec<Call<Object>>>,
-    /// Calls by number: each where it began, and again where it was answered.
-    happened: RefCell<Vec<usize>>,
+    /// Indexes into `calls`.
+    events: RefCell<Vec<usize>>,
 }
 
 struct Call<Object: SequentialSpec> {
     op: Object::Op,
-    end: End<Object::Ret>,
+    outcome: Outcome<Object::Ret>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum End<Ret> {
-    /// It may take effect at any time, or never.
+enum Outcome<Ret> {
+    /// Not answered: it may take effect at any later time, or never.
     Unknown,
-    /// It has had no effect, and has shown nothing.
-    Void,
-    Told(Ret),
+    /// It certainly had no effect, and returned nothing.
+    NoEffect,
+    Returned(Ret),
 }
 
-/// Stands for one call.
+/// Identifies one call of a [`History`].
 #[derive(Debug, Clone, Copy)]
-pub struct Number(usize);
+pub struct CallId(usize);
 
 impl<Object> History<Object>
 where
     Object: SequentialSpec<Op: Copy + std::fmt::Debug, Ret: Clone + std::fmt::Debug> + Copy,
 {
+    /// An empty history of an object that starts as `object`.
     pub fn of(object: Object) -> Self {
-        Self { object, calls: RefCell::default(), happened: RefCell::default() }
+        Self { object, calls: RefCell::default(), events: RefCell::default() }
     }
 
-    /// A call begins. Until it ends, its outcome is unknown.
-    pub fn begin(&self, op: Object::Op) -> Number {
+    /// Records the start of a call. Its outcome is unknown until one of the two methods below is called.
+    pub fn invoke(&self, op: Object::Op) -> CallId {
         let mut calls = self.calls.borrow_mut();
-        calls.push(Call { op, end: End::Unknown });
-        self.happened.borrow_mut().push(calls.len() - 1);
-        Number(calls.len() - 1)
+        calls.push(Call { op, outcome: Outcome::Unknown });
+        self.events.borrow_mut().push(calls.len() - 1);
+        CallId(calls.len() - 1)
     }
 
-    pub fn told(&self, Number(at): Number, ret: Object::Ret) {
-        self.calls.borrow_mut()[at].end = End::Told(ret);
-        self.happened.borrow_mut().push(at);
+    /// Records the answer of a call.
+    pub fn returned(&self, CallId(at): CallId, ret: Object::Ret) {
+        self.calls.borrow_mut()[at].outcome = Outcome::Returned(ret);
+        self.events.borrow_mut().push(at);
     }
 
-    /// It is certain that the call had no effect.
-    pub fn void(&self, Number(at): Number) {
-        self.calls.borrow_mut()[at].end = End::Void;
+    /// Records that a call certainly had no effect.
+    pub fn had_no_effect(&self, CallId(at): CallId) {
+        self.calls.borrow_mut()[at].outcome = Outcome::NoEffect;
     }
 
-    /// How many calls have had an effect, or may have.
+    /// The number of calls that had an effect, or may have one.
     pub fn len(&self) -> usize {
-        self.calls.borrow().iter().filter(|call| call.end != End::Void).count()
+        self.calls.borrow().iter().filter(|call| call.outcome != Outcome::NoEffect).count()
     }
 
-    /// How many have not been answered.
+    /// The number of calls without an answer.
     pub fn unknown(&self) -> usize {
-        self.calls.borrow().iter().filter(|call| call.end == End::Unknown).count()
+        self.calls.borrow().iter().filter(|call| call.outcome == Outcome::Unknown).count()
     }
 
-    /// Says how no order explains what was told, if none does.
-    pub fn judge(&self) -> Result<(), String> {
+    /// Searches for an order that explains all answers. The error lists the calls that none explains.
+    pub fn check(&self) -> Result<(), String> {
         let calls = self.calls.borrow();
         let mut tester = LinearizabilityTester::new(self.object);
-        let mut begun = vec![false; calls.len()];
+        let mut started = vec![false; calls.len()];
         let mut lines = Vec::new();
-        for at in self.happened.borrow().iter().copied() {
-            let Call { op, end } = &calls[at];
-            let fed = match (end, std::mem::replace(&mut begun[at], true)) {
-                (End::Void, _) => continue,
-                (end, false) => {
-                    lines.push(format!("{at} {op:?} begins{}", if *end == End::Unknown { ", for ever" } else { "" }));
-                    // Each call is a thread of its own: what was at once and what was not is all that counts.
+        for at in self.events.borrow().iter().copied() {
+            let Call { op, outcome } = &calls[at];
+            let accepted = match (outcome, std::mem::replace(&mut started[at], true)) {
+                (Outcome::NoEffect, _) => continue,
+                (outcome, false) => {
+                    let never = if *outcome == Outcome::Unknown { " and is never answered" } else { "" };
+                    lines.push(format!("{at} {op:?} starts{never}"));
+                    // The tester wants a thread for each call. One of its own fits: only the overlap of calls matters.
                     tester.on_invoke(at, *op)
                 }
-                (End::Told(ret), true) => {
-                    lines.push(format!("{at} {op:?} ends: {ret:?}"));
+                (Outcome::Returned(ret), true) => {
+                    lines.push(format!("{at} {op:?} returns {ret:?}"));
                     tester.on_return(at, ret.clone())
                 }
-                (End::Unknown, true) => unreachable!("it was never answered"),
+                (Outcome::Unknown, true) => unreachable!("a call without an answer has one event"),
             };
-            fed.expect("a call begins once, and ends after that");
+            accepted.expect("a call starts once, and returns after that");
         }
         match tester.is_consistent() {
             true => Ok(()),
-            false => Err(format!("no order of these explains them: {}", lines.join("; "))),
+            false => {
+                Err(format!("not linearizable, no order of these calls explains the answers: {}", lines.join("; ")))
+            }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Access::*, Deed::*, *};
+    use super::{NameOp::*, RegisterOp::*, *};
 
     fn register() -> History<Register> {
         History::of(Register::new(0))
     }
 
-    /// One call after the other.
-    fn done<Object>(history: &History<Object>, op: Object::Op, ret: Object::Ret)
+    /// A call that returns before the next one starts.
+    fn call<Object>(history: &History<Object>, op: Object::Op, ret: Object::Ret)
     where
         Object: SequentialSpec<Op: Copy + std::fmt::Debug, Ret: Clone + std::fmt::Debug> + Copy,
     {
-        history.told(history.begin(op), ret);
+        history.returned(history.invoke(op), ret);
     }
 
     #[test]
-    fn what_was_set_is_read_until_something_else_is_set() {
+    fn a_read_returns_what_was_written_last() {
         let history = register();
-        done(&history, Get, Some(0));
-        done(&history, Set(1), None);
-        done(&history, Get, Some(1));
-        history.void(history.begin(Set(7)));
-        assert_eq!(history.judge(), Ok(()));
-        done(&history, Set(2), None);
-        done(&history, Get, Some(1));
-        assert!(history.judge().unwrap_err().contains("5 Get ends: Some(1)"));
+        call(&history, Read, Some(0));
+        call(&history, Write(1), None);
+        call(&history, Read, Some(1));
+        history.had_no_effect(history.invoke(Write(7)));
+        assert_eq!(history.check(), Ok(()));
+        call(&history, Write(2), None);
+        call(&history, Read, Some(1));
+        assert!(history.check().unwrap_err().contains("5 Read returns Some(1)"));
         assert_eq!((history.len(), history.unknown()), (5, 0));
     }
 
     #[test]
-    fn what_is_under_way_may_be_read_or_not_but_not_unread_again() {
+    fn a_write_under_way_may_be_read_but_then_every_later_read_sees_it() {
         let history = register();
-        let setting = history.begin(Set(1));
-        done(&history, Get, Some(0));
-        done(&history, Get, Some(1));
-        assert_eq!(history.judge(), Ok(()));
-        done(&history, Get, Some(0));
-        assert!(history.judge().is_err());
-        history.told(setting, None);
-        assert!(history.judge().is_err());
+        let writing = history.invoke(Write(1));
+        call(&history, Read, Some(0));
+        call(&history, Read, Some(1));
+        assert_eq!(history.check(), Ok(()));
+        call(&history, Read, Some(0));
+        assert!(history.check().is_err());
+        history.returned(writing, None);
+        assert!(history.check().is_err());
     }
 
     #[test]
     fn a_write_that_was_never_answered_may_take_effect_late_or_never() {
         for shown in [Some(0), Some(1)] {
             let history = register();
-            history.begin(Set(1));
-            done(&history, Get, Some(0));
-            done(&history, Get, shown);
-            assert_eq!(history.judge(), Ok(()), "{shown:?}");
+            history.invoke(Write(1));
+            call(&history, Read, Some(0));
+            call(&history, Read, shown);
+            assert_eq!(history.check(), Ok(()), "{shown:?}");
             assert_eq!(history.unknown(), 1);
         }
         let history = register();
-        done(&history, Get, Some(1));
-        history.begin(Set(1));
-        assert!(history.judge().is_err(), "nothing is read before it was asked for");
+        call(&history, Read, Some(1));
+        history.invoke(Write(1));
+        assert!(history.check().is_err(), "a value was read before it was written");
     }
 
     #[test]
-    fn a_mark_only_rises() {
-        let history = History::of(Register::rising(0));
-        done(&history, Set(5), None);
-        done(&history, Set(3), None);
-        done(&history, Get, Some(5));
-        assert_eq!(history.judge(), Ok(()));
-        done(&history, Get, Some(3));
-        assert!(history.judge().is_err());
+    fn a_monotonic_register_only_rises() {
+        let history = History::of(Register::monotonic(0));
+        call(&history, Write(5), None);
+        call(&history, Write(3), None);
+        call(&history, Read, Some(5));
+        assert_eq!(history.check(), Ok(()));
+        call(&history, Read, Some(3));
+        assert!(history.check().is_err());
     }
 
     #[test]
-    fn a_name_is_given_once() {
-        let history = History::of(Name::Free);
-        done(&history, SignIn(0), false);
-        let (first, second) = (history.begin(Claim(0)), history.begin(Claim(1)));
-        history.told(first, false);
-        history.told(second, true);
-        done(&history, SignIn(0), false);
-        done(&history, SignIn(1), true);
-        done(&history, Delete, true);
-        done(&history, Claim(0), false);
-        done(&history, SignIn(1), false);
-        done(&history, Delete, false);
-        assert_eq!(history.judge(), Ok(()));
-        let twice = History::of(Name::Free);
-        let (first, second) = (twice.begin(Claim(0)), twice.begin(Claim(1)));
-        twice.told(first, true);
-        twice.told(second, true);
-        assert!(twice.judge().is_err());
+    fn a_name_is_given_out_once() {
+        let history = History::of(AccountName::Free);
+        call(&history, SignIn(0), false);
+        let (first, second) = (history.invoke(Create(0)), history.invoke(Create(1)));
+        history.returned(first, false);
+        history.returned(second, true);
+        call(&history, SignIn(0), false);
+        call(&history, SignIn(1), true);
+        call(&history, Delete, true);
+        call(&history, Create(0), false);
+        call(&history, SignIn(1), false);
+        call(&history, Delete, false);
+        assert_eq!(history.check(), Ok(()));
+        let twice = History::of(AccountName::Free);
+        let (first, second) = (twice.invoke(Create(0)), twice.invoke(Create(1)));
+        twice.returned(first, true);
+        twice.returned(second, true);
+        assert!(twice.check().is_err());
     }
 }

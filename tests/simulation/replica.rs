@@ -1,11 +1,14 @@
-//! `chat-node run` on a simulated machine: the product from its disks to its port.
+//! `chat-node run` on a simulated machine: the real product from its disks to its port, and checks of what it reports.
+//!
+//! Only the seams of [`Settings`] are simulated. What `main` does around it (arguments, signals, exit codes) is left to
+//! `tests/processes`.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use quorate::{
     config::{Argon2, NodeConfig},
     node::{Exit, Node, Settings, StartError},
-    server::{self, program},
+    server,
     storage::{Blocking, DataDir, archive},
     types::{Consistency, NodeName},
 };
@@ -13,55 +16,61 @@ use tokio::{sync::oneshot, time::sleep};
 use turmoil::net::TcpListener;
 
 use crate::{
-    net::{PORT, incoming},
-    tap::Tap,
-    world::{State, World, address},
+    network::{PORT, incoming},
+    peer_recorder::PeerRecorder,
+    world::{State, World, address, leads},
 };
 
-/// The machine on which the cluster is founded.
+/// The machine whose node founds the cluster.
 pub const FOUNDER: &str = "n1";
 
-/// Between two looks at a node's state as a whole.
-const HASH_MS: u64 = 2_000;
+/// Interval between two digests of a node's whole state.
+const DIGEST_MS: u64 = 2_000;
+/// Interval at which a node is asked for its report.
+const REPORT_EVERY: Duration = Duration::from_millis(20);
 
-/// Runs from the start of the process to its end.
+/// Software of a machine's host: turmoil calls it at the first start and after each restart.
+///
+/// Runs a process from its start to its end, and records how it ended. A process that fails although its disk had no
+/// fault is a violation.
 pub async fn run(world: Rc<World>, name: String) {
     let machine = world.machine(&name);
     *machine.state.borrow_mut() = State::Running;
-    *machine.said.borrow_mut() = None;
-    let mut ended = live(&world, &name).await;
-    // Whoever was on its way down when the faults ended is started again, as all others were.
-    while ended == State::Down && world.calm.get() {
-        ended = live(&world, &name).await;
+    *machine.report.borrow_mut() = None;
+    let mut ended = run_process(&world, &name).await;
+    // A process that was still stopping when the faults ended was not seen as down, so it starts again here.
+    while ended == State::Down && world.workload_stopped.get() {
+        ended = run_process(&world, &name).await;
     }
     tracing::info!(target: "simulation", name, ?ended, "process ended");
-    *machine.said.borrow_mut() = None;
+    *machine.report.borrow_mut() = None;
     if let State::Failed(why) = &ended
         && machine.disks().is_powered()
-        && machine.ailment().is_none()
-        && !machine.is_rotten()
+        && machine.disk_problem().is_none()
+        && !machine.has_bit_rot()
     {
-        world.violation(format!("{name} failed although its disk did not: {why}"));
+        world.violation(format!("{name} failed without a disk fault: {why}"));
     }
     *machine.state.borrow_mut() = ended;
 }
 
-async fn live(world: &Rc<World>, name: &str) -> State {
+async fn run_process(world: &Rc<World>, name: &str) -> State {
     let config = config(world, name);
     let settings = Settings {
         config: config.clone(),
         clock: world.clock(name),
         entropy: world.entropy(name),
-        dialer: world.wires.dialer(),
+        dialer: world.connections.dialer(),
         blocking: Blocking::Inline,
     };
-    // What rot has taken is for the node itself to notice.
-    if !world.machine(name).is_rotten() {
+    // After bit rot a promise may well be lost. The node itself must notice that, so nothing is checked here.
+    if !world.machine(name).has_bit_rot() {
         world.promises.check_disk(name, &world.machine(name).disks());
     }
+    // Bound before the node starts, because its peers may dial at once.
     let listener = match TcpListener::bind(("0.0.0.0", PORT)).await {
         Ok(listener) => listener,
-        Err(error) => return State::Failed(format!("no port: {error}")),
+        Err(error) => return State::Failed(format!("cannot bind the port: {error}")),
     };
     let dir = DataDir::on(Arc::new(world.machine(name).disks()));
     let node = match start(world, settings, dir, name).await {
@@ -71,14 +80,17 @@ async fn live(world: &Rc<World>, name: &str) -> State {
     };
     let (stop, stopping) = oneshot::channel::<()>();
     let shutdown = async { drop(stopping.await) };
-    let peers = program::peers_by(Tap::new(node.peer_service(), world.promises.clone(), name), &node);
+    let peers = server::peer_routes_by(PeerRecorder::new(node.peer_service(), world.promises.clone(), name), &node);
     let serving = server::serve(node.clone(), &config, incoming(listener), peers, shutdown);
     let stopped = async {
+        // As in production the node stops first: it transfers leadership while its server still answers.
         world.machine(name).stop.notified().await;
         node.stop().await;
         let _ = stop.send(());
         std::future::pending::<()>().await;
     };
+    // Biased, so that the order of branches costs no random draw. A node that ends by itself ends the process;
+    // observing and stopping only go along.
     tokio::select! {
         biased;
         exit = node.exited() => match exit {
@@ -94,13 +106,16 @@ async fn live(world: &Rc<World>, name: &str) -> State {
     }
 }
 
+/// Starts the node. The founder creates the cluster at its very first start, and never again: a second founding, after
+/// its disk was replaced, would make a second cluster.
 async fn start(world: &World, settings: Settings, dir: DataDir, name: &str) -> Result<Node, StartError> {
-    if name == FOUNDER && !world.founded.replace(true) {
+    if name == FOUNDER && !world.is_founded.replace(true) {
         Node::init_on(settings.clone(), dir.clone()).await?;
     }
     Node::start_on(settings, dir).await
 }
 
+/// A configuration like that of production, except for password hashing: argon2 at full cost would dominate the run.
 fn config(world: &World, name: &str) -> NodeConfig {
     NodeConfig {
         name: NodeName::new(name).ok(),
@@ -112,43 +127,44 @@ fn config(world: &World, name: &str) -> NodeConfig {
     }
 }
 
-/// Notes what the node says of itself, and holds it against what it and others have said.
+/// Records the node's reports about itself, and checks each against what it and others reported or promised before.
+/// Never returns: the caller drops it when the process ends.
 async fn observe(world: &World, name: &str, node: &Node) {
-    let (mut applied, mut promised, mut hashed) = (0, 0, 0);
+    let (mut applied, mut promised_term, mut digests) = (0, 0, 0);
     loop {
-        let said = node.membership();
-        if said.leader_id != 0 && said.leader_id == said.answered_by_id {
-            world.note_leader(name, said.term, said.leader_id);
+        let report = node.membership();
+        if leads(&report) {
+            world.record_leader(name, report.term, report.leader_id);
         }
-        if said.answered_by_id == 0 {
-            // Not a member yet, or no longer: it has nothing to say.
-            sleep(Duration::from_millis(20)).await;
+        if report.answered_by_id == 0 {
+            // Not a member yet, or no longer one: its report says nothing.
+            sleep(REPORT_EVERY).await;
             continue;
         }
-        if said.applied_index < applied {
-            world.violation(format!("{name} went back from index {applied} to {}", said.applied_index));
+        if report.applied_index < applied {
+            world.violation(format!("the applied index of {name} fell from {applied} to {}", report.applied_index));
         }
-        if said.term < promised {
-            world.violation(format!("{name} is in term {} after it had promised term {promised}", said.term));
+        if report.term < promised_term {
+            world.violation(format!("{name} reports term {} after it promised term {promised_term}", report.term));
         }
-        world.note_id(name, said.answered_by_id);
-        // What it promises from here on, it may tell of at the next look.
-        (applied, promised) = (said.applied_index, world.promises.term(name));
-        *world.machine(name).said.borrow_mut() = Some(said);
-        // All at the same moments: so they are at the same index often.
-        let turn = world.elapsed_ms() / HASH_MS;
-        if turn > hashed {
-            hashed = turn;
-            hash(world, name, node).await;
+        world.record_id(name, report.answered_by_id);
+        // Read after the report: a promise that it makes in between shows in the next report only.
+        (applied, promised_term) = (report.applied_index, world.promises.term(name));
+        *world.machine(name).report.borrow_mut() = Some(report);
+        // All nodes do this at the same moments, so that they are often at the same index.
+        let interval = world.elapsed_ms() / DIGEST_MS;
+        if interval > digests {
+            digests = interval;
+            record_digest(world, name, node).await;
         }
-        sleep(Duration::from_millis(20)).await;
+        sleep(REPORT_EVERY).await;
     }
 }
 
-async fn hash(world: &World, name: &str, node: &Node) {
-    let hashed = node.query(Consistency::Stale, Duration::from_secs(1), |state| archive::digest(state)).await;
-    // A node that cannot read its state says so by itself.
-    if let Ok((digest, index)) = hashed {
-        world.note_digest(name, index, digest);
+async fn record_digest(world: &World, name: &str, node: &Node) {
+    let answer = node.query(Consistency::Stale, Duration::from_secs(1), |state| archive::digest(state)).await;
+    // A node that cannot read its state ends by itself, and is judged by that.
+    if let Ok((digest, index)) = answer {
+        world.record_digest(name, index, digest);
     }
 }

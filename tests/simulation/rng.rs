@@ -1,8 +1,11 @@
-//! splitmix64: small, and the same everywhere.
+//! Pseudo-random numbers (splitmix64, Steele et al. 2014): small, fast enough, and the same on every platform.
 
 use std::ops::Range;
 
-/// A source of numbers that follow from a seed.
+/// A generator whose numbers follow from its seed alone.
+///
+/// Invariant: the order of draws is part of what a seed means. A draw that is added, removed or moved changes every run
+/// that uses this generator, so each purpose has a generator of its own ([`Rng::of`]).
 #[derive(Debug, Clone, Copy)]
 pub struct Rng(u64);
 
@@ -11,7 +14,7 @@ impl Rng {
         Self(seed)
     }
 
-    /// A source of its own for each `purpose`: more draws for one do not change another.
+    /// Creates an independent generator for `purpose`: more draws from one do not change another.
     pub fn of(seed: u64, purpose: &str) -> Self {
         let mut rng = Self(seed);
         for byte in purpose.bytes() {
@@ -35,15 +38,17 @@ impl Rng {
         }
     }
 
+    /// Draws from `range`, which must not be empty. The modulo bias is negligible for ranges this small.
     pub fn within(&mut self, range: Range<u64>) -> u64 {
         range.start + self.next() % (range.end - range.start)
     }
 
-    /// True `percent` times in a hundred.
+    /// Returns true with a probability of `percent` in 100.
     pub fn chance(&mut self, percent: u64) -> bool {
         self.within(0..100) < percent
     }
 
+    /// Picks one element. Draws nothing if there is none.
     pub fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
         (!of.is_empty()).then(|| &of[self.within(0..of.len() as u64) as usize])
     }

@@ -17,6 +17,7 @@ const FLOORS: &[&[&str]] = &[
     &["raft", "cli"],
     &["node"],
     &["server"],
+    &["daemon"],
     &["bin"],
 ];
 

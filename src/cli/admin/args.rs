@@ -1,4 +1,5 @@
-//! The command line of `chat-admin`.
+//! The arguments of `chat-admin`: names, flags, defaults and help texts. Names and flags are part of the contract with
+//! scripts.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -20,172 +21,172 @@ Examples:
 
 Exit codes:
   0 ok, 1 other failure, 2 usage, 3 not found, 4 conflict, 5 not allowed,
-  6 unavailable (safe to repeat), 7 refused by a safety check, 8 checks found the cluster wanting";
+  6 unavailable (safe to repeat), 7 refused by a safety check, 8 checks failed";
 
-/// Looks after a Quorate cluster: shows what it survives, adds, replaces and removes nodes.
+/// Operate a Quorate cluster: show which failures it survives; add, replace and remove nodes; back up and verify.
 #[derive(Debug, Parser)]
 #[command(name = "chat-admin", version, after_help = EXAMPLES, max_term_width = 110)]
 pub struct Args {
-    /// Nodes of the cluster, comma-separated; any one that answers will do
+    /// Addresses of nodes, comma-separated; one that answers is enough
     #[arg(short, long, global = true, env = "CHAT_ENDPOINTS", value_delimiter = ',', value_name = "HOST:PORT")]
     pub endpoints: Vec<Address>,
-    /// How long to try before giving up with exit code 6
+    /// Time limit, retries included; after it the command fails with exit code 6
     #[arg(long, global = true, env = "CHAT_TIMEOUT", default_value = "10s", value_parser = duration, value_name = "TIME")]
     pub timeout: Duration,
-    /// Print JSON: one object, or one per line for streams
+    /// Print data as JSON: one object, or one per line for streams
     #[arg(long, global = true)]
     pub json: bool,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What `chat-admin` can do.
+/// The commands of `chat-admin`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// One screen: nodes, roles, zones, leader, lag, and what the cluster survives
+    /// Show nodes, roles, zones, leader and lag, and which failures the cluster survives
     Status {
-        /// Keep the screen up to date until interrupted
+        /// Update the screen until interrupted
         #[arg(short, long)]
         watch: bool,
-        /// How often to look, with --watch
+        /// Pause between updates, with --watch
         #[arg(long, default_value = "1s", value_parser = duration, value_name = "TIME", requires = "watch")]
         interval: Duration,
     },
-    /// Add a node that waits at ADDRESS: checks, snapshot, log, promotion
+    /// Add the empty node that waits at ADDRESS: check it, send a snapshot and the log, make it a voter
     AddNode {
-        /// The node that comes.
+        /// The new node.
         #[command(flatten)]
         node: NewNode,
-        /// Leave it a learner: it follows, but does not vote
+        /// Add it as a learner, which follows the log but does not vote
         #[arg(long)]
         learner: bool,
-        /// How it is guarded.
+        /// Flags that make it safer.
         #[command(flatten)]
         guard: Guard,
     },
-    /// Put a fresh node in the place of another, in one joint change
+    /// Replace a node by an empty one, in one joint change of the voters
     ReplaceNode {
-        /// The node that goes
+        /// Name of the node to replace
         #[arg(value_parser = node_name)]
         old: NodeName,
-        /// The node that comes.
+        /// The new node.
         #[command(flatten)]
         node: NewNode,
-        /// How it is guarded.
+        /// Flags that make it safer.
         #[command(flatten)]
         guard: Guard,
     },
-    /// Remove a node; one that no longer answers, too
+    /// Remove a node, even if it no longer answers
     RemoveNode {
-        /// The node that goes
+        /// Name of the node
         #[arg(value_parser = node_name)]
         name: NodeName,
-        /// Go on although fewer failures will be survived afterwards
+        /// Proceed even if the cluster survives fewer failures afterwards
         #[arg(long)]
         accept_lower_tolerance: bool,
-        /// How it is guarded.
+        /// Flags that make it safer.
         #[command(flatten)]
         guard: Guard,
     },
     /// Make a learner a voter
     Promote {
-        /// The learner
+        /// Name of the learner
         #[arg(value_parser = node_name)]
         name: NodeName,
-        /// How it is guarded.
+        /// Flags that make it safer.
         #[command(flatten)]
         guard: Guard,
     },
     /// Make a voter a learner
     Demote {
-        /// The voter
+        /// Name of the voter
         #[arg(value_parser = node_name)]
         name: NodeName,
-        /// Go on although fewer failures will be survived afterwards
+        /// Proceed even if the cluster survives fewer failures afterwards
         #[arg(long)]
         accept_lower_tolerance: bool,
-        /// How it is guarded.
+        /// Flags that make it safer.
         #[command(flatten)]
         guard: Guard,
     },
     /// Tell the cluster that a node has moved to ADDRESS
     ///
-    /// First start the node there, on its own data directory: `chat-node run --data-dir DIR --listen ADDRESS`. It joins
-    /// in at once as far as it reaches the others. Then give this command: the leader makes sure that the node at
-    /// ADDRESS is that very member, and from then on everybody dials it there. Move one node at a time.
+    /// First start the node there on its own data directory: `chat-node run --data-dir DIR --listen ADDRESS`. It takes
+    /// part as far as it reaches the others. Then run this command. The leader checks that the node at ADDRESS is this
+    /// member; from then on nodes and clients dial it there. Move one node at a time.
     SetAddress {
-        /// The node that has moved
+        /// Name of the node
         #[arg(value_parser = node_name)]
         name: NodeName,
-        /// Where it listens now, as the other nodes and the clients dial it
+        /// Its new address, as other nodes and clients dial it
         #[arg(value_parser = dialable)]
         address: Address,
-        /// How it is guarded.
+        /// Flags that make it safer.
         #[command(flatten)]
         guard: Guard,
     },
-    /// Hand leadership over, to NAME or to the most caught-up voter
+    /// Transfer leadership to NAME, or to the most up-to-date voter
     TransferLeader {
-        /// Who shall lead
+        /// Name of the next leader
         #[arg(value_parser = node_name)]
         name: Option<NodeName>,
     },
-    /// Take a snapshot on the leader now, and compact its log
+    /// Take a snapshot on the leader and compact its log
     Snapshot,
-    /// Write the whole state to a file from which `chat-node restore` makes a cluster
+    /// Write the whole state to a file, for `chat-node restore`
     Backup {
-        /// Where to; `-` is stdout. An existing file is left alone
+        /// The file, which must not exist yet; `-` is stdout
         file: PathBuf,
     },
-    /// Compare the state of all replicas at one index; exit code 8 unless all are equal
+    /// Compare the state of all replicas at one log index; exit code 8 unless all are equal
     Verify,
-    /// Write and read under a ledger, through whatever happens meanwhile; exit code 8 unless all holds
+    /// Test the promises of a running cluster under load and failures; exit code 8 if one is broken
     ///
-    /// Makes two accounts, writes to their conversation and their room, reads from every node in turn, and listens. At
-    /// the end it reads every replica that answers, and deletes the accounts. Do the damage meanwhile by hand, or name
-    /// processes of this machine with --kill.
+    /// Creates two accounts, writes to their conversation and their room, reads from every node in turn, and listens. A
+    /// ledger records every write and its outcome. At the end the probe reads every replica that answers, compares it
+    /// with the ledger, and deletes the accounts. Cause failures by hand meanwhile, or with --kill.
     Probe(crate::cli::probe::Options),
-    /// What a layout would survive, without a cluster
+    /// Show which failures a layout would survive, without a cluster
     Plan {
-        /// Voters in each zone
+        /// Number of voters in each zone
         #[arg(long, value_delimiter = ',', required = true, value_parser = zone_voters, value_name = "ZONE=VOTERS")]
         zones: Vec<(Zone, usize)>,
     },
-    /// Print a completion script
+    /// Print a shell completion script
     Completions {
-        /// For which shell
+        /// The shell
         shell: Shell,
     },
     /// Write man pages into a folder.
     #[command(hide = true)]
     Man {
-        /// The folder.
-        directory: std::path::PathBuf,
+        /// The folder, which is created if it is missing.
+        directory: PathBuf,
     },
 }
 
-/// A node that comes.
+/// A node to add.
 #[derive(Debug, ClapArgs)]
 pub struct NewNode {
-    /// What the new node is called
+    /// Name of the new node
     #[arg(value_parser = node_name)]
     pub name: NodeName,
-    /// Where it listens, as the other nodes and the clients dial it
+    /// Its address, as other nodes and clients dial it
     #[arg(value_parser = dialable)]
     pub address: Address,
-    /// Its failure domain: a machine, a rack, a site
+    /// Its failure domain: a machine, a rack or a site. Default: none
     #[arg(long, value_parser = zone)]
     pub zone: Option<Zone>,
 }
 
-/// How a change is guarded.
+/// Flags that make a change safer.
 #[derive(Debug, ClapArgs)]
 pub struct Guard {
-    /// Run every check and say what would happen; change nothing
+    /// Run all checks and say what would happen, without changing anything
     #[arg(long)]
     pub dry_run: bool,
-    /// Only if the membership is still the one with this etag (from `status --json`)
+    /// Fail with exit code 4 unless the membership still has this etag, from `status --json`
     #[arg(long, default_value = "", hide_default_value = true)]
     pub etag: String,
 }
@@ -201,7 +202,7 @@ fn zone(text: &str) -> Result<Zone, String> {
 fn dialable(text: &str) -> Result<Address, String> {
     let address: Address = text.parse().map_err(|error: crate::wire::InvalidAddress| error.to_string())?;
     if address.is_unspecified() {
-        return Err(format!("`{address}` names every interface; give the address that other machines dial"));
+        return Err(format!("`{address}` stands for every interface; give the address that other machines dial"));
     }
     Ok(address)
 }
@@ -211,7 +212,7 @@ fn zone_voters(text: &str) -> Result<(Zone, usize), String> {
     let (name, voters) = text.split_once('=').ok_or_else(|| form.to_owned())?;
     let voters: usize = voters.parse().map_err(|_| form.to_owned())?;
     if voters == 0 || voters > limits::NODES {
-        return Err(format!("a zone of a plan has 1 to {} voters", limits::NODES));
+        return Err(format!("a zone must have 1 to {} voters", limits::NODES));
     }
     Ok((zone(name)?, voters))
 }

@@ -1,4 +1,7 @@
-//! `backup`: the whole state into a file, which appears under its name only when complete and on disk.
+//! The command `backup`: writes the whole state to a file.
+//!
+//! The file gets its name only when it is complete and synced. Until then it is `FILE.part`, which is removed on failure.
+//! It is never written over another file, and only its owner can read it.
 
 use std::{
     io,
@@ -12,7 +15,7 @@ use tokio::{
 };
 use tonic::Streaming;
 
-use super::Context;
+use super::CommandContext;
 use crate::{
     cli::{Exit, Failure, Output, Result, text},
     types::limits,
@@ -23,7 +26,7 @@ use crate::{
 };
 
 /// Writes a backup to `file`, or to stdout if that is `-`.
-pub(super) async fn run(context: &Context<'_>, file: &Path, output: &mut Output) -> Result<()> {
+pub(super) async fn run(context: &CommandContext<'_>, file: &Path, output: &mut Output) -> Result<()> {
     let cannot = |failure: Failure| failure.context(format!("cannot back up to {}", file.display()));
     if file == Path::new("-") {
         return to_stdout(context, output).await.map_err(cannot);
@@ -35,9 +38,11 @@ pub(super) async fn run(context: &Context<'_>, file: &Path, output: &mut Output)
     output.line(format!("backup written: {}, {bytes} bytes", text::line(&file.to_string_lossy())))
 }
 
-/// Asks the leader, which holds every acknowledged write; with no leader to be found in half of the time, whichever node
-/// answers, since that is when a backup may be wanted most.
-async fn start(context: &Context<'_>, output: &mut Output) -> Result<Streaming<BackupChunk>> {
+/// Starts the stream of a backup.
+///
+/// Asks the leader, which has every acknowledged write. If no leader is found within half of the timeout, asks any node:
+/// a cluster without a leader may need a backup most.
+async fn start(context: &CommandContext<'_>, output: &mut Output) -> Result<Streaming<BackupChunk>> {
     let call = |channel| async move {
         let client = AdminServiceClient::new(channel);
         client.max_decoding_message_size(limits::RPC_BYTES).create_backup(CreateBackupRequest {}).await
@@ -48,9 +53,10 @@ async fn start(context: &Context<'_>, output: &mut Output) -> Result<Streaming<B
         Err(fault) if fault.reason.is_transient() => fault,
         Err(fault) => return Err(fault.into()),
     };
+    // Both attempts together keep the deadline of the command. If the second fails too, the first fault says more.
     let rest = deadline.saturating_duration_since(Instant::now());
     let stream = context.cluster.with_timeout(rest).on_any(call).await.map_err(|_| Failure::from(leaderless))?;
-    output.talk("warning: no leader was found; this is the state of one node, and may lack the latest writes");
+    output.talk("warning: no leader was found; this is the state of one node, which may lack the latest writes");
     Ok(stream.into_inner())
 }
 
@@ -58,9 +64,9 @@ async fn next(stream: &mut Streaming<BackupChunk>) -> Result<Option<BackupChunk>
     stream.message().await.map_err(|status| Failure::from(Fault::from_status(&status)))
 }
 
-async fn to_stdout(context: &Context<'_>, output: &mut Output) -> Result<()> {
+async fn to_stdout(context: &CommandContext<'_>, output: &mut Output) -> Result<()> {
     if output.is_terminal() {
-        let failure = Failure::new(Exit::Usage, "a backup is not for a terminal");
+        let failure = Failure::new(Exit::Usage, "a backup is binary and cannot go to a terminal");
         return Err(failure.next("redirect stdout, or name a file"));
     }
     let mut stream = start(context, output).await?;
@@ -70,7 +76,7 @@ async fn to_stdout(context: &Context<'_>, output: &mut Output) -> Result<()> {
     Ok(())
 }
 
-async fn to_file(context: &Context<'_>, file: &Path, output: &mut Output) -> Result<u64> {
+async fn to_file(context: &CommandContext<'_>, file: &Path, output: &mut Output) -> Result<u64> {
     if fs::try_exists(file).await.map_err(on_disk)? {
         let failure = Failure::new(Exit::Conflict, "the file exists already");
         return Err(failure.next("choose another name, or move it away"));
@@ -79,7 +85,10 @@ async fn to_file(context: &Context<'_>, file: &Path, output: &mut Output) -> Res
     let part = part_of(file);
     let mut writer = create(&part).await.map_err(|error| {
         if error.kind() == io::ErrorKind::AlreadyExists {
-            let failure = Failure::new(Exit::Conflict, format!("another backup left or is writing {}", part.display()));
+            let failure = Failure::new(
+                Exit::Conflict,
+                format!("{} exists: another backup is being written, or left it behind", part.display()),
+            );
             return failure.next("delete it if no backup is running");
         }
         on_disk(error)
@@ -91,7 +100,7 @@ async fn to_file(context: &Context<'_>, file: &Path, output: &mut Output) -> Res
             Ok(bytes)
         }
         Err(failure) => {
-            // An incomplete backup must not be taken for one; the failure matters more than this one.
+            // Best effort: the first failure is the one to report.
             let _ = fs::remove_file(&part).await;
             Err(failure)
         }
@@ -109,7 +118,8 @@ async fn write(stream: &mut Streaming<BackupChunk>, writer: &mut File) -> Result
     Ok(bytes)
 }
 
-/// Gives the complete file its name, and makes the name durable. A file that came into being meanwhile stays.
+/// Gives the complete file its name and syncs the folder. Uses a hard link, which fails if the name has been taken
+/// meanwhile; a rename would replace that file.
 async fn publish(part: &Path, file: &Path) -> Result<()> {
     fs::hard_link(part, file).await.map_err(on_disk)?;
     fs::remove_file(part).await.map_err(on_disk)?;
@@ -118,9 +128,9 @@ async fn publish(part: &Path, file: &Path) -> Result<()> {
     folder.sync_all().await.map_err(on_disk)
 }
 
-/// A failure of the disk that the backup was meant for.
+/// An IO error at the target of the backup.
 fn on_disk(error: io::Error) -> Failure {
-    Failure::from(error).next("name a file in a folder that exists, may be written to and has room")
+    Failure::from(error).next("name a file in a folder that exists, is writable and has free space")
 }
 
 fn part_of(file: &Path) -> PathBuf {
@@ -129,7 +139,7 @@ fn part_of(file: &Path) -> PathBuf {
     name.into()
 }
 
-/// For the owner's eyes only: a backup holds every message.
+/// Creates a file that only its owner may read: a backup has every message.
 async fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).await
 }

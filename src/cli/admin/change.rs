@@ -1,11 +1,14 @@
-//! Changes to the membership: asked of the leader, followed to their end, resumed when the leader changes meanwhile.
+//! Changes of the membership: sends the request to the leader and follows the stream of progress to its end.
+//!
+//! If the stream breaks, by a change of leader for example, the same request goes to the next leader. This is safe,
+//! because every step of a change first looks at what has been done already.
 
 use std::time::Duration;
 
 use tonic::{Request, Response, Status, Streaming, transport::Channel};
 
 use super::{
-    Context,
+    CommandContext,
     args::{Guard, NewNode},
     progress::Progress,
 };
@@ -23,14 +26,14 @@ use crate::{
     },
 };
 
-/// How long a change may stay silent before it is asked after again: leaders report at least every second.
+/// How long a stream may be silent before it counts as broken. Leaders report at least once a second.
 const SILENCE: Duration = Duration::from_secs(30);
-/// How often a change is resumed after its stream broke. Each change of leader costs one.
+/// How often a change is resumed at most. Each change of leader costs one.
 const RESUMPTIONS: u32 = 20;
 
 type Stream = Streaming<ChangeProgress>;
 
-/// A change, as it is asked for.
+/// The request of a change.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Change {
     Add(AddNodeRequest),
@@ -95,7 +98,7 @@ impl Change {
         })
     }
 
-    /// What the change does, for `cannot ...`.
+    /// The attempt, to follow `cannot`.
     fn attempt(&self) -> String {
         match self {
             Self::Add(request) => format!("add node {}", request.name),
@@ -107,7 +110,7 @@ impl Change {
         }
     }
 
-    /// What has happened, in the leader's words where it gave some: it knows whether anything was left to do.
+    /// The last line: the leader's note if it sent one, since only it knows whether anything was left to do.
     fn conclusion(&self, note: Option<&str>) -> String {
         match note {
             Some(note) if self.is_dry_run() => format!("dry run ({}): {note}", self.attempt()),
@@ -116,7 +119,7 @@ impl Change {
         }
     }
 
-    /// What has been done, or would be, in the end.
+    /// The result, or what it would be for a dry run.
     fn done(&self) -> String {
         let would = if self.is_dry_run() { "would be " } else { "" };
         match self {
@@ -142,15 +145,15 @@ impl Change {
         }
     }
 
-    /// The node that is known to answer once every check of the change has passed and it is done.
-    fn answers(&self) -> Option<&str> {
+    /// The node that has answered if all checks of the change passed.
+    fn node_checked(&self) -> Option<&str> {
         match self {
             Self::SetAddress(request) if !request.validate_only => Some(&request.name),
             _ => None,
         }
     }
 
-    /// The same change, to be gone on with: our own first steps have moved the etag on.
+    /// The same change for resuming: without its etag, which our own first steps have changed.
     fn resumed(mut self) -> Self {
         match &mut self {
             Self::Add(request) => request.etag.clear(),
@@ -162,8 +165,8 @@ impl Change {
         self
     }
 
-    /// Whether `fault`, met on resuming, says that the change has been completed meanwhile. Met at once, it may be a
-    /// misspelt name as well.
+    /// Whether `fault`, after resuming, means that the change is complete: the node to remove is gone. As the first
+    /// answer it could mean a misspelt name as well.
     fn is_completed_by(&self, fault: &Fault) -> bool {
         matches!(self, Self::Remove(_)) && fault.reason == Reason::NodeNotFound
     }
@@ -184,16 +187,15 @@ fn zone(node: &NewNode) -> String {
     node.zone.as_ref().map(Zone::to_string).unwrap_or_default()
 }
 
-/// Makes the change and shows its progress. Ends when it is done or refused; a change of leader on the way is
-/// followed, since every step first looks at what has been done already.
-pub(super) async fn run(context: &Context<'_>, change: Change, output: &mut Output) -> Result<()> {
+/// Runs a change and shows its progress, until it is done or refused.
+pub(super) async fn run(context: &CommandContext<'_>, change: Change, output: &mut Output) -> Result<()> {
     let mut progress = Progress::new(output);
     let followed = follow(&context.cluster, change.clone(), &mut progress).await;
     progress.clear();
     match followed {
         Ok(()) => {}
-        Err(Broken::Output(failure)) => return Err(failure),
-        Err(Broken::Change(fault)) => return Err(failure(&change, fault)),
+        Err(FollowError::Output(failure)) => return Err(failure),
+        Err(FollowError::Change(fault)) => return Err(failure(&change, fault)),
     }
     if let Some(failed) = progress.failed_check() {
         let why = format!("cannot {}: the check \"{}\" failed: {}", change.attempt(), failed.name, failed.detail);
@@ -201,16 +203,18 @@ pub(super) async fn run(context: &Context<'_>, change: Change, output: &mut Outp
         return Err(if failed.hint.is_empty() { failure } else { failure.next(failed.hint.clone()) });
     }
     let conclusion = change.conclusion(progress.note());
-    let answers = change.answers().filter(|_| progress.passed_checks());
+    let answers = change.node_checked().filter(|_| progress.passed_checks());
     progress.conclude(&conclusion, answers, change.is_dry_run())
 }
 
+/// The failure of a change, with advice that fits how it ended. After a lost connection the change may be half done, which
+/// is safe: running the same command again resumes it.
 fn failure(change: &Change, fault: Fault) -> Failure {
     let lost_sight = fault.reason.is_transient();
     let may_be_done = change.is_completed_by(&fault);
     let failure = Failure::from(fault).context(format!("cannot {}", change.attempt()));
     if lost_sight && !change.is_dry_run() {
-        return failure.next("`chat-admin status` shows how things stand; the same command goes on where it stopped");
+        return failure.next("`chat-admin status` shows how far it got; the same command resumes it");
     }
     if may_be_done {
         let done_before = "if it was removed before, nothing is left to do";
@@ -220,55 +224,62 @@ fn failure(change: &Change, fault: Fault) -> Failure {
     failure
 }
 
-/// Why following a change ended before the change did.
-enum Broken {
-    /// It was refused, or lost sight of.
+/// Why following a change ended early.
+enum FollowError {
+    /// The leader refused the change, or the stream broke.
     Change(Fault),
-    /// Its progress cannot be written.
+    /// The progress cannot be written to our output.
     Output(Failure),
 }
 
-async fn follow(cluster: &Cluster, mut change: Change, progress: &mut Progress<'_>) -> std::result::Result<(), Broken> {
+/// Follows a change through changes of leader until it is done, refused, or out of resumptions.
+async fn follow(
+    cluster: &Cluster,
+    mut change: Change,
+    progress: &mut Progress<'_>,
+) -> std::result::Result<(), FollowError> {
     let mut resumptions = 0;
     loop {
         let asked = cluster.on_leader(|channel| change.clone().call(channel)).await;
-        // The client has tried until its deadline: a fault here is final.
+        // `on_leader` retries until its deadline, so its fault is final.
         let (fault, may_resume) = match asked {
             Ok(stream) => match drain(stream.into_inner(), progress).await {
-                Err(Broken::Output(failure)) => return Err(Broken::Output(failure)),
-                // Leaders say when it is done. A dry run ends with its checks.
+                Err(FollowError::Output(failure)) => return Err(FollowError::Output(failure)),
+                // The leader says when a change is done. A dry run may end with its checks.
                 _ if progress.is_done() => return Ok(()),
                 Ok(()) if change.is_dry_run() => return Ok(()),
                 Ok(()) => {
                     let fault = Fault::new(Reason::Unreachable, "the leader went away before the change was done");
                     (fault, resumptions < RESUMPTIONS)
                 }
-                Err(Broken::Change(fault)) => (fault, resumptions < RESUMPTIONS),
+                Err(FollowError::Change(fault)) => (fault, resumptions < RESUMPTIONS),
             },
             Err(fault) => (fault, false),
         };
+        // The previous leader may have removed the node and died before it could report the end.
         if resumptions > 0 && change.is_completed_by(&fault) {
             return Ok(());
         }
         if !may_resume || !fault.reason.is_transient() {
-            return Err(Broken::Change(fault));
+            return Err(FollowError::Change(fault));
         }
+        // `on_leader` waits for the election, so there is no pause here.
         progress.interrupted(&fault);
         change = change.resumed();
         resumptions += 1;
     }
 }
 
-/// Shows every message of the stream until it ends.
-async fn drain(mut stream: Stream, progress: &mut Progress<'_>) -> std::result::Result<(), Broken> {
+/// Shows the messages of a stream until it ends.
+async fn drain(mut stream: Stream, progress: &mut Progress<'_>) -> std::result::Result<(), FollowError> {
     loop {
         match tokio::time::timeout(SILENCE, stream.message()).await {
-            Ok(Ok(Some(message))) => progress.show(&message).map_err(Broken::Output)?,
+            Ok(Ok(Some(message))) => progress.show(&message).map_err(FollowError::Output)?,
             Ok(Ok(None)) => return Ok(()),
-            Ok(Err(status)) => return Err(Broken::Change(Fault::from_status(&status))),
+            Ok(Err(status)) => return Err(FollowError::Change(Fault::from_status(&status))),
             Err(_) => {
                 let message = format!("the leader has been silent for {} s", SILENCE.as_secs());
-                return Err(Broken::Change(Fault::new(Reason::Timeout, message)));
+                return Err(FollowError::Change(Fault::new(Reason::Timeout, message)));
             }
         }
     }

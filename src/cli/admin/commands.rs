@@ -1,16 +1,20 @@
-//! The commands that are one call: transfer-leader, snapshot.
+//! The commands that are one call to the leader: transfer-leader, snapshot.
 
 use std::time::Duration;
 
-use super::Context;
+use super::CommandContext;
 use crate::{
     cli::{Failure, Output, Result, text},
     types::NodeName,
     wire::admin::{TransferLeadershipRequest, TriggerSnapshotRequest, admin_service_client::AdminServiceClient},
 };
 
-/// Hands leadership over.
-pub(super) async fn transfer_leader(context: &Context<'_>, name: Option<&NodeName>, output: &mut Output) -> Result<()> {
+/// Transfers leadership.
+pub(super) async fn transfer_leader(
+    context: &CommandContext<'_>,
+    name: Option<&NodeName>,
+    output: &mut Output,
+) -> Result<()> {
     let request = TransferLeadershipRequest { to_name: name.map(NodeName::to_string).unwrap_or_default() };
     let call = |channel| {
         let request = request.clone();
@@ -26,8 +30,8 @@ pub(super) async fn transfer_leader(context: &Context<'_>, name: Option<&NodeNam
     output.line(format!("{} leads since term {}{gap}", text::line(&answer.leader_name), answer.term))
 }
 
-/// Takes a snapshot on the leader.
-pub(super) async fn snapshot(context: &Context<'_>, output: &mut Output) -> Result<()> {
+/// Triggers a snapshot on the leader.
+pub(super) async fn snapshot(context: &CommandContext<'_>, output: &mut Output) -> Result<()> {
     let call =
         |channel| async move { AdminServiceClient::new(channel).trigger_snapshot(TriggerSnapshotRequest {}).await };
     let answer = context.cluster.on_leader(call).await;

@@ -1,4 +1,4 @@
-//! Between the wire's picture of a cluster and the arithmetic's.
+//! Converts the membership of the wire into the [`Layout`] that computes fault tolerance.
 
 use crate::{
     membership::{Layout, Node},
@@ -6,9 +6,10 @@ use crate::{
     wire::cluster::{self, Role},
 };
 
-/// The layout of `membership`, with `healthy` saying who answers.
+/// The layout of `membership`. `healthy` tells which nodes answer.
 ///
-/// While a change is under way only `joining` and `leaving` tell the two voter sets apart.
+/// During a joint change there are two voter sets: the old one is all voters but those `joining`, the new one all but
+/// those `leaving`.
 pub(super) fn layout(membership: &cluster::GetMembershipResponse, healthy: impl Fn(&cluster::Node) -> bool) -> Layout {
     let nodes = membership.nodes.iter().take(2 * limits::NODES);
     let voters = |except: fn(&cluster::Node) -> bool| -> Vec<NodeId> {

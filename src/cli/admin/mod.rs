@@ -1,7 +1,14 @@
 //! `chat-admin`: the operator's tool.
 //!
-//! Every command is one call, or one stream, to the cluster, and its answer in words or JSON. What may be changed is
-//! decided by the leader; here it is only asked for and shown. `plan` needs no cluster.
+//! A command makes one call to the cluster, or follows one stream, and prints the answer as text or JSON. The leader
+//! decides which changes are allowed; nothing is decided here. `plan` works without a cluster.
+//!
+//! | file | commands |
+//! |---|---|
+//! | [`status`], with [`survey`] and [`layout`] | `status` |
+//! | [`change`], with [`progress`] | add, replace and remove nodes; promote, demote, set-address |
+//! | [`commands`] | transfer-leader, snapshot |
+//! | [`verify`], [`backup`], [`plan`] | the same names |
 
 mod args;
 mod backup;
@@ -17,21 +24,31 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
+use std::process::ExitCode;
+
 use clap::CommandFactory;
 
 pub use args::{Args, Command};
 
-use super::{Exit, Failure, Output, Result, completions, man, probe};
+use super::{Exit, Failure, Output, Result, completions, man, parse, probe, run_to_end};
 use crate::{
     client::{Cluster, Settings},
     types::{Clock, Entropy},
     wire::Dialer,
 };
 
-/// Runs a command to its end.
+/// The whole program: parses the arguments, runs the command and returns the exit code.
+pub fn main() -> ExitCode {
+    let args = parse::<Args>();
+    let mut output = Output::standard(args.json);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    run_to_end(runtime, run(args, Dialer::tcp(), &mut output))
+}
+
+/// Runs a command.
 ///
 /// # Errors
-/// With the exit code and the words for the person who typed it.
+/// With the exit code and the text for the person who typed the command.
 pub async fn run(args: Args, dialer: Dialer, output: &mut Output) -> Result<()> {
     match &args.command {
         Command::Plan { zones } => return plan::run(zones, output),
@@ -40,25 +57,25 @@ pub async fn run(args: Args, dialer: Dialer, output: &mut Output) -> Result<()> 
         _ => {}
     }
     if args.endpoints.is_empty() {
-        let failure = Failure::new(Exit::Usage, "no endpoints: which cluster is meant?");
+        let failure = Failure::new(Exit::Usage, "no endpoints are given");
         return Err(failure.next("give a node's address with -e HOST:PORT, or set CHAT_ENDPOINTS"));
     }
     let settings = Settings { timeout: args.timeout, clock: Clock::system(), entropy: Entropy::system() };
     let cluster = Cluster::new(args.endpoints.clone(), dialer, settings);
     if let Command::Probe(options) = &args.command {
-        // A probe is as impatient as any user.
+        // Unlike operators' commands, the probe gives up on a slow node as soon as a user would.
         return probe::run(options, &cluster, output).await;
     }
-    Context { cluster: cluster.for_slow_calls(), args: &args }.dispatch(output).await
+    CommandContext { cluster: cluster.for_slow_calls(), args: &args }.dispatch(output).await
 }
 
-/// What every command that talks to a cluster needs.
-struct Context<'a> {
+/// What every command on a cluster needs: the cluster and the common flags.
+struct CommandContext<'a> {
     cluster: Cluster,
     args: &'a Args,
 }
 
-impl Context<'_> {
+impl CommandContext<'_> {
     async fn dispatch(&self, output: &mut Output) -> Result<()> {
         match &self.args.command {
             Command::Status { watch: false, .. } => status::once(self, output).await,
@@ -67,8 +84,8 @@ impl Context<'_> {
                 change::run(self, change::Change::add(node, *learner, guard), output).await
             }
             Command::ReplaceNode { old, node, .. } if *old == node.name => {
-                let failure = Failure::new(Exit::Usage, format!("node {old} cannot take its own place"));
-                Err(failure.next("give the newcomer another name; a node that has moved is told by set-address"))
+                let failure = Failure::new(Exit::Usage, format!("node {old} cannot replace itself"));
+                Err(failure.next("give the new node another name; use set-address for a node that has moved"))
             }
             Command::ReplaceNode { old, node, guard } => {
                 change::run(self, change::Change::replace(old, node, guard), output).await

@@ -1,4 +1,4 @@
-//! `plan`: what a layout would survive, without a cluster.
+//! The command `plan`: which failures a layout would survive. It needs no cluster.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::{
     types::{Zone, limits},
 };
 
-/// Prints the verdict on `zones`.
+/// Prints the fault tolerance of `zones`.
 pub(super) fn run(zones: &[(Zone, usize)], output: &mut Output) -> Result<()> {
     let mut seen = BTreeSet::new();
     if let Some((twice, _)) = zones.iter().find(|(zone, _)| !seen.insert(zone.folded())) {

@@ -1,4 +1,4 @@
-//! The progress of a membership change: a bar on a terminal, a line per phase otherwise, JSON lines if asked.
+//! Shows the progress of a membership change: a bar on a terminal, one line per phase elsewhere, or JSON lines.
 
 use std::time::Duration;
 
@@ -13,16 +13,20 @@ use crate::{
     },
 };
 
-/// Shows the messages of one change as they come.
+/// Shows the messages of one change, and remembers what its conclusion needs.
+///
+/// With `--json`, messages go to stdout as they are, and nothing else does. Otherwise progress is talk on stderr, and only
+/// the conclusion goes to stdout.
 pub(super) struct Progress<'a> {
     output: &'a mut Output,
     bar: Option<ProgressBar>,
-    /// The phase last spoken of.
+    /// The phase that was reported last.
     phase: Phase,
     done: bool,
-    /// What the leader said of the end.
+    /// The leader's note on the result; may be empty.
     note: String,
     checks: Vec<Check>,
+    /// Fault tolerance before the change and after it.
     before: Option<FaultTolerance>,
     after: Option<FaultTolerance>,
 }
@@ -73,13 +77,13 @@ impl<'a> Progress<'a> {
         Ok(())
     }
 
-    /// Says that the stream broke and is taken up again.
+    /// Reports that the stream broke and the change is being resumed.
     pub(super) fn interrupted(&mut self, fault: &Fault) {
         self.phase = Phase::Unspecified;
-        self.say(&format!("interrupted ({}); going on with whoever leads now", text::line(&fault.message)));
+        self.say(&format!("interrupted ({}); resuming with the current leader", text::line(&fault.message)));
     }
 
-    /// Takes the bar off the screen.
+    /// Removes the bar.
     pub(super) fn clear(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
@@ -91,12 +95,12 @@ impl<'a> Progress<'a> {
         self.done
     }
 
-    /// What the leader said that has happened, if it said so.
+    /// The leader's note on the result, if it sent one.
     pub(super) fn note(&self) -> Option<&str> {
         Some(self.note.as_str()).filter(|note| !note.is_empty())
     }
 
-    /// Whether checks were made, and all passed.
+    /// Whether there were checks and all passed.
     pub(super) fn passed_checks(&self) -> bool {
         !self.checks.is_empty() && self.failed_check().is_none()
     }
@@ -106,9 +110,11 @@ impl<'a> Progress<'a> {
         self.checks.iter().find(|check| !check.ok)
     }
 
-    /// The end: what was done, and what the cluster survived before and survives now, or `then`, in a dry run. Of the
-    /// node that `answers` the leader may not have heard since; that it is silent is not said of it.
-    pub(super) fn conclude(self, done: &str, answers: Option<&str>, dry_run: bool) -> Result<()> {
+    /// Prints the result and the fault tolerance before and after the change.
+    ///
+    /// The node `checked` has just answered the checks, but the leader's advice may be older and call it silent. That
+    /// advice is left out.
+    pub(super) fn conclude(self, done: &str, checked: Option<&str>, dry_run: bool) -> Result<()> {
         if self.output.is_json() {
             return Ok(());
         }
@@ -117,7 +123,7 @@ impl<'a> Progress<'a> {
         for (when, tolerance) in lines.into_iter().filter_map(|(when, it)| it.as_ref().map(|it| (when, it))) {
             self.output.line(format!("  {:<8}{}", format!("{when}:"), summary(tolerance)))?;
         }
-        let silent = answers.map(|name| format!("{name} does not answer: "));
+        let silent = checked.map(|name| format!("{name} does not answer: "));
         let stale = |advice: &&String| silent.as_ref().is_some_and(|silent| advice.starts_with(silent));
         for advice in self.after.iter().flat_map(|tolerance| &tolerance.advice).filter(|advice| !stale(advice)) {
             self.output.line(format!("  {}", text::line(advice)))?;
@@ -143,11 +149,11 @@ impl<'a> Progress<'a> {
     }
 }
 
-/// The line that opens a phase.
+/// The line for the start of a phase.
 fn phase_line(message: &ChangeProgress) -> String {
     match message.phase() {
         Phase::Unspecified => "starting".to_owned(),
-        Phase::Checks => "checks made".to_owned(),
+        Phase::Checks => "checks done".to_owned(),
         Phase::LearnerAdded => "learner added".to_owned(),
         Phase::Snapshot => format!("sending a snapshot of {}", HumanBytes(message.bytes_total)),
         Phase::Log => format!("catching up with the log, {} entries behind", message.lag_entries),
@@ -156,7 +162,7 @@ fn phase_line(message: &ChangeProgress) -> String {
     }
 }
 
-/// Moves the bar.
+/// Updates the bar.
 fn draw(bar: &ProgressBar, message: &ChangeProgress) {
     let eta = message.eta.and_then(|eta| Duration::try_from(eta).ok());
     let eta = eta.map(|eta| format!(", {} to go", HumanDuration(eta))).unwrap_or_default();

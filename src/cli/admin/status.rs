@@ -1,9 +1,9 @@
-//! `status`: one screen of the cluster, ending with what it survives.
+//! The command `status`: one screen about the cluster, which ends with the failures that it survives.
 
 use std::time::Duration;
 
 use super::{
-    Context,
+    CommandContext,
     survey::{Survey, survey},
 };
 use crate::{
@@ -11,8 +11,8 @@ use crate::{
     wire::Address,
 };
 
-/// Prints the cluster as it is now. Needs no quorum; says so if there is none.
-pub(super) async fn once(context: &Context<'_>, output: &mut Output) -> Result<()> {
+/// Prints the state of the cluster. Works without a quorum.
+pub(super) async fn once(context: &CommandContext<'_>, output: &mut Output) -> Result<()> {
     let survey = survey(&context.cluster, &context.args.endpoints, context.args.timeout).await?;
     if output.is_json() {
         return output.message(&survey.message());
@@ -20,8 +20,8 @@ pub(super) async fn once(context: &Context<'_>, output: &mut Output) -> Result<(
     screen(&survey, output.has_colour()).into_iter().try_for_each(|line| output.line(line))
 }
 
-/// Shows the cluster until interrupted: in place on a terminal, else one screen after the other.
-pub(super) async fn watch(context: &Context<'_>, interval: Duration, output: &mut Output) -> Result<()> {
+/// Shows the cluster until interrupted: in place on a terminal, else as one screen after another.
+pub(super) async fn watch(context: &CommandContext<'_>, interval: Duration, output: &mut Output) -> Result<()> {
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let in_place = output.is_terminal() && !output.is_json();
@@ -32,21 +32,24 @@ pub(super) async fn watch(context: &Context<'_>, interval: Duration, output: &mu
     loop {
         tokio::select! {
             interrupted = tokio::signal::ctrl_c() => return interrupted.map_err(Failure::from),
-            shown = look(context, &mut known, &mut ticks, in_place, output) => shown?,
+            shown = show_next(context, &mut known, &mut ticks, in_place, output) => shown?,
         }
     }
 }
 
-/// Shows the cluster at the next tick. `known` keeps the addresses of the last members seen beside the endpoints, so
-/// that the watch goes on when the latter are gone.
-async fn look(
-    context: &Context<'_>,
+/// Shows the cluster at the next tick.
+///
+/// `known` holds the endpoints and the addresses of the members last seen, so the watch continues when the endpoints are
+/// gone.
+async fn show_next(
+    context: &CommandContext<'_>,
     known: &mut Vec<Address>,
     ticks: &mut tokio::time::Interval,
     in_place: bool,
     output: &mut Output,
 ) -> Result<()> {
     ticks.tick().await;
+    // Below the default interval, so that a node that hangs does not make the screen late.
     let timeout = context.args.timeout.min(Duration::from_millis(900));
     let found = survey(&context.cluster, known, timeout).await;
     if let Ok(survey) = &found {
@@ -69,17 +72,17 @@ async fn look(
     output.raw(if in_place { redraw(&lines) } else { lines.join("\n") + "\n\n" })
 }
 
-/// The lines written over what stood there before: from the top, each cleared to its end, then all below.
+/// Writes the lines over the last screen: goes to the top, clears the rest of each line, then everything below.
 fn redraw(lines: &[String]) -> String {
     let body: String = lines.iter().map(|line| format!("{line}\u{1b}[K\r\n")).collect();
     format!("\u{1b}[H{body}\u{1b}[J")
 }
 
-/// The screen's lines.
+/// The lines of the screen.
 pub(super) fn screen(survey: &Survey, colour: bool) -> Vec<String> {
     if survey.view.answered_by_id == 0 {
         return vec![
-            "this node belongs to no cluster yet: it waits to be added".to_owned(),
+            "this node is in no cluster yet: it waits to be added".to_owned(),
             "  next: run `chat-admin -e ADDRESS-OF-A-MEMBER add-node NAME ITS-ADDRESS`".to_owned(),
         ];
     }
@@ -123,7 +126,9 @@ fn heading(survey: &Survey, colour: bool) -> Vec<String> {
         lines.push(Style::Bad.paint(colour, verdict));
     }
     if !survey.is_leaders() {
-        lines.push(text::line(&format!("as {} and whoever else answers here see it", view.answered_by)).into_owned());
+        lines.push(
+            text::line(&format!("as seen by {} and the other nodes that answer here", view.answered_by)).into_owned(),
+        );
     }
     lines
 }
@@ -152,7 +157,7 @@ fn nodes(survey: &Survey) -> Table {
     table
 }
 
-/// Makes what hurts stand out.
+/// Colours the lines of the verdict: red for a loss of writes, bold for headings.
 fn accent(line: &str, colour: bool) -> String {
     match () {
         () if line.contains("WRITES STOP") || line.contains("NO QUORUM") => Style::Bad.paint(colour, line),
@@ -166,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_redraw_leaves_nothing_of_the_longer_screen_before() {
+    fn a_redraw_leaves_nothing_of_a_longer_screen() {
         assert_eq!(redraw(&["a".into(), "b".into()]), "\u{1b}[Ha\u{1b}[K\r\nb\u{1b}[K\r\n\u{1b}[J");
     }
 }

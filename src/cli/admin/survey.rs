@@ -1,6 +1,9 @@
-//! What the cluster looks like from here: every node is asked, and the best-informed one believed.
+//! The cluster as seen from here: asks every node for its view of the membership, and takes the best-informed one.
 
-use std::{collections::BTreeMap, collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::time::{Instant, timeout_at};
@@ -17,20 +20,24 @@ use crate::{
     },
 };
 
-/// How long the other nodes are waited for once one has answered, so that a hung node does not hold up the rest.
+/// How long to wait for the other nodes once one has answered. A node that hangs must not hold up the command.
 const GRACE: Duration = Duration::from_millis(600);
 
-/// The answers, and the one believed.
+/// The answers of the nodes, and the view chosen from them.
+///
+/// # Invariants
+/// - All answers are of one cluster, that of `view`.
+/// - Nodes are called reachable by the leader's word if a working leader gave the view, else by whether they answered us.
 #[derive(Debug, Clone)]
 pub(super) struct Survey {
-    /// The best-informed answer: the leader's own if it has one, else that of the newest term.
+    /// The best-informed answer: the leader's own if there is one, else one of the newest term.
     pub view: GetMembershipResponse,
-    /// Who answered us, and what: by node id.
+    /// The answers, by node id.
     pub answers: BTreeMap<NodeId, GetMembershipResponse>,
 }
 
-/// Asks `seeds` and whatever nodes their answers name, for at most `timeout`, and for little longer than the first
-/// answer takes.
+/// Asks `seeds` and the nodes that their answers name. Takes at most `timeout`, and at most [`GRACE`] after the first
+/// answer.
 pub(super) async fn survey(cluster: &Cluster, seeds: &[Address], timeout: Duration) -> Result<Survey> {
     let ask = |address: Address| async move { cluster.membership_of(&address).await }.boxed();
     let mut asked: BTreeSet<Address> = seeds.iter().cloned().collect();
@@ -45,6 +52,7 @@ pub(super) async fn survey(cluster: &Cluster, seeds: &[Address], timeout: Durati
                     deadline = deadline.min(Instant::now() + GRACE);
                 }
                 for address in answer.nodes.iter().filter_map(|node| node.address.parse::<Address>().ok()) {
+                    // Bounded, because a foreign or broken node could name any number of addresses.
                     if asked.len() < 4 * limits::NODES && asked.insert(address.clone()) {
                         asking.push(ask(address));
                     }
@@ -61,10 +69,11 @@ pub(super) async fn survey(cluster: &Cluster, seeds: &[Address], timeout: Durati
 }
 
 impl Survey {
-    /// Chooses the answer to believe: a member's, of the newest leader known, best its own; `None` without answers. Answers of other clusters than the believed one's are
-    /// dropped.
+    /// Chooses the view, and drops the answers of other clusters. `None` without answers.
+    ///
+    /// Members come before empty nodes, then those that know a leader of a newer term, then that leader itself.
     pub(super) fn of(answers: Vec<GetMembershipResponse>) -> Option<Self> {
-        // Who knows a leader of a newer term knows that an older one is deposed, whatever that one says.
+        // A leader of an older term is deposed, even if it does not know it yet.
         let informed = |answer: &GetMembershipResponse| {
             let leads = answer.leader_id == answer.answered_by_id;
             let newest = (answer.leader_id != 0, answer.term);
@@ -76,12 +85,12 @@ impl Survey {
         Some(Self { answers: answers.collect(), view })
     }
 
-    /// Whether a working leader gave the view, so that its word on who can be reached counts.
+    /// Whether a working leader gave the view. Then its word on which nodes are reachable counts.
     pub(super) fn is_leaders(&self) -> bool {
         self.view.answered_by_id != 0 && self.view.leader_id == self.view.answered_by_id && self.view.has_quorum
     }
 
-    /// Whether the node answers: to the leader if it gave the view, else to us.
+    /// Whether the node answers the leader if that gave the view, else whether it answered us.
     pub(super) fn is_reachable(&self, node: &Node) -> bool {
         match self.is_leaders() {
             true => node.reachable || node.node_id == self.view.leader_id,
@@ -94,32 +103,33 @@ impl Survey {
         self.answers.contains_key(&node.node_id)
     }
 
-    /// How many committed entries the node still lacks, if anyone knows.
+    /// The number of committed entries that the node lacks, if known.
     pub(super) fn lag(&self, node: &Node) -> Option<u64> {
         if self.is_leaders() && self.is_reachable(node) {
             let matched = if node.node_id == self.view.leader_id { self.view.commit_index } else { node.matched_index };
             return Some(self.view.commit_index.saturating_sub(matched));
         }
+        // No working leader: compare with the newest commit index that anyone knows.
         let newest = self.answers.values().map(|answer| answer.commit_index).max()?;
         self.answers.get(&node.node_id).map(|answer| newest.saturating_sub(answer.applied_index))
     }
 
-    /// What the cluster survives, from who answers now.
+    /// Which failures the cluster survives, given which nodes answer now.
     pub(super) fn tolerance(&self) -> Tolerance {
         layout(&self.view, |node| self.is_reachable(node)).tolerance()
     }
 
-    /// Whether someone leads a majority, by the word of the answer believed.
+    /// Whether a leader has a majority, according to the view.
     pub(super) fn has_quorum(&self) -> bool {
         self.view.leader_id != 0 && self.view.has_quorum
     }
 
-    /// Whether the cluster works, and yet too few nodes answer here to tell what it survives.
+    /// Whether the cluster has a quorum, but too few nodes answer us to tell what it survives.
     pub(super) fn is_cut_off(&self) -> bool {
         self.has_quorum() && !self.tolerance().has_quorum()
     }
 
-    /// The view as a message, with what was found out here filled in where no leader vouches for it.
+    /// The view as a message, with reachability and tolerance as found here.
     pub(super) fn message(&self) -> GetMembershipResponse {
         let mut message = self.view.clone();
         for node in &mut message.nodes {
@@ -132,7 +142,7 @@ impl Survey {
         message
     }
 
-    /// `leader`, `voter` or `learner`, and whether it is on its way in or out.
+    /// `leader`, `voter` or `learner`, and whether it joins or leaves in the change under way.
     pub(super) fn role(&self, node: &Node) -> String {
         let role = match node.role() {
             _ if node.node_id == self.view.leader_id => "leader",

@@ -1,4 +1,4 @@
-//! `chat-admin` against a node that answers from a script: what is printed, and with which exit code it ends.
+//! `chat-admin` against a scripted node: output and exit codes.
 
 mod endings;
 mod lying;
@@ -38,7 +38,7 @@ use crate::{
 type Answer<T> = Result<Response<T>, Status>;
 type Steps = Vec<Result<ChangeProgress, Fault>>;
 
-/// What the node answers.
+/// A scripted node: what it answers.
 #[derive(Clone)]
 struct Fake {
     membership: GetMembershipResponse,
@@ -46,7 +46,7 @@ struct Fake {
     changes: Arc<Mutex<Vec<Steps>>>,
     asked: Arc<Mutex<Vec<RemoveNodeRequest>>>,
     digest: u8,
-    /// Questions that it is not ready for yet.
+    /// How many calls it refuses first, as a node that is starting.
     starting: Arc<AtomicUsize>,
     transfer: Result<TransferLeadershipResponse, Fault>,
 }
@@ -139,7 +139,7 @@ fn node(id: u64, zone: &str, reachable: bool) -> Node {
     }
 }
 
-/// A leader, n1, of three voters, n3 of which does not answer it.
+/// n1, which leads three voters. n3 does not answer it.
 fn fake() -> Fake {
     Fake {
         membership: GetMembershipResponse {
@@ -164,7 +164,7 @@ fn fake() -> Fake {
 }
 
 impl Fake {
-    /// Serves on a free port, which becomes the address of the node that it plays.
+    /// Serves on a free port and puts that address into the membership.
     async fn serve(&mut self) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -229,7 +229,7 @@ n3    voter   c     127.0.0.1:3{short}  NO                  -    0.1.0
   zone c (n3) does not answer already
   zone a lost (n1): WRITES STOP, 1 voter left of 2 needed
   zone b lost (n2): WRITES STOP, 1 voter left of 2 needed
-  n3 does not answer: bring it back, or put another in its place by replace-node
+  n3 does not answer: bring it back, or replace it with replace-node
 ",
         pad = " ".repeat(address.len() - "ADDRESS".len()),
         short = " ".repeat(address.len() - "127.0.0.1:2".len()),
@@ -302,7 +302,7 @@ async fn a_change_says_what_it_did_and_what_is_survived_before_and_after() {
     let address = fake().will(vec![steps]).serve().await;
     let (ended, captured) = admin(address, "add-node n4 10.0.0.4:7400").await;
     assert_eq!(ended, Ok(()));
-    let talk = "  ok   answers: in 3 ms\n  ok   empty: waits to be added\nchecks made\nlearner added\n\
+    let talk = "  ok   answers: in 3 ms\n  ok   empty: waits to be added\nchecks done\nlearner added\n\
                 sending a snapshot of 2.00 KiB\ncatching up with the log, 12 entries behind\nchanging the voters\ndone\n";
     assert_eq!(captured.talk(), talk);
     let data = "n4 added as a voter\n  before: 2 voters, quorum 2, survives no failure\n  \
@@ -423,8 +423,8 @@ async fn equal_replicas_pass_even_if_one_is_starting_and_a_differing_or_silent_o
     for (other_digest, starting, serves, exit, words) in [
         (0xab, 0, true, None, "PASS: 2 replicas are equal at index 103"),
         (0xab, 2, true, None, "PASS: 2 replicas are equal at index 103"),
-        (0xcd, 0, true, Some(Exit::Wanting), "FAIL: replicas differ at index 103"),
-        (0xab, 0, false, Some(Exit::Wanting), "FAIL: n2 could not be asked; the others are equal at index 103"),
+        (0xcd, 0, true, Some(Exit::ChecksFailed), "FAIL: replicas differ at index 103"),
+        (0xab, 0, false, Some(Exit::ChecksFailed), "FAIL: n2 could not be asked; the others are equal at index 103"),
     ] {
         let (mut first, mut second) = (fake(), fake());
         first.membership.nodes.truncate(2);

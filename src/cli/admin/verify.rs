@@ -1,4 +1,7 @@
-//! `verify`: equal digests on all replicas at one index.
+//! The command `verify`: compares the state digests of all replicas at one log index.
+//!
+//! At rest, all replicas have applied the same index, and their current digests are compared. Under writes they never
+//! have. Then every replica is asked in advance for the digest at an exact index that none has applied yet.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +13,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
-    Context,
+    CommandContext,
     survey::{Survey, survey},
 };
 use crate::{
@@ -22,39 +25,41 @@ use crate::{
     },
 };
 
-/// How far ahead of the replicas the first exact index lies, in time at the rate of writing seen, and at least in
-/// entries. Doubled whenever some replica was past it before it heard of it.
+/// How far ahead of the replicas the first exact index lies, in time at the observed write rate. Doubled whenever a
+/// replica had passed the index before the request reached it.
 const LEAD: Duration = Duration::from_millis(200);
+/// The same in entries, as a minimum.
 const LEAD_ENTRIES: u64 = 8;
-/// How long an exact index may take to come: when the writes cease, it never does.
-const COMING: Duration = Duration::from_secs(2);
-/// How long replicas that do not answer are asked again, at most half of the timeout: one that has just been started
-/// takes a moment.
-const STARTING: Duration = Duration::from_secs(2);
-/// Between two looks at replicas that still apply what they have, or start.
+/// How long to wait for the exact index beyond its lead. If writes stop, no replica ever reaches it.
+const EXACT_INDEX_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long silent replicas are asked again, at most half of the timeout: a replica that has just started takes a moment.
+const STARTUP_GRACE: Duration = Duration::from_secs(2);
+/// Pause between two rounds.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Compares all replicas; exit code 8 if two differ or one could not be asked.
-///
-/// At rest all stand at one index, and that is where they are compared. Under writes they never do: then all are asked
-/// ahead of time for the state at an index that none has reached.
-pub(super) async fn run(context: &Context<'_>, output: &mut Output) -> Result<()> {
+/// Compares all replicas. Exit code 8 if two differ or one does not answer, 6 if no common index was found in time.
+pub(super) async fn run(context: &CommandContext<'_>, output: &mut Output) -> Result<()> {
     let deadline = Instant::now() + context.args.timeout;
     let begun = Instant::now();
-    let survey = survey_all(context, begun + STARTING.min(context.args.timeout / 2)).await?;
+    // Fixed for the whole run: replicas that join or leave meanwhile do not count.
+    let survey = survey_all(context, begun + STARTUP_GRACE.min(context.args.timeout / 2)).await?;
     let before = survey.view.commit_index;
     let mut lead = LEAD;
     let verdict = loop {
+        // First the current digests. `at_least_index` makes every replica catch up with all writes before this command.
         let request = GetStateDigestRequest { at_least_index: before, exact_index: 0 };
         let verdict = Verdict::of(round(context, &survey, &request, deadline).await);
         if verdict.is_at_one_index() || Instant::now() >= deadline {
             break verdict;
         }
+        // The indexes differ, so writes are under way. Ask for one exact index ahead of all replicas.
         let rate = verdict.newest().saturating_sub(before) as f64 / begun.elapsed().as_secs_f64();
         let ahead = ((rate * lead.as_secs_f64()) as u64).max(LEAD_ENTRIES);
         let index = verdict.newest() + ahead + (rate * PAUSE.as_secs_f64()) as u64;
         let request = GetStateDigestRequest { at_least_index: index, exact_index: index };
-        let answers = round(context, &survey, &request, deadline.min(Instant::now() + COMING + lead)).await;
+        let answers =
+            round(context, &survey, &request, deadline.min(Instant::now() + EXACT_INDEX_TIMEOUT + lead)).await;
+        // Replicas that were silent from the start stay silent; only the others decide whether this round worked.
         let asked = answers.iter().filter(|(node, _)| survey.answers_us(node));
         if asked.clone().all(|(_, answer)| matches!(answer, Answer::Digest(_))) {
             break Verdict::of(answers);
@@ -66,14 +71,14 @@ pub(super) async fn run(context: &Context<'_>, output: &mut Output) -> Result<()
     };
     verdict.print(output)?;
     if !verdict.is_at_one_index() {
-        let failure = Failure::new(Exit::Unavailable, "the replicas did not stand at one index within the timeout");
-        return Err(failure.next("writes were going on: repeat the command, or give it longer with --timeout"));
+        let failure = Failure::new(Exit::Unavailable, "the replicas were at different indexes until the timeout");
+        return Err(failure.next("writes are under way: repeat the command, or allow more time with --timeout"));
     }
-    if verdict.is_good() { Ok(()) } else { Err(Failure::quiet(Exit::Wanting)) }
+    if verdict.is_good() { Ok(()) } else { Err(Failure::quiet(Exit::ChecksFailed)) }
 }
 
-/// Asks who answers until everybody does, or for so long.
-async fn survey_all(context: &Context<'_>, end: Instant) -> Result<Survey> {
+/// Repeats the survey until all nodes answer, or until `end`.
+async fn survey_all(context: &CommandContext<'_>, end: Instant) -> Result<Survey> {
     loop {
         let survey = survey(&context.cluster, &context.args.endpoints, context.args.timeout).await?;
         if survey.view.nodes.iter().all(|node| survey.answers_us(node)) || Instant::now() >= end {
@@ -83,19 +88,19 @@ async fn survey_all(context: &Context<'_>, end: Instant) -> Result<Survey> {
     }
 }
 
-/// What one replica said.
+/// The answer of one replica.
 #[derive(Debug)]
 pub(super) enum Answer {
     /// Its digest.
     Digest(GetStateDigestResponse),
-    /// It is past the exact index.
+    /// It has passed the exact index.
     Passed,
-    /// Nothing, or nothing of use.
+    /// It did not answer, or not with a digest.
     Silent,
 }
 
 async fn round(
-    context: &Context<'_>,
+    context: &CommandContext<'_>,
     survey: &Survey,
     request: &GetStateDigestRequest,
     deadline: Instant,
@@ -103,7 +108,7 @@ async fn round(
     let ask = |node: &Node| {
         let node = node.clone();
         async move {
-            // A node that the survey found mute is not waited for.
+            // Do not wait for a node that did not answer the survey.
             let answer = match survey.answers_us(&node) {
                 true => timeout_at(deadline, digest(context, &node, request)).await.unwrap_or(Answer::Silent),
                 false => Answer::Silent,
@@ -114,7 +119,7 @@ async fn round(
     join_all(survey.view.nodes.iter().map(ask)).await
 }
 
-async fn digest(context: &Context<'_>, node: &Node, request: &GetStateDigestRequest) -> Answer {
+async fn digest(context: &CommandContext<'_>, node: &Node, request: &GetStateDigestRequest) -> Answer {
     let Ok(address) = node.address.parse::<Address>() else { return Answer::Silent };
     let mut client = AdminServiceClient::new(context.cluster.channel(&address));
     match client.get_state_digest(*request).await {
@@ -124,7 +129,7 @@ async fn digest(context: &Context<'_>, node: &Node, request: &GetStateDigestRequ
     }
 }
 
-/// What the replicas answered.
+/// The answers of one round. Each node is in `digests` or in `silent`.
 #[derive(Debug)]
 pub(super) struct Verdict {
     digests: BTreeMap<String, (u64, String)>,
@@ -132,7 +137,7 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    /// A node without an answer is silent.
+    /// Sorts the answers. A node that passed the exact index counts as silent.
     pub(super) fn of(answers: Vec<(Node, Answer)>) -> Self {
         let mut verdict = Self { digests: BTreeMap::new(), silent: Vec::new() };
         for (node, answer) in answers {
@@ -183,7 +188,7 @@ impl Verdict {
         self.words().into_iter().try_for_each(|line| output.line(line))
     }
 
-    /// PASS or FAIL, and why.
+    /// PASS or FAIL, and why. `None` if the digests are of different indexes, which says nothing.
     pub(super) fn words(&self) -> Option<String> {
         if !self.is_at_one_index() {
             return None;

@@ -1,11 +1,13 @@
-//! The arguments of `chat`.
+//! The arguments of `chat`: names, flags, defaults and help texts, and nothing else.
+//!
+//! Names and flags are part of the contract with scripts. What the shell offers for an argument is added from outside
+//! (`completion.rs`), which goes by the argument's id: `to`, `room`, `users` and so on.
 
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use clap_complete::{Shell, engine::ArgValueCompleter as Completer};
+use clap_complete::Shell;
 
-use super::names::Names;
 use crate::{
     cli::{duration, version},
     types::{Cursor, RequestId},
@@ -29,118 +31,120 @@ TO is a username, a room as '#title' (quote it for the shell), or a conversation
 Exit codes: 0 ok, 1 other failure, 2 usage, 3 not found, 4 conflict, 5 not signed in or not allowed,
 6 unavailable (no leader or quorum within the timeout; safe to repeat).";
 
-/// Chat over a cluster that keeps its word while machines fail.
+/// Chat over a replicated cluster that goes on while machines fail.
 #[derive(Debug, Parser)]
 #[command(name = "chat", version = version(), after_help = EXAMPLES, max_term_width = 100)]
 pub struct Chat {
-    /// Some nodes of the cluster; one that answers is enough. Default: those of the last sign-in.
+    /// Addresses of nodes; one that answers is enough. Default: the context in use, or else those of the last sign-in.
     #[arg(short, long, global = true, env = "CHAT_SERVERS", value_name = "HOST:PORT,…", value_delimiter = ',')]
     pub servers: Vec<Address>,
-    /// Some nodes of the cluster, by the name that `chat context add` gave them; comes before --servers.
-    #[arg(long, global = true, value_name = "NAME", add = Completer::from(Names::Contexts))]
+    /// Name of a cluster, as given by `chat context add`. Takes precedence over --servers.
+    #[arg(long, global = true, value_name = "NAME")]
     pub context: Option<String>,
-    /// Act as this account, when several are signed in here. Default: the last to sign in.
-    #[arg(long = "as", global = true, env = "CHAT_AS", value_name = "NAME", add = Completer::from(Names::SignedIn))]
+    /// Account to act as, if several are signed in on this machine. Default: the last to sign in.
+    #[arg(long = "as", global = true, env = "CHAT_AS", value_name = "NAME")]
     pub account: Option<String>,
-    /// How long a command may take in all, repeats included.
-    #[arg(long, global = true, env = "CHAT_TIMEOUT", default_value = "10s", value_parser = duration)]
+    /// Time limit, retries included; after it the command fails with exit code 6.
+    #[arg(long, global = true, env = "CHAT_TIMEOUT", default_value = "10s", value_parser = duration, value_name = "TIME")]
     pub timeout: Duration,
     /// Print data as JSON: one object, or one per line for messages and events.
     #[arg(long, global = true)]
     pub json: bool,
-    /// What to do.
+    /// The verb; without one, the full-screen client.
     #[command(subcommand)]
     pub verb: Option<Verb>,
 }
 
-/// The verbs.
+/// The verbs of `chat`.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Create an account, and sign in with it.
+    /// Create an account and sign in.
     Register(Register),
-    /// Sign in, and stay so on this machine.
+    /// Sign in and save the session on this machine.
     Login(Named),
-    /// Sign out.
+    /// Sign out and forget the session.
     Logout {
         /// End every session of the account, on all machines.
         #[arg(long)]
         all: bool,
-        /// End this session instead, by its id in `chat sessions`.
+        /// End another session instead, by its id from `chat sessions`.
         #[arg(long, value_name = "ID", conflicts_with = "all")]
         session: Option<String>,
     },
-    /// Show who is signed in.
+    /// Print the name of the signed-in account.
     Whoami,
-    /// Change the password. Every other session of the account ends.
+    /// Change the password and end every other session of the account.
     Passwd(Passwd),
     /// List the account's sessions.
     Sessions,
-    /// Delete the account. Its name is never given to anyone again.
+    /// Delete the account for good. Nobody can register its name again.
     DeleteAccount(DeleteAccount),
-    /// Show what the account has set, or set it.
+    /// Show or change the settings of the account.
     Settings {
-        /// In direct conversations, let either see how far the other has read.
+        /// Read receipts: in direct conversations, both sides see how far the other has read.
         #[arg(long, value_name = "on|off")]
         receipts: Option<Switch>,
     },
-    /// Keep an account from writing to this one and from inviting it. Rooms that both are in stay.
+    /// Stop an account from writing to this one and from inviting it. Shared rooms stay.
     Block {
-        /// The account's name.
-        #[arg(add = Completer::from(Names::Accounts))]
+        /// Name of the account.
         name: String,
     },
-    /// Let a blocked account write and invite again.
+    /// Lift a block.
     Unblock {
-        /// The account's name.
+        /// Name of the account.
         name: String,
     },
-    /// List the accounts that this one has blocked.
+    /// List blocked accounts.
     Blocked,
     /// List accounts.
     Users {
-        /// Which names: `*` stands for anything, `?` for one character.
+        /// Pattern of names: `*` stands for any characters, `?` for one. Default: all.
         pattern: Option<String>,
-        /// At most so many.
+        /// Maximum number of accounts.
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         limit: u32,
     },
     /// Send a message.
     Send(Send),
-    /// Show or deliver what was sent with --queue or in the full-screen client and has not been acknowledged yet.
+    /// List or deliver messages that are kept on disk because no node has acknowledged them yet.
+    ///
+    /// They come from `chat send --queue` and from the full-screen client. Each keeps its request id in all attempts, so
+    /// it takes effect once.
     Outbox {
-        /// What to do; without it, list.
+        /// The verb; without one, `list`.
         #[command(subcommand)]
         verb: Option<OutboxVerb>,
     },
     /// List conversations with their unread counts.
     Inbox {
-        /// Only those with something unread.
+        /// Only conversations with unread messages.
         #[arg(long)]
         unread: bool,
     },
-    /// Show the oldest unread messages and mark just those as read.
+    /// Show the oldest unread messages and mark them as read.
     Read(Read),
-    /// Show the messages of a conversation, read or not; marks nothing.
+    /// Show the latest messages of a conversation, without marking them as read.
     History(History),
-    /// Delete messages, for this account or for everyone.
+    /// Delete messages for this account, or for everyone.
     Delete(Delete),
-    /// Show events as they happen, until interrupted; goes on by itself when nodes fail.
+    /// Print events as they happen, until interrupted. Reconnects by itself when a node fails.
     Listen {
-        /// Begin after this cursor, as an earlier event bore it (0: with all there is). Default: from now on.
+        /// Resume after the event with this cursor; 0 starts with the oldest event. Default: only new events.
         #[arg(long, value_name = "CURSOR", value_parser = cursor)]
         after: Option<Cursor>,
     },
-    /// List rooms: those joined, and the public ones that may be.
+    /// List joined rooms, and public rooms to join.
     Rooms,
     /// Create, join, leave or change a room.
     #[command(subcommand)]
     Room(Room),
-    /// Name the clusters that this person uses.
+    /// Give names to clusters, and choose the one in use.
     #[command(subcommand)]
     Context(ContextVerb),
-    /// Measure how fast the cluster acknowledges messages. Makes accounts of its own and deletes them.
+    /// Measure write throughput and latency. Creates its own accounts and deletes them.
     Bench(Bench),
-    /// Print a completion script for a shell.
+    /// Print a shell completion script.
     Completions {
         /// The shell.
         shell: Shell,
@@ -148,70 +152,68 @@ pub enum Verb {
     /// Write man pages into a folder.
     #[command(hide = true)]
     Man {
-        /// The folder.
+        /// The folder, which is created if it is missing.
         directory: PathBuf,
     },
 }
 
-/// The verbs on the outbox.
+/// The verbs of `chat outbox`.
 #[derive(Debug, Subcommand)]
 pub enum OutboxVerb {
-    /// List what waits, was refused, or is too old to repeat.
+    /// List the messages and why each is still there: waiting, refused, or too old to repeat.
     List,
-    /// Deliver what waits, in order.
+    /// Deliver waiting messages in order.
     Flush,
-    /// Send a message that was refused, or is too old to repeat, as a new one. One too old may then arrive twice.
+    /// Send a refused or too old message again, under a new request id. One that is too old may arrive twice.
     Resend {
-        /// Which one, by its request id.
+        /// Request id of the message.
         id: RequestId,
     },
-    /// Give a message up. It may have been delivered all the same, if it was ever tried.
+    /// Remove a message. If it was ever tried, it may have been delivered.
     Drop {
-        /// Which one, by its request id.
+        /// Request id of the message.
         id: RequestId,
     },
 }
 
-/// The verbs on contexts.
+/// The verbs of `chat context`.
 #[derive(Debug, Subcommand)]
 pub enum ContextVerb {
-    /// List them; the one in use bears a star.
+    /// List contexts. A star marks the one in use.
     List,
-    /// Name a cluster.
+    /// Name a cluster. The first context is in use at once.
     Add {
-        /// What to call it.
+        /// Name of the context.
         name: String,
-        /// Some of its nodes.
+        /// Addresses of some of its nodes.
         #[arg(required = true, value_name = "HOST:PORT,…", value_delimiter = ',')]
         servers: Vec<Address>,
     },
-    /// Use a cluster from now on, unless --context or --servers says otherwise.
+    /// Use a cluster from now on, unless --context or --servers is given.
     Use {
-        /// Which one.
-        #[arg(add = Completer::from(Names::Contexts))]
+        /// Name of the context.
         name: String,
     },
-    /// Forget a name. Sessions and messages stay.
+    /// Remove a context. Sessions and unsent messages stay.
     Remove {
-        /// Which one.
-        #[arg(add = Completer::from(Names::Contexts))]
+        /// Name of the context.
         name: String,
     },
 }
 
-/// A setting's two positions.
+/// A setting that is on or off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Switch {
-    /// It holds.
+    /// Switched on.
     On,
-    /// It does not.
+    /// Switched off.
     Off,
 }
 
-/// Where a password comes from, if not from a prompt.
+/// Where a password comes from, if not from a prompt. Never from the arguments: other users can list those.
 #[derive(Debug, Args)]
 pub struct PasswordSource {
-    /// Read the password from this file (its first line). CHAT_PASSWORD is another way.
+    /// File whose first line is the password. Default: CHAT_PASSWORD, or else a prompt.
     #[arg(long, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
 }
@@ -222,7 +224,7 @@ pub struct Register {
     /// The account.
     #[command(flatten)]
     pub account: Named,
-    /// Only create the account: whoever is signed in here stays so.
+    /// Create the account without signing in. The session in use stays.
     #[arg(long)]
     pub no_login: bool,
 }
@@ -230,9 +232,9 @@ pub struct Register {
 /// `login`, and most of `register`.
 #[derive(Debug, Args)]
 pub struct Named {
-    /// The account's name.
+    /// Name of the account.
     pub name: String,
-    /// What `chat sessions` calls this machine. Default: its name.
+    /// Label of this machine in `chat sessions`. Default: its host name.
     #[arg(long, env = "CHAT_DEVICE", value_name = "LABEL")]
     pub device: Option<String>,
     /// The password.
@@ -243,10 +245,10 @@ pub struct Named {
 /// `passwd`.
 #[derive(Debug, Args)]
 pub struct Passwd {
-    /// The present password.
+    /// The current password.
     #[command(flatten)]
     pub password: PasswordSource,
-    /// Read the new password from this file (its first line). CHAT_NEW_PASSWORD is another way.
+    /// File whose first line is the new password. Default: CHAT_NEW_PASSWORD, or else a prompt.
     #[arg(long, value_name = "FILE")]
     pub new_password_file: Option<PathBuf>,
 }
@@ -254,7 +256,7 @@ pub struct Passwd {
 /// `delete-account`.
 #[derive(Debug, Args)]
 pub struct DeleteAccount {
-    /// Erase the messages it sent, too, for everyone. Otherwise they stay, without its name.
+    /// Also erase the messages that it sent, for everyone. Default: they stay, marked as from a deleted account.
     #[arg(long)]
     pub erase_messages: bool,
     /// The password.
@@ -265,16 +267,15 @@ pub struct DeleteAccount {
 /// `send`.
 #[derive(Debug, Args)]
 pub struct Send {
-    /// Whom: a username, '#room' or a conversation's id. With --json, `-` alone reads messages, one
-    /// {"to","body"[,"requestId"]} per line of standard input, and writes what became of each.
-    #[arg(add = Completer::from(Names::Recipients))]
+    /// Recipient: a username, '#room' or a conversation's id. With --json, `-` alone reads one message
+    /// {"to","body"[,"requestId"]} per line of standard input and prints one result per line.
     pub to: String,
-    /// The message; `-` reads it from standard input.
+    /// Text of the message; `-` reads it from standard input.
     pub message: Vec<String>,
-    /// Keep the message on disk until it is acknowledged, even if no node answers now.
+    /// Keep the message on disk until a node acknowledges it, even if none answers now.
     #[arg(long)]
     pub queue: bool,
-    /// Repeat an earlier send whose outcome is unknown: it takes effect once, whatever became of it.
+    /// Request id of an earlier send whose outcome is unknown. The message is sent once, however often it is repeated.
     #[arg(long, value_name = "UUID")]
     pub request_id: Option<RequestId>,
 }
@@ -282,16 +283,15 @@ pub struct Send {
 /// `read`.
 #[derive(Debug, Args)]
 pub struct Read {
-    /// Only this conversation: a username, '#room' or a conversation's id.
-    #[arg(add = Completer::from(Names::Recipients))]
+    /// Only this conversation: a username, '#room' or a conversation's id. Default: all.
     pub to: Option<String>,
-    /// Only what is unread. This is what it does anyway; scripts may say so.
+    /// Only unread messages. This is always so; the flag has no effect.
     #[arg(long)]
     pub unread: bool,
-    /// At most so many.
+    /// Maximum number of messages.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=500))]
     pub limit: u32,
-    /// Do not mark them as read.
+    /// Do not mark the messages as read.
     #[arg(long)]
     pub peek: bool,
 }
@@ -299,13 +299,12 @@ pub struct Read {
 /// `history`.
 #[derive(Debug, Args)]
 pub struct History {
-    /// Whose: a username, '#room' or a conversation's id.
-    #[arg(add = Completer::from(Names::Recipients))]
+    /// Conversation: a username, '#room' or a conversation's id.
     pub to: String,
-    /// Only what came before this message.
+    /// Only messages before this number.
     #[arg(long, value_name = "SEQ", value_parser = clap::value_parser!(u64).range(1..))]
     pub before: Option<u64>,
-    /// At most so many, the latest ones.
+    /// Maximum number of messages.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub limit: u32,
 }
@@ -313,67 +312,60 @@ pub struct History {
 /// `delete`.
 #[derive(Debug, Args)]
 pub struct Delete {
-    /// In which conversation: a username, '#room' or a conversation's id.
-    #[arg(add = Completer::from(Names::Recipients))]
+    /// Conversation: a username, '#room' or a conversation's id.
     pub to: String,
-    /// Which messages, by their numbers.
+    /// Numbers of the messages.
     #[arg(required = true, value_name = "SEQ", value_parser = clap::value_parser!(u64).range(1..))]
     pub seqs: Vec<u64>,
-    /// For everyone: only one's own messages.
+    /// Delete for everyone. Only the author of a message may do so.
     #[arg(long)]
     pub for_everyone: bool,
 }
 
-/// The verbs on rooms.
+/// The verbs of `chat room`.
 #[derive(Debug, Subcommand)]
 pub enum Room {
     /// Create a room.
     Create {
-        /// What it is called.
+        /// Title of the room.
         title: String,
-        /// Joined by invitation only, and not listed to others.
+        /// Private: joined by invitation only, and listed to members only.
         #[arg(long)]
         private: bool,
-        /// Whom to invite at once.
-        #[arg(add = Completer::from(Names::Accounts))]
+        /// Accounts to invite.
         users: Vec<String>,
     },
     /// Join a public room.
     Join {
-        /// '#room' or its id.
-        #[arg(add = Completer::from(Names::Joinable))]
+        /// Room: '#title' or its id.
         room: String,
     },
     /// Leave a room.
     Leave {
-        /// '#room' or its id.
-        #[arg(add = Completer::from(Names::Rooms))]
+        /// Room: '#title' or its id.
         room: String,
     },
-    /// Give a room another title.
+    /// Change the title of a room.
     Rename {
-        /// '#room' or its id.
-        #[arg(add = Completer::from(Names::Rooms))]
+        /// Room: '#title' or its id.
         room: String,
-        /// What it is called from now on.
+        /// New title.
         title: String,
     },
-    /// Make accounts members of a room.
+    /// Add accounts to a room.
     Invite {
-        /// '#room' or its id.
-        #[arg(add = Completer::from(Names::Rooms))]
+        /// Room: '#title' or its id.
         room: String,
-        /// Whom.
-        #[arg(required = true, add = Completer::from(Names::Accounts))]
+        /// Names of the accounts.
+        #[arg(required = true)]
         users: Vec<String>,
     },
     /// Remove members from a room.
     Kick {
-        /// '#room' or its id.
-        #[arg(add = Completer::from(Names::Rooms))]
+        /// Room: '#title' or its id.
         room: String,
-        /// Whom.
-        #[arg(required = true, add = Completer::from(Names::Accounts))]
+        /// Names of the accounts.
+        #[arg(required = true)]
         users: Vec<String>,
     },
 }
@@ -381,26 +373,28 @@ pub enum Room {
 /// `bench`.
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// How many send at the same time, each waiting for its acknowledgement.
+    /// Number of concurrent senders. Each waits for an acknowledgement before it sends the next message.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub clients: u32,
-    /// For how long, unless ctrl-c ends it sooner.
-    #[arg(long, default_value = "10s", value_parser = duration)]
+    /// Length of the measurement. Ctrl-C ends it sooner.
+    #[arg(long, default_value = "10s", value_parser = duration, value_name = "TIME")]
     pub duration: Duration,
-    /// How many accounts they share. Default: one for each client, 16 at most.
+    /// Number of accounts that the senders share. Default: one for each sender, at most 16.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub accounts: Option<u32>,
-    /// How many connections to each node they share.
+    /// Number of connections to each node that the senders share.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub connections: u32,
-    /// Bytes in each message.
+    /// Size of each message in bytes.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=32_768))]
     pub bytes: u32,
-    /// Leave the accounts and their messages in place, to fill a cluster.
+    /// Keep the accounts and their messages, for example to fill a cluster.
     #[arg(long)]
     pub keep: bool,
 }
 
 fn cursor(text: &str) -> Result<Cursor, String> {
-    text.parse().map(Cursor).map_err(|_| "a cursor is a number, as an earlier event bore it".to_owned())
+    text.parse().map(Cursor).map_err(|_| {
+        "a cursor is a number, such as the `cursor` of an event printed by `chat listen --json`".to_owned()
+    })
 }

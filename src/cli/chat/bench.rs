@@ -1,4 +1,7 @@
-//! How fast the cluster acknowledges messages: real sessions over real gRPC, each sender waiting for its answer.
+//! The verb `bench`: how fast the cluster acknowledges messages.
+//!
+//! It is a closed loop: each sender waits for its acknowledgement before it sends again, so the latencies leave out what
+//! an open load would queue (coordinated omission). Sessions and connections are real ones over gRPC.
 
 use std::{
     collections::BTreeMap,
@@ -10,20 +13,20 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Desk, args::Bench, histogram::Histogram};
+use super::{args::Bench, command_context::CommandContext, histogram::Histogram};
 use crate::{
-    cli::{Failure, Result},
+    cli::{Exit, Failure, Result},
     client::{Cluster, Recipient, Session},
     types::Entropy,
-    wire::Reason,
+    wire::{Fault, Reason},
 };
 
-/// Accounts unless told otherwise.
+/// Default number of accounts, if there are that many senders.
 const ACCOUNTS: u32 = 16;
-/// Accounts made or deleted at once: each costs a node a password hash.
+/// Accounts created or deleted concurrently. Each costs a node a password hash, which is slow by design.
 const AT_ONCE: usize = 4;
 
-/// What senders measured.
+/// The measurements of one or more senders.
 struct Tally {
     latencies: Histogram,
     faults: BTreeMap<Reason, u64>,
@@ -42,32 +45,37 @@ impl Tally {
     }
 }
 
-/// An account made for the measurement.
+/// An account created for the measurement.
 struct Account {
     name: String,
     session: Session,
 }
 
-pub(super) async fn run(mut desk: Desk, args: Bench) -> Result<()> {
-    // A cluster of its own has connections of its own.
-    let clusters = (0..args.connections).map(|_| desk.cluster()).collect::<Result<Vec<Cluster>>>()?;
+pub(super) async fn run(mut context: CommandContext, args: Bench) -> Result<()> {
+    // Each `Cluster` has connections of its own.
+    let clusters = (0..args.connections).map(|_| context.cluster()).collect::<Result<Vec<Cluster>>>()?;
     let password = hex(Entropy::system().bytes::<16>());
     let count = args.accounts.unwrap_or(args.clients.min(ACCOUNTS));
-    desk.output().talk(format!("making {count} accounts"));
+    context.output().talk(format!("creating {count} accounts"));
     let accounts = sign_up(&clusters, count, &password).await?;
-    desk.output().talk(format!("{} clients sending for {}", args.clients, humantime::format_duration(args.duration)));
+    context.output().talk(format!(
+        "{} clients sending for {}",
+        args.clients,
+        humantime::format_duration(args.duration)
+    ));
     let (tally, elapsed) = measure(&clusters, &accounts, &args).await?;
     if !args.keep {
-        // Left behind, they would only take up names.
+        // Best effort: a name that stays behind does no harm.
         stream::iter(&accounts)
             .for_each_concurrent(AT_ONCE, |account| async {
                 let _ = account.session.delete_account(&password, true).await;
             })
             .await;
     }
-    report(&mut desk, &args, &tally, elapsed)
+    report(&mut context, &args, &tally, elapsed)
 }
 
+/// Creates `count` accounts with names that no earlier run has used, and signs in to each.
 async fn sign_up(clusters: &[Cluster], count: u32, password: &str) -> Result<Vec<Account>> {
     let run = hex(Entropy::system().bytes::<4>());
     let made = stream::iter(0..count).map(|number| {
@@ -79,10 +87,11 @@ async fn sign_up(clusters: &[Cluster], count: u32, password: &str) -> Result<Vec
             Ok(Account { name, session })
         }
     });
-    let made: std::result::Result<Vec<Account>, crate::wire::Fault> = made.buffered(AT_ONCE).try_collect().await;
-    made.map_err(|fault| Failure::from(fault).context("cannot make the accounts"))
+    let made: std::result::Result<Vec<Account>, Fault> = made.buffered(AT_ONCE).try_collect().await;
+    made.map_err(|fault| Failure::from(fault).context("cannot create the accounts"))
 }
 
+/// Runs all senders until the time is over, and returns their measurements and the time that it took.
 async fn measure(clusters: &[Cluster], accounts: &[Account], args: &Bench) -> Result<(Tally, Duration)> {
     let begun = Instant::now();
     let until = begun + args.duration;
@@ -99,20 +108,19 @@ async fn measure(clusters: &[Cluster], accounts: &[Account], args: &Bench) -> Re
         let to = Recipient::Username(accounts[(number + 1) % accounts.len()].name.clone());
         let session = account.session.through(&clusters[number % clusters.len()]);
         let bodies = Bodies::new(u64::from_le_bytes(Entropy::system().bytes()), args.bytes);
-        let sending = Sending { session, to, bodies, until, interrupted: interrupted.clone() };
-        senders.spawn(sending.run());
+        let sender = Sender { session, to, bodies, until, interrupted: interrupted.clone() };
+        senders.spawn(sender.run());
     }
     let mut total = Tally::new();
     while let Some(tally) = senders.join_next().await {
-        let tally =
-            tally.map_err(|error| Failure::new(crate::cli::Exit::Failure, format!("a sender died: {error}")))?;
+        let tally = tally.map_err(|error| Failure::new(Exit::Failure, format!("a sender panicked: {error}")))?;
         total.merge(&tally);
     }
     Ok((total, begun.elapsed()))
 }
 
-/// One client, which sends until its time is over or the measurement is interrupted.
-struct Sending {
+/// One sender. It sends until its time is over or the measurement is interrupted.
+struct Sender {
     session: Session,
     to: Recipient,
     bodies: Bodies,
@@ -120,7 +128,7 @@ struct Sending {
     interrupted: CancellationToken,
 }
 
-impl Sending {
+impl Sender {
     async fn run(mut self) -> Tally {
         let mut tally = Tally::new();
         loop {
@@ -133,7 +141,7 @@ impl Sending {
                 Ok(_) => tally.latencies.record(begun.elapsed()),
                 Err(fault) => {
                     *tally.faults.entry(fault.reason).or_default() += 1;
-                    // A refusal comes back at once: a sender that is refused must not spin.
+                    // A refusal comes back at once, so without a pause this would spin.
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
             }
@@ -141,10 +149,9 @@ impl Sending {
     }
 }
 
-/// Texts of random letters, no two alike: what is stored and sent on must not look better than it is because it
-/// compresses well.
+/// Bodies of random letters, all different. Repetitive ones would compress well and flatter the figures.
 struct Bodies {
-    /// A xorshift generator's state, never zero.
+    /// State of a xorshift generator (Marsaglia 2003, shifts 13, 7, 17); never zero.
     state: u64,
     bytes: u32,
 }
@@ -168,14 +175,14 @@ impl Bodies {
     }
 }
 
-fn report(desk: &mut Desk, args: &Bench, tally: &Tally, elapsed: Duration) -> Result<()> {
+fn report(context: &mut CommandContext, args: &Bench, tally: &Tally, elapsed: Duration) -> Result<()> {
     let writes = tally.latencies.count();
     let rate = writes as f64 / elapsed.as_secs_f64();
     let [p50, p99, p999] = [500, 990, 999].map(|thousandths| tally.latencies.at(thousandths).as_secs_f64() * 1e3);
     let faults: u64 = tally.faults.values().sum();
-    if desk.output().is_json() {
+    if context.output().is_json() {
         let by_reason: BTreeMap<&str, u64> = tally.faults.iter().map(|(why, count)| (why.as_str(), *count)).collect();
-        return desk.output().json(&json!({
+        return context.output().json(&json!({
             "clients": args.clients,
             "seconds": elapsed.as_secs_f64(),
             "writes": writes.to_string(),
@@ -189,9 +196,9 @@ fn report(desk: &mut Desk, args: &Bench, tally: &Tally, elapsed: Duration) -> Re
     }
     let line =
         format!("{} clients: {rate:.0} writes/s, p50 {p50:.2} ms, p99 {p99:.2} ms, p999 {p999:.2} ms", args.clients);
-    desk.output().line(format!("{line}, {writes} acknowledged, {faults} errors"))?;
+    context.output().line(format!("{line}, {writes} acknowledged, {faults} errors"))?;
     for (reason, count) in &tally.faults {
-        desk.output().line(format!("  {} {count}", reason.as_str()))?;
+        context.output().line(format!("  {} {count}", reason.as_str()))?;
     }
     Ok(())
 }

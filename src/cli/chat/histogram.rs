@@ -1,13 +1,13 @@
-//! Latencies in bounded memory, to within one part in 32.
+//! A histogram of latencies in constant memory, exact to one part in 32 (as HdrHistogram with 5 significant bits).
 
 use std::time::Duration;
 
-/// Buckets for each doubling.
+/// Buckets per doubling.
 const STEPS: u64 = 32;
-/// Doublings: up to 2^36 microseconds, 19 hours.
+/// Doublings: values up to 2^36 microseconds, 19 hours. Longer ones count as the longest.
 const DOUBLINGS: usize = 32;
 
-/// Counts durations by their microseconds, finely below and in steps of about 3 % above.
+/// Counts durations in microseconds: exact below 32 µs, then in buckets about 3 % wide. `count` is the sum of `buckets`.
 #[derive(Debug, Clone)]
 pub(super) struct Histogram {
     buckets: Vec<u64>,
@@ -35,7 +35,7 @@ impl Histogram {
         self.count
     }
 
-    /// The duration that `thousandths` of those recorded did not exceed; zero if there are none.
+    /// The quantile `thousandths`/1000, rounded up to the end of its bucket; zero if nothing was recorded.
     pub(super) fn at(&self, thousandths: u64) -> Duration {
         let wanted = (self.count * thousandths).div_ceil(1000).max(1);
         let mut seen = 0;
@@ -47,7 +47,7 @@ impl Histogram {
     }
 }
 
-/// Below `STEPS`, a bucket for each value; above, `STEPS` buckets for each doubling.
+/// The bucket of a value: one for each value below `STEPS`, then `STEPS` for each doubling.
 fn bucket(micros: u64) -> usize {
     if micros < STEPS {
         return micros as usize;

@@ -1,7 +1,8 @@
-//! Live events, until interrupted.
+//! The verb `listen`: live events until interrupted, through failovers.
 
 use super::{
-    Desk, rooms,
+    command_context::CommandContext,
+    rooms,
     show::{self, Titles},
 };
 use crate::{
@@ -11,8 +12,8 @@ use crate::{
     wire::Fault,
 };
 
-pub(super) async fn listen(mut desk: Desk, after: Option<Cursor>) -> Result<()> {
-    let (session, _) = desk.session()?;
+pub(super) async fn listen(mut context: CommandContext, after: Option<Cursor>) -> Result<()> {
+    let (session, _) = context.session()?;
     let start = after.map_or(Start::Now, |cursor| Start::After(cursor.0));
     let mut subscription = session.subscribe(start);
     let mut listener = Listener { titles: None, lost: false };
@@ -26,30 +27,33 @@ pub(super) async fn listen(mut desk: Desk, after: Option<Cursor>) -> Result<()> 
         };
         match update {
             None => break,
-            Some(Err(fault)) => return Err(Failure::from(fault).context("the stream has ended")),
+            Some(Err(fault)) => return Err(Failure::from(fault).context("the stream of events ended")),
             Some(Ok(update)) => {
-                if matches!(update, Update::Connected(_)) && listener.titles.is_none() && !desk.output().is_json() {
-                    // Titles are a comfort: without them, ids are shown.
+                if matches!(update, Update::Connected(_)) && listener.titles.is_none() && !context.output().is_json() {
+                    // Without titles, rooms are shown by their ids.
                     let rooms = rooms::all(&session, false).await.unwrap_or_default();
                     listener.titles = Some(Titles::of(&rooms));
                 }
-                listener.tell(update, desk.output())?;
+                listener.print(update, context.output())?;
             }
         }
     }
     if subscription.cursor() > 0 {
-        desk.output().talk(format!("go on with `chat listen --after {}`", subscription.cursor()));
+        context.output().talk(format!("resume with `chat listen --after {}`", subscription.cursor()));
     }
     Ok(())
 }
 
+/// Prints updates of a subscription.
 struct Listener {
+    /// `None` until the first connection, where they are asked for.
     titles: Option<Titles>,
+    /// The connection is lost and the person has been told. Each loss is reported once, however many attempts follow.
     lost: bool,
 }
 
 impl Listener {
-    fn tell(&mut self, update: Update, output: &mut Output) -> Result<()> {
+    fn print(&mut self, update: Update, output: &mut Output) -> Result<()> {
         match update {
             Update::Event(event) if output.is_json() => return output.message(&event),
             Update::Event(event) => {
@@ -63,12 +67,11 @@ impl Listener {
                 output.talk(format!("connected{again}: {address}"));
             }
             Update::Reconnecting(fault) => {
-                // Told once for each loss, however long it lasts.
                 if !std::mem::replace(&mut self.lost, true) {
                     output.talk(warning("connection lost, looking for another node", &fault));
                 }
             }
-            Update::NoQuorum => output.talk("no quorum: nothing new can be sent until enough nodes are back"),
+            Update::NoQuorum => output.talk("no quorum: no message can be sent until enough nodes are back"),
             Update::Quorum => output.talk("quorum is back"),
             Update::Broken(fault) => output.talk(warning("WARNING", &fault)),
         }

@@ -1,8 +1,10 @@
-//! Messages kept until they are acknowledged.
+//! The verb `outbox`, `send --queue`, and the rule that a later send does not overtake waiting messages.
+//!
+//! The outbox itself, its file and its promises are in [`client::Outbox`](crate::client::Outbox).
 
 use serde_json::json;
 
-use super::{Desk, args::OutboxVerb};
+use super::{args::OutboxVerb, command_context::CommandContext, show};
 use crate::{
     cli::{Exit, Failure, Result, Table, text},
     client::{Delivery, Fate, Kept, Outbox, OutboxError, Recipient, Session, To},
@@ -10,7 +12,7 @@ use crate::{
     wire::{Fault, chat::SendMessageResponse},
 };
 
-/// Columns of a message that a listing shows.
+/// Characters of a message that a listing shows.
 const EXCERPT: usize = 40;
 
 impl From<OutboxError> for Failure {
@@ -20,42 +22,42 @@ impl From<OutboxError> for Failure {
     }
 }
 
-pub(super) async fn run(mut desk: Desk, verb: Option<OutboxVerb>) -> Result<()> {
-    let (session, context) = desk.session()?;
-    let outbox = desk.outbox(&context)?;
+pub(super) async fn run(mut context: CommandContext, verb: Option<OutboxVerb>) -> Result<()> {
+    let (session, saved) = context.session()?;
+    let outbox = context.outbox(&saved)?;
     match verb.unwrap_or(OutboxVerb::List) {
-        OutboxVerb::List => list(&mut desk, &outbox),
-        OutboxVerb::Flush => flush(&mut desk, &session, &outbox).await,
+        OutboxVerb::List => list(&mut context, &outbox),
+        OutboxVerb::Flush => flush(&mut context, &session, &outbox).await,
         OutboxVerb::Resend { id } => {
-            decided(&outbox, id)?;
+            refuse_if_waiting(&outbox, id)?;
             outbox.renew(id, session.cluster().request_id())?;
-            flush(&mut desk, &session, &outbox).await
+            flush(&mut context, &session, &outbox).await
         }
         OutboxVerb::Drop { id } => {
             outbox.strike(id)?;
-            desk.output().talk("given up");
+            context.output().talk("dropped");
             Ok(())
         }
     }
 }
 
-/// Refuses to give a new request_id to a message that still waits: it would risk a double for nothing.
-fn decided(outbox: &Outbox, id: RequestId) -> Result<()> {
+/// Refuses to resend a message that still waits. A new request_id could send it twice, and it goes out by itself anyway.
+fn refuse_if_waiting(outbox: &Outbox, id: RequestId) -> Result<()> {
     let waits = outbox.entries()?.iter().any(|kept| kept.id == id && kept.fate == Fate::Waiting);
     if waits {
-        return Err(Failure::new(Exit::Refused, "this message still waits, and goes out by itself")
+        return Err(Failure::new(Exit::Refused, "the message still waits and goes out by itself")
             .next("`chat outbox flush` tries now"));
     }
     Ok(())
 }
 
-fn list(desk: &mut Desk, outbox: &Outbox) -> Result<()> {
+fn list(context: &mut CommandContext, outbox: &Outbox) -> Result<()> {
     let entries = outbox.entries()?;
-    if desk.output().is_json() {
+    if context.output().is_json() {
         return entries.iter().try_for_each(|kept| {
             let (state, why) = state(&kept.fate);
             let (id, to) = (kept.id.to_string(), label(&kept.to, |title| format!("#{title}")));
-            desk.output().json(&json!({ "requestId": id, "to": to, "body": kept.body, "state": state, "why": why }))
+            context.output().json(&json!({ "requestId": id, "to": to, "body": kept.body, "state": state, "why": why }))
         });
     }
     let mut table = Table::new(["REQUEST ID", "TO", "STATE", "MESSAGE"]);
@@ -66,17 +68,17 @@ fn list(desk: &mut Desk, outbox: &Outbox) -> Result<()> {
         table.row([kept.id.to_string(), label(&kept.to, text::title), state, excerpt]);
     }
     if entries.is_empty() {
-        desk.output().talk("the outbox is empty");
+        context.output().talk("the outbox is empty");
         return Ok(());
     }
-    desk.output().table(&table)
+    context.output().table(&table)
 }
 
 fn state(fate: &Fate) -> (&'static str, &str) {
     match fate {
         Fate::Waiting => ("waiting", ""),
         Fate::Refused(why) => ("refused", why),
-        Fate::TooOld => ("too old", "it may have been delivered, or not: `resend` or `drop` it"),
+        Fate::TooOld => ("too old", "it may or may not have been delivered: `resend` or `drop` it"),
     }
 }
 
@@ -88,45 +90,48 @@ fn label(to: &To, title: impl Fn(&str) -> String) -> String {
     }
 }
 
-async fn flush(desk: &mut Desk, session: &Session, outbox: &Outbox) -> Result<()> {
+async fn flush(context: &mut CommandContext, session: &Session, outbox: &Outbox) -> Result<()> {
     let flushed = deliver_all(session, outbox).await?;
-    if desk.output().is_json() {
-        flushed.sent.iter().try_for_each(|(_, answer)| desk.output().message(answer))?;
+    if context.output().is_json() {
+        flushed.sent.iter().try_for_each(|(_, answer)| context.output().message(answer))?;
     } else {
-        desk.output().talk(format!("{} delivered", flushed.sent.len()));
+        context.output().talk(format!("{} delivered", flushed.sent.len()));
     }
-    flushed.complain(outbox)
+    flushed.into_result(outbox)
 }
 
-/// What a pass over the outbox did.
+/// The result of one pass over the outbox.
+///
+/// A pass tries waiting messages in order and ends at the first that has to wait longer (`stopped`), so no message
+/// overtakes another. Refused ones do not hold up the rest: they stay in the file until the person decides.
 #[derive(Default)]
-pub(super) struct Flushed {
+struct Flushed {
     /// Acknowledged, in order.
-    pub(super) sent: Vec<(RequestId, SendMessageResponse)>,
-    /// Refused for certain, or too old.
-    pub(super) refused: Vec<(Kept, Fault)>,
+    sent: Vec<(RequestId, SendMessageResponse)>,
+    /// Refused for certain, or too old to repeat.
+    refused: Vec<(Kept, Fault)>,
     /// Why the pass ended early.
-    pub(super) stopped: Option<Fault>,
+    stopped: Option<Fault>,
 }
 
 impl Flushed {
-    /// The failure to end with, if not all has left.
-    fn complain(self, outbox: &Outbox) -> Result<()> {
+    /// Fails if this pass left a message behind.
+    fn into_result(self, outbox: &Outbox) -> Result<()> {
         let left = outbox.entries()?.len();
         if let Some(fault) = self.stopped {
-            return Err(Failure::from(fault).context(format!("{left} not acknowledged yet, and kept")));
+            return Err(Failure::from(fault).context(format!("{left} not acknowledged yet, kept in the outbox")));
         }
         match self.refused.into_iter().next() {
             Some((_, fault)) => Err(Failure::from(fault)
-                .context(format!("{left} not delivered, and kept"))
-                .next("`chat outbox` lists them; `chat outbox resend ID` or `chat outbox drop ID` decides")),
+                .context(format!("{left} not delivered, kept in the outbox"))
+                .next("`chat outbox` lists them; decide with `chat outbox resend ID` or `chat outbox drop ID`")),
             None => Ok(()),
         }
     }
 }
 
-/// Delivers what waits, in order, until one has to wait longer.
-pub(super) async fn deliver_all(session: &Session, outbox: &Outbox) -> Result<Flushed> {
+/// Runs one pass.
+async fn deliver_all(session: &Session, outbox: &Outbox) -> Result<Flushed> {
     let mut flushed = Flushed::default();
     for kept in outbox.entries()?.into_iter().filter(|kept| kept.fate == Fate::Waiting) {
         match outbox.deliver(session, &kept).await? {
@@ -141,29 +146,29 @@ pub(super) async fn deliver_all(session: &Session, outbox: &Outbox) -> Result<Fl
     Ok(flushed)
 }
 
-/// Before a message is sent past the outbox: delivers what was kept before it, so that the order stands.
-pub(super) async fn make_way(desk: &mut Desk, session: &Session, outbox: &Outbox) -> Result<()> {
+/// Delivers waiting messages before one that is sent without the outbox, so that it does not overtake them.
+pub(super) async fn deliver_earlier(context: &mut CommandContext, session: &Session, outbox: &Outbox) -> Result<()> {
     if !outbox.is_waiting()? {
         return Ok(());
     }
     let flushed = deliver_all(session, outbox).await?;
     if !flushed.sent.is_empty() {
-        desk.output().talk(format!("{} delivered from the outbox", flushed.sent.len()));
+        context.output().talk(format!("{} delivered from the outbox", flushed.sent.len()));
     }
     for (kept, fault) in &flushed.refused {
-        desk.output().talk(format!("kept in the outbox: {}: {}", kept.id, text::line(&fault.message)));
+        context.output().talk(format!("kept in the outbox: {}: {}", kept.id, text::line(&fault.message)));
     }
     match flushed.stopped {
         Some(fault) => Err(Failure::from(fault)
-            .context("not sent, since earlier messages still wait in the outbox")
-            .next("add --queue to have it wait behind them")),
+            .context("not sent, because earlier messages still wait in the outbox")
+            .next("add --queue to put it in the outbox behind them")),
         None => Ok(()),
     }
 }
 
-/// Keeps a message and tries to deliver all there is.
+/// Puts a message into the outbox and runs one pass.
 pub(super) async fn queue(
-    desk: &mut Desk,
+    context: &mut CommandContext,
     session: &Session,
     outbox: &Outbox,
     id: RequestId,
@@ -174,17 +179,17 @@ pub(super) async fn queue(
     let mut flushed = deliver_all(session, outbox).await?;
     if let Some(at) = flushed.sent.iter().position(|(sent, _)| *sent == id) {
         let (_, answer) = flushed.sent.swap_remove(at);
-        return super::messages::show_sent(desk, &answer);
+        return show::acknowledged(context.output(), &answer);
     }
     if let Some((_, fault)) = flushed.refused.into_iter().find(|(kept, _)| kept.id == id) {
-        // The person is here and is told: nothing is left to decide later.
+        // The person reads this error now, so there is nothing left to decide later.
         outbox.strike(id)?;
         return Err(Failure::from(fault).context("not sent"));
     }
-    if desk.output().is_json() {
-        return desk.output().json(&json!({ "requestId": id.to_string(), "queued": true }));
+    if context.output().is_json() {
+        return context.output().json(&json!({ "requestId": id.to_string(), "queued": true }));
     }
     let why = flushed.stopped.map(|fault| format!(" ({})", text::line(&fault.message))).unwrap_or_default();
-    desk.output().talk(format!("kept, to be delivered with the next send or by `chat outbox flush`{why}"));
+    context.output().talk(format!("kept on disk; the next `chat send` or `chat outbox flush` delivers it{why}"));
     Ok(())
 }

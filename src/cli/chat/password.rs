@@ -1,4 +1,4 @@
-//! Where passwords come from: a file, the environment, or a prompt. Never from the arguments, which others can see.
+//! Reads passwords: from a file, the environment, or a prompt. Never from the arguments, which every user can list.
 
 use std::{
     fs::File,
@@ -11,7 +11,8 @@ use crate::{
     types::limits,
 };
 
-/// Reads a password: from `file`, else `environment`, else by asking `prompt` on a terminal; `twice` to catch slips.
+/// Reads a password from `file`, else from `environment`, else by a prompt on a terminal. `twice` asks again for
+/// confirmation, for passwords that are being set.
 pub(super) fn read(file: Option<&Path>, environment: Option<String>, prompt: &str, twice: bool) -> Result<String> {
     if let Some(path) = file {
         return from_file(path)
@@ -21,7 +22,7 @@ pub(super) fn read(file: Option<&Path>, environment: Option<String>, prompt: &st
         return Ok(password);
     }
     if !io::stdin().is_terminal() {
-        return Err(Failure::new(Exit::Usage, "a password is needed, and there is no terminal to ask on")
+        return Err(Failure::new(Exit::Usage, "no password is given, and there is no terminal for a prompt")
             .next("give --password-file FILE or set CHAT_PASSWORD"));
     }
     let password = rpassword::prompt_password(format!("{prompt}: "))?;
@@ -33,7 +34,7 @@ pub(super) fn read(file: Option<&Path>, environment: Option<String>, prompt: &st
 
 fn from_file(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    // With room for a line end, and for seeing that there is too much.
+    // Room for a line end (two bytes), and for one byte too many: the server then refuses a password that is too long.
     File::open(path)?.take(limits::PASSWORD_BYTES as u64 + 3).read_to_string(&mut text)?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }

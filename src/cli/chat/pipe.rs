@@ -1,4 +1,9 @@
-//! `chat send --json -`: messages from standard input, one JSON object per line; what became of each, one per line.
+//! `chat send --json -`: one message per line of standard input, one result per line of standard output, both JSON.
+//!
+//! # Guarantees
+//! - Results come in the order of the lines, one for each line that is not empty.
+//! - A result is final. While the cluster cannot decide, the same request_id is tried again without end.
+//! - If the session ends, the pipe stops without a result for the line at hand. Every later line would fail as well.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::{Desk, recipient};
+use super::{command_context::CommandContext, recipient};
 use crate::{
     cli::{Exit, Failure, Result, text},
     client::{Recipient, Session},
@@ -18,30 +23,29 @@ use crate::{
     wire::{Fault, Reason, chat::SendMessageResponse, json as wire_json},
 };
 
-/// Bytes of a line: the longest body with every byte escaped, and the rest.
+/// Maximum bytes of a line: the longest body with each byte escaped (`\u00xx`), plus the other fields.
 const LINE_BYTES: u64 = 6 * limits::BODY_BYTES as u64 + 4096;
-/// What the recipients named so far mean, remembered for so many.
+/// Recipients whose meaning is cached. When there are more, the cache starts again.
 const RECIPIENTS: usize = 1_000;
 
-/// A line of input.
+/// A line of input. Unknown fields are refused, so that a misspelt `requestId` is not ignored.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Order {
+pub(super) struct InputMessage {
     to: String,
     body: String,
     #[serde(default)]
     request_id: Option<String>,
 }
 
-/// Sends each line before it takes the next. While the cluster cannot decide, it goes on trying with the same
-/// request_id, so that what comes out is final.
-pub(super) async fn run(mut desk: Desk) -> Result<()> {
-    if !desk.output().is_json() {
+/// Sends each line before it takes the next one.
+pub(super) async fn run(mut context: CommandContext) -> Result<()> {
+    if !context.output().is_json() {
         return Err(Failure::new(Exit::Usage, "`chat send -` needs --json, or a recipient")
             .next("`chat send TO -` sends all of standard input as one message"));
     }
-    let (session, _) = desk.session()?;
-    let input = std::mem::replace(&mut desk.around.input, Box::new(std::io::empty()));
+    let (session, _) = context.session()?;
+    let input = std::mem::replace(&mut context.environment.input, Box::new(std::io::empty()));
     let mut lines = lines(input);
     let mut known = BTreeMap::new();
     let mut worst = Exit::Ok;
@@ -50,55 +54,58 @@ pub(super) async fn run(mut desk: Desk) -> Result<()> {
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let result = match order(&line) {
-            Ok((order, id)) => {
+        let result = match parse(&line) {
+            Ok((message, id)) => {
                 let id = id.unwrap_or_else(|| session.cluster().request_id());
-                send(&mut desk, &session, &mut known, order, id).await?
+                send(&mut context, &session, &mut known, message, id).await?
             }
             Err(failure) => refused(None, None, &failure, "INVALID_ARGUMENT"),
         };
         if result["ok"] == json!(false) {
             worst = Exit::Failure;
         }
-        desk.output().json(&result)?;
+        context.output().json(&result)?;
     }
     if worst == Exit::Ok { Ok(()) } else { Err(Failure::quiet(worst)) }
 }
 
-pub(super) fn order(line: &[u8]) -> Result<(Order, Option<RequestId>)> {
+pub(super) fn parse(line: &[u8]) -> Result<(InputMessage, Option<RequestId>)> {
     let invalid = |error: String| Failure::new(Exit::Failure, error);
-    let order: Order = serde_json::from_slice(line).map_err(|error| invalid(format!("not a message: {error}")))?;
-    let id = order.request_id.as_deref().map(str::parse::<RequestId>).transpose();
+    let message: InputMessage =
+        serde_json::from_slice(line).map_err(|error| invalid(format!("not a message: {error}")))?;
+    let id = message.request_id.as_deref().map(str::parse::<RequestId>).transpose();
     let id = id.map_err(|error| invalid(error.to_string()))?;
-    Ok((order, id))
+    Ok((message, id))
 }
 
+/// Sends one message until its fate is certain, and returns the result line. Fails only if the session has ended.
 async fn send(
-    desk: &mut Desk,
+    context: &mut CommandContext,
     session: &Session,
     known: &mut BTreeMap<String, Recipient>,
-    order: Order,
+    message: InputMessage,
     id: RequestId,
 ) -> Result<Value> {
     let mut told = false;
     loop {
-        match attempt(session, known, &order, id).await {
-            Ok(answer) => return Ok(sent(&order, id, &answer)),
+        match attempt(session, known, &message, id).await {
+            Ok(answer) => return Ok(sent(&message, id, &answer)),
             // Safe to repeat: the same request_id takes effect once.
             Err(failure) if failure.exit == Exit::Unavailable => {
                 if !std::mem::replace(&mut told, true) {
-                    desk.output().talk(format!("waiting: {}", text::line(&failure.message)));
+                    context.output().talk(format!("waiting: {}", text::line(&failure.message)));
                 }
             }
-            // Every later line would meet the same, and none of them is to be lost by being answered.
+            // Every later line would fail as well. Without results, a bot sends them all again after signing in.
             Err(failure) if failure.exit == Exit::NotAllowed && failure.message.contains("session") => {
                 return Err(failure);
             }
-            Err(failure) => return Ok(refused(Some(&order), Some(id), &failure, reason(&failure))),
+            Err(failure) => return Ok(refused(Some(&message), Some(id), &failure, reason(&failure))),
         }
     }
 }
 
+/// The `reason` of a result, for programs.
 fn reason(failure: &Failure) -> &'static str {
     match failure.exit {
         Exit::NotFound => "NOT_FOUND",
@@ -111,21 +118,21 @@ fn reason(failure: &Failure) -> &'static str {
 async fn attempt(
     session: &Session,
     known: &mut BTreeMap<String, Recipient>,
-    order: &Order,
+    message: &InputMessage,
     id: RequestId,
 ) -> Result<SendMessageResponse> {
-    let to = match known.get(&order.to) {
+    let to = match known.get(&message.to) {
         Some(to) => to.clone(),
         None => {
-            let to = recipient::resolve(session, &order.to).await?;
+            let to = recipient::resolve(session, &message.to).await?;
             if known.len() >= RECIPIENTS {
                 known.clear();
             }
-            known.insert(order.to.clone(), to.clone());
+            known.insert(message.to.clone(), to.clone());
             to
         }
     };
-    match session.send_as(id, &to, &order.body).await {
+    match session.send_as(id, &to, &message.body).await {
         Ok(answer) => Ok(answer),
         Err(fault @ Fault { reason: Reason::SessionInvalid, .. }) => {
             Err(Failure::from(fault).context("the session has ended"))
@@ -134,20 +141,20 @@ async fn attempt(
     }
 }
 
-fn sent(order: &Order, id: RequestId, answer: &SendMessageResponse) -> Value {
+fn sent(message: &InputMessage, id: RequestId, answer: &SendMessageResponse) -> Value {
     let answer: Value = serde_json::from_str(&wire_json::to_string(answer)).unwrap_or_default();
     json!({
-        "ok": true, "requestId": id.to_string(), "to": order.to,
+        "ok": true, "requestId": id.to_string(), "to": message.to,
         "message": answer["message"], "deduplicated": answer["deduplicated"],
     })
 }
 
-fn refused(order: Option<&Order>, id: Option<RequestId>, failure: &Failure, reason: &str) -> Value {
+fn refused(message: Option<&InputMessage>, id: Option<RequestId>, failure: &Failure, reason: &str) -> Value {
     let id = id.map(|id| id.to_string());
-    json!({ "ok": false, "requestId": id, "to": order.map(|order| &order.to), "reason": reason, "error": failure.message })
+    json!({ "ok": false, "requestId": id, "to": message.map(|message| &message.to), "reason": reason, "error": failure.message })
 }
 
-/// Reads lines on a thread of its own, since that blocks; one ahead of what is being sent.
+/// Reads lines on a thread, because reading blocks. It reads one line ahead of the one being sent.
 fn lines(input: Box<dyn Read + Send>) -> mpsc::Receiver<Result<Vec<u8>>> {
     let (lines, coming) = mpsc::channel(1);
     thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! What TO means: a username, `#room`, or a conversation's id.
+//! Parses TO: a username, `#room`, or the id of a conversation.
 
 use crate::{
     cli::{Failure, Result},
@@ -7,16 +7,16 @@ use crate::{
     wire::Fault,
 };
 
-/// Finds out whom `to` means.
+/// The recipient that `to` names. Asks the cluster for the id of a room that is given by its title.
 pub(super) async fn resolve(session: &Session, to: &str) -> Result<Recipient> {
-    match read(to)? {
+    match parse(to)? {
         To::Known(to) => Ok(to),
         To::RoomTitled(title) => Ok(Recipient::Conversation(session.room_titled(&title).await?)),
     }
 }
 
-/// Whom `to` means as far as can be told without asking anybody.
-pub(super) fn read(to: &str) -> Result<To> {
+/// Parses `to` without asking the cluster. An id comes before a username of the same form; `@c42` is always a username.
+pub(super) fn parse(to: &str) -> Result<To> {
     if let Some(title) = to.strip_prefix('#') {
         let title = RoomTitle::new(title).map_err(|error| Fault::invalid("TO", error.to_string()))?;
         return Ok(To::RoomTitled(title.as_str().to_owned()));
@@ -33,7 +33,7 @@ pub(super) fn read(to: &str) -> Result<To> {
     }
 }
 
-/// Finds a room by `#title`, title or id.
+/// The room with this `#title`, title or id.
 pub(super) async fn room(session: &Session, room: &str) -> Result<ConversationId> {
     match room.parse() {
         Ok(id) => Ok(id),

@@ -1,63 +1,64 @@
-//! What the account has set for itself, and whom it has blocked.
+//! The verbs settings, block, unblock and blocked.
 
-use super::{Desk, args::Switch, show, write_failed};
+use super::{args::Switch, command_context::CommandContext, show};
 use crate::{
-    cli::{Result, Table, text},
+    cli::{Failure, Result, Table, text},
     types::Username,
     wire::{Fault, chat},
 };
 
-pub(super) async fn settings(mut desk: Desk, receipts: Option<Switch>) -> Result<()> {
-    let (session, _) = desk.session()?;
+pub(super) async fn settings(mut context: CommandContext, receipts: Option<Switch>) -> Result<()> {
+    let (session, _) = context.session()?;
     let settings = match receipts {
         Some(switch) => session.set_read_receipts(switch == Switch::On).await.map_err(|fault| {
-            write_failed(fault, "`chat settings` shows whether it took effect").context("cannot change the settings")
+            Failure::of_write(fault, "`chat settings` shows whether it took effect")
+                .context("cannot change the settings")
         })?,
         None => session.settings().await?,
     };
-    if desk.output().is_json() {
-        return desk.output().message(&settings);
+    if context.output().is_json() {
+        return context.output().message(&settings);
     }
     let mut table = Table::new(["SETTING", "IS"]);
     table.row(["receipts", if settings.read_receipts { "on" } else { "off" }]);
-    desk.output().table(&table)
+    context.output().table(&table)
 }
 
-pub(super) async fn block(mut desk: Desk, name: &str) -> Result<()> {
+pub(super) async fn block(mut context: CommandContext, name: &str) -> Result<()> {
     let name = username(name)?;
-    let (session, _) = desk.session()?;
+    let (session, _) = context.session()?;
     session.block(&name).await.map_err(|fault| failed(fault, format!("cannot block {name}")))?;
-    desk.output().talk(format!("{name} is blocked"));
+    context.output().talk(format!("{name} is blocked"));
     Ok(())
 }
 
-pub(super) async fn unblock(mut desk: Desk, name: &str) -> Result<()> {
+pub(super) async fn unblock(mut context: CommandContext, name: &str) -> Result<()> {
     let name = username(name)?;
-    let (session, _) = desk.session()?;
+    let (session, _) = context.session()?;
     session.unblock(&name).await.map_err(|fault| failed(fault, format!("cannot unblock {name}")))?;
-    desk.output().talk(format!("{name} is not blocked"));
+    context.output().talk(format!("{name} is not blocked"));
     Ok(())
 }
 
-pub(super) async fn blocked(mut desk: Desk) -> Result<()> {
-    let (session, _) = desk.session()?;
+pub(super) async fn blocked(mut context: CommandContext) -> Result<()> {
+    let (session, _) = context.session()?;
     let accounts = session.blocked().await?;
-    if desk.output().is_json() {
-        return desk.output().message(&chat::ListBlockedAccountsResponse { accounts });
+    if context.output().is_json() {
+        return context.output().message(&chat::ListBlockedAccountsResponse { accounts });
     }
     let mut table = Table::new(["NAME", "SINCE"]);
     for account in &accounts {
         let since = show::time(account.create_time);
         table.row([account.username.as_str(), if account.deleted { "deleted" } else { &since }]);
     }
-    desk.output().table(&table)
+    context.output().table(&table)
 }
 
-fn failed(fault: Fault, attempt: String) -> crate::cli::Failure {
-    write_failed(fault, "`chat blocked` shows whether it took effect").context(text::line(&attempt))
+fn failed(fault: Fault, attempt: String) -> Failure {
+    Failure::of_write(fault, "`chat blocked` shows whether it took effect").context(text::line(&attempt))
 }
 
-/// Checked here so that a name is known to be harmless wherever it is shown.
+/// Checks a name before it is used: a valid one has only printable ASCII and is safe to print.
 fn username(name: &str) -> Result<String> {
     match Username::new(name.strip_prefix('@').unwrap_or(name)) {
         Ok(name) => Ok(name.to_string()),

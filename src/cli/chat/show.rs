@@ -1,38 +1,42 @@
-//! Messages and events as text. All that others wrote is made harmless for a terminal here.
+//! Messages, events and names as lines of text. All text of others is escaped here.
 
 use std::collections::BTreeMap;
 
 use prost_types::Timestamp;
 
 use crate::{
-    cli::{happened, text},
-    wire::chat::{Conversation, Message, RoomChange, SubscribeResponse, subscribe_response::Event},
+    cli::{Output, Result, room_change, text},
+    wire::chat::{
+        Conversation, Message, MessageRef, RoomChange, SendMessageResponse, SubscribeResponse,
+        subscribe_response::Event,
+    },
 };
 
-/// A moment in UTC, to the second: `2026-11-22T18:23:32Z`.
+/// A time in UTC, to the second: `2026-11-22T18:23:32Z`. Empty if there is none.
 pub(super) fn time(time: Option<Timestamp>) -> String {
     time.map(|time| Timestamp { nanos: 0, ..time }.to_string()).unwrap_or_default()
 }
 
-/// What rooms are called, by their ids.
+/// The titles of rooms by id. An unknown room is shown by its id alone.
 #[derive(Debug, Default)]
 pub(super) struct Titles(BTreeMap<String, String>);
 
 impl Titles {
-    /// Of these conversations.
+    /// The titles of the rooms among these conversations.
     pub(super) fn of(conversations: &[Conversation]) -> Self {
         let mut titles = Self::default();
         conversations.iter().for_each(|conversation| titles.learn(conversation));
         titles
     }
 
-    /// Learns a room's title.
+    /// Adds the title of a room, or replaces it.
     pub(super) fn learn(&mut self, conversation: &Conversation) {
         if !conversation.direct {
             self.0.insert(conversation.conversation_id.clone(), conversation.title.clone());
         }
     }
 
+    /// `#title id`, or the id.
     fn label(&self, id: &str) -> String {
         match self.0.get(id) {
             Some(title) => format!("{} {}", text::title(title), text::line(id)),
@@ -41,7 +45,27 @@ impl Titles {
     }
 }
 
-/// A message: place, time, sender, body; further lines of the body are indented.
+/// The name of a conversation: the title of a room, or the other account of a direct conversation.
+pub(super) fn conversation_name(conversation: &Conversation, me: &str) -> String {
+    if !conversation.direct {
+        return text::title(&conversation.title);
+    }
+    let other = conversation.members.iter().find(|name| !name.eq_ignore_ascii_case(me));
+    other.or(conversation.members.first()).cloned().unwrap_or_else(|| "(deleted account)".to_owned())
+}
+
+/// Reports an acknowledged message.
+pub(super) fn acknowledged(output: &mut Output, answer: &SendMessageResponse) -> Result<()> {
+    if output.is_json() {
+        return output.message(answer);
+    }
+    let message = answer.message.clone().unwrap_or_default();
+    let already = if answer.deduplicated { " before" } else { "" };
+    output.talk(format!("sent{already} as {}/{}", text::line(&message.conversation_id), message.seq));
+    Ok(())
+}
+
+/// A message: place, time, sender, body. Further lines of the body are indented, so none passes for a message.
 pub(super) fn message(message: &Message, titles: &Titles) -> String {
     let place = format!("{}/{}", titles.label(&message.conversation_id), message.seq);
     let gone = if message.sender_deleted { " (deleted account)" } else { "" };
@@ -50,25 +74,23 @@ pub(super) fn message(message: &Message, titles: &Titles) -> String {
     format!("{place} {} {sender}: {}", time(message.create_time), body.replace('\n', "\n    "))
 }
 
-/// What happened to a room. The star tells it from what someone said.
+/// A change of a room. The star distinguishes it from a message.
 pub(super) fn room_change(change: &RoomChange, id: &str, titles: &Titles) -> String {
     let place = format!("{}/{}", titles.label(id), change.seq);
-    format!("{place} {} * {}", time(change.create_time), happened::words(change))
+    format!("{place} {} * {}", time(change.create_time), room_change::describe(change))
 }
 
-/// How far someone has read.
+/// A read receipt.
 pub(super) fn read(place: &str, who: &str, seq: u64) -> String {
     format!("{} read by {} up to {seq}", text::line(place), text::line(who))
 }
 
-/// An event on one line, or none where there is nothing to say.
+/// An event as text; `None` for a heartbeat. Learns the titles of rooms from the events on the way.
 pub(super) fn event(delivered: &SubscribeResponse, titles: &mut Titles) -> Option<String> {
     match delivered.event.as_ref()? {
         Event::Message(delivered) => Some(message(delivered, titles)),
         Event::Deleted(deleted) => {
-            let place = |message: &crate::wire::chat::MessageRef| {
-                format!("{}/{}", titles.label(&message.conversation_id), message.seq)
-            };
+            let place = |message: &MessageRef| format!("{}/{}", titles.label(&message.conversation_id), message.seq);
             let places: Vec<String> = deleted.messages.iter().map(place).collect();
             Some(format!("{} deleted by {}", places.join(", "), text::line(&deleted.by)))
         }

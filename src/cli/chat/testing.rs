@@ -1,20 +1,20 @@
-//! What `chat` makes of the files and lines that it reads. For tests only.
+//! The parsers of the files and lines that `chat` reads, for the fuzzers only.
 
 use std::path::Path;
 
-use super::{clusters::Clusters, contexts::Contexts, pipe};
+use super::{cluster_contexts::ClusterContexts, pipe, saved_sessions::SavedSessions};
 
-/// Whether the kept sessions in `directory` can be read.
+/// Whether the saved sessions in `directory` can be read.
 pub fn reads_sessions(directory: &Path) -> bool {
-    Contexts::at(Some(directory.to_owned())).select(&[], Some("alice")).is_ok()
+    SavedSessions::in_directory(Some(directory.to_owned())).select(&[], Some("alice")).is_ok()
 }
 
-/// Whether `line` is a message to send.
-pub fn is_order(line: &[u8]) -> bool {
-    pipe::order(line).is_ok()
+/// Whether `line` is a message for `chat send --json -`.
+pub fn is_input_message(line: &[u8]) -> bool {
+    pipe::parse(line).is_ok()
 }
 
-/// Whether the names of clusters in `directory` can be read.
-pub fn reads_clusters(directory: &Path) -> bool {
-    Clusters::at(Some(directory.to_owned())).in_use().is_ok()
+/// Whether the contexts in `directory` can be read.
+pub fn reads_contexts(directory: &Path) -> bool {
+    ClusterContexts::in_directory(Some(directory.to_owned())).servers_in_use().is_ok()
 }

@@ -6,7 +6,7 @@ use clap::{CommandFactory, Parser, error::ErrorKind};
 use tempfile::TempDir;
 use tokio::net::TcpSocket;
 
-use super::{Chat, Surroundings, run};
+use super::{Chat, Environment, run};
 use crate::{
     cli::{
         Captured, Exit, Failure, Output,
@@ -71,7 +71,7 @@ impl Person {
         let servers = ["chat", "--servers", server];
         let chat = Chat::try_parse_from(servers.iter().chain(args)).unwrap();
         let (output, captured) = Output::captured(chat.json);
-        let around = Surroundings {
+        let environment = Environment {
             output,
             input: Box::new(std::io::Cursor::new(input.as_bytes().to_vec())),
             state: Some(self.state.path().into()),
@@ -80,7 +80,7 @@ impl Person {
             new_password: Some("battery staple".into()),
             dialer: Dialer::tcp(),
         };
-        Ran { result: run(chat, around).await, captured }
+        Ran { result: run(chat, environment).await, captured }
     }
 }
 
@@ -225,7 +225,7 @@ async fn what_is_queued_goes_out_once_with_the_next_send() {
     let person = Person::signed_in().await;
     person.node.script(|script| script.turns.extend(vec![Turn::Hang; 9]));
     let ran = person.run(&["--timeout", "200ms", "send", "--queue", "bob", "one"]).await;
-    assert!(ran.captured.talk().contains("kept, to be delivered"), "{}", ran.captured.talk());
+    assert!(ran.captured.talk().contains("kept on disk"), "{}", ran.captured.talk());
     let listed = person.run(&["--json", "outbox"]).await.data();
     let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
     assert_eq!((&listed["body"], &listed["state"]), (&"one".into(), &"waiting".into()));
@@ -251,7 +251,7 @@ async fn what_is_too_old_to_repeat_waits_for_the_persons_word() {
     person.run(&["--timeout", "200ms", "send", "--queue", "bob", "one"]).await.data();
     person.node.script(|script| script.turns = [old].into());
     let (_, text) = person.run(&["outbox", "flush"]).await.failure();
-    assert!(text.contains("not delivered, and kept") && text.contains("resend"), "{text}");
+    assert!(text.contains("not delivered, kept") && text.contains("resend"), "{text}");
     let listed: serde_json::Value = serde_json::from_str(&person.run(&["--json", "outbox"]).await.data()).unwrap();
     assert_eq!(listed["state"], "too old");
     person.run(&["send", "bob", "two"]).await.data();

@@ -1,4 +1,4 @@
-//! The processes of the demo, their ports and their directory. Dropping it ends and removes them all.
+//! The processes of the demo, their ports and their directory.
 
 use std::{
     env, fs,
@@ -11,14 +11,14 @@ use std::{
 use super::super::{Exit, Failure, Result, probe::hex};
 use crate::{types::Entropy, wire::Address};
 
-/// Where ports are looked for: below what operating systems hand out to outgoing connections, so that none takes a
-/// node's port while the node is down.
+/// The range of ports for the nodes. It is below the ephemeral ports of common systems (Linux starts at 32768), so that no
+/// outgoing connection takes a node's port while the node is down.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
-/// Lines of a node's log that are shown when it ends by itself.
+/// Lines of a node's log that the error shows if the node ends by itself.
 const LOG_LINES: usize = 5;
 
-/// One node: its process, if it runs.
-pub(super) struct Machine {
+/// One node of the demo, running or not.
+pub(super) struct NodeProcess {
     pub name: String,
     pub zone: &'static str,
     pub address: Address,
@@ -27,25 +27,28 @@ pub(super) struct Machine {
     child: Option<Child>,
 }
 
-/// All nodes, and the directory that holds their data.
+/// All nodes and the directory with their data.
+///
+/// Dropping it kills the processes and removes their data and logs, unless [`Fleet::keep`] was called. It removes the
+/// directory only if it created it, and nothing in it that is not of the nodes.
 pub(super) struct Fleet {
     program: PathBuf,
-    pub machines: Vec<Machine>,
+    pub nodes: Vec<NodeProcess>,
     pub directory: PathBuf,
-    /// The directory was made by us, so it goes with us.
-    made: bool,
+    /// We created the directory, so we remove it.
+    created: bool,
     kept: bool,
 }
 
 impl Fleet {
-    /// As many nodes as `size`, none of them started, three at most in zone a.
+    /// `size` nodes, none of them started: the larger half in zone a, the others in zone b.
     pub fn new(size: usize, directory: Option<&Path>) -> Result<Self> {
         let program = env::current_exe().map_err(|error| Failure::from(error).context("cannot find this program"))?;
-        let (directory, made) = home(directory)?;
-        let mut fleet = Self { program, machines: Vec::new(), directory, made, kept: false };
+        let (directory, created) = data_directory(directory)?;
+        let mut fleet = Self { program, nodes: Vec::new(), directory, created, kept: false };
         for (number, address) in (1..).zip(free_addresses(size)?) {
             let name = format!("n{number}");
-            fleet.machines.push(Machine {
+            fleet.nodes.push(NodeProcess {
                 zone: if number <= size.div_ceil(2) { "a" } else { "b" },
                 directory: fleet.directory.join(&name),
                 log: fleet.directory.join(format!("{name}.log")),
@@ -59,18 +62,18 @@ impl Fleet {
 
     /// `127.0.0.1:20001,127.0.0.1:20002,…`.
     pub fn addresses(&self) -> String {
-        let addresses: Vec<&str> = self.machines.iter().map(|machine| machine.address.as_str()).collect();
+        let addresses: Vec<&str> = self.nodes.iter().map(|node| node.address.as_str()).collect();
         addresses.join(",")
     }
 
-    /// The ids of the processes that run.
+    /// The ids of the running processes.
     pub fn pids(&self) -> Vec<u32> {
-        self.machines.iter().filter_map(|machine| machine.child.as_ref().map(Child::id)).collect()
+        self.nodes.iter().filter_map(|node| node.child.as_ref().map(Child::id)).collect()
     }
 
-    /// Makes the first node a cluster of its own: `chat-node init`.
-    pub fn found(&self) -> Result<()> {
-        let first = &self.machines[0];
+    /// Makes the first node a cluster of one: `chat-node init`.
+    pub fn init_first(&self) -> Result<()> {
+        let first = &self.nodes[0];
         let mut command = self.command("init", first);
         command.args(["--name", &first.name, "--listen", first.address.as_str(), "--zone", first.zone]);
         let ended = command.stdin(Stdio::null()).output().map_err(|error| cannot("run chat-node init", &error))?;
@@ -81,55 +84,56 @@ impl Fleet {
         Err(Failure::new(Exit::Failure, format!("chat-node init failed: {said}")))
     }
 
-    /// Starts a node that runs not: `chat-node run`.
+    /// Starts a node: `chat-node run`.
     pub fn start(&mut self, number: usize) -> Result<()> {
-        let machine = &self.machines[number];
-        let log = fs::OpenOptions::new().create(true).append(true).open(&machine.log);
-        let log = log.map_err(|error| cannot(&format!("write {}", machine.log.display()), &error))?;
+        let node = &self.nodes[number];
+        let log = fs::OpenOptions::new().create(true).append(true).open(&node.log);
+        let log = log.map_err(|error| cannot(&format!("write {}", node.log.display()), &error))?;
         let errors = log.try_clone()?;
-        let mut command = self.command("run", machine);
-        command.args(["--name", &machine.name, "--listen", machine.address.as_str(), "--zone", machine.zone]);
+        let mut command = self.command("run", node);
+        command.args(["--name", &node.name, "--listen", node.address.as_str(), "--zone", node.zone]);
         command.stdin(Stdio::null()).stdout(log).stderr(errors);
-        // A group of its own: ctrl-c is for the demo, which then ends its nodes, or leaves them running.
+        // A process group of its own: the terminal sends ctrl-c to the demo only, which decides about its nodes.
         command.process_group(0);
-        let child = command.spawn().map_err(|error| cannot(&format!("start {}", machine.name), &error))?;
-        self.machines[number].child = Some(child);
+        let child = command.spawn().map_err(|error| cannot(&format!("start {}", node.name), &error))?;
+        self.nodes[number].child = Some(child);
         Ok(())
     }
 
-    /// Kills a node with SIGKILL: it gets no chance to write anything more.
+    /// Kills a node with SIGKILL, so it cannot write anything more.
     pub fn kill(&mut self, number: usize) {
-        if let Some(mut child) = self.machines[number].child.take() {
-            // It may have ended by itself, which is as good here.
+        if let Some(mut child) = self.nodes[number].child.take() {
+            // It may have ended by itself already.
             let _ = child.kill();
             let _ = child.wait();
         }
     }
 
-    /// A failure if a node that should run has ended by itself.
+    /// Fails if a node that should run has ended by itself.
     pub fn check(&mut self) -> Result<()> {
-        for machine in &mut self.machines {
-            let Some(child) = &mut machine.child else { continue };
+        for node in &mut self.nodes {
+            let Some(child) = &mut node.child else { continue };
             if let Some(status) = child.try_wait()? {
-                let tail = tail(&machine.log);
+                let tail = tail(&node.log);
                 return Err(Failure::new(
                     Exit::Failure,
-                    format!("node {} ended by itself ({status}): {tail}", machine.name),
+                    format!("node {} ended by itself ({status}): {tail}", node.name),
                 )
-                .next("run the demo with --dir DIR --keep, and see the logs there"));
+                .next("run the demo with --dir DIR --keep and read the logs there"));
             }
         }
         Ok(())
     }
 
-    /// From now on everything stays.
+    /// Keeps processes and data when this is dropped.
     pub fn keep(&mut self) {
         self.kept = true;
     }
 
-    fn command(&self, verb: &str, machine: &Machine) -> Command {
+    /// `chat-node VERB --data-dir …`, without the `CHAT_…` variables of the person.
+    fn command(&self, verb: &str, node: &NodeProcess) -> Command {
         let mut command = Command::new(&self.program);
-        command.args([verb, "--data-dir"]).arg(&machine.directory);
+        command.args([verb, "--data-dir"]).arg(&node.directory);
         for (variable, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CHAT_")) {
             command.env_remove(variable);
         }
@@ -142,24 +146,24 @@ impl Drop for Fleet {
         if self.kept {
             return;
         }
-        // All at once, so that none is missed by the others for long.
-        for machine in &mut self.machines {
-            let _ = machine.child.as_mut().map(Child::kill);
+        // Kill all before waiting for any, so that no node has time to react to the loss of the others.
+        for node in &mut self.nodes {
+            let _ = node.child.as_mut().map(Child::kill);
         }
-        for machine in &mut self.machines {
-            let _ = machine.child.as_mut().map(Child::wait);
-            // What was never made need not be removed.
-            let _ = fs::remove_dir_all(&machine.directory);
-            let _ = fs::remove_file(&machine.log);
+        for node in &mut self.nodes {
+            let _ = node.child.as_mut().map(Child::wait);
+            // It may not exist.
+            let _ = fs::remove_dir_all(&node.directory);
+            let _ = fs::remove_file(&node.log);
         }
-        if self.made {
+        if self.created {
             let _ = fs::remove_dir(&self.directory);
         }
     }
 }
 
-/// The directory, and whether it was made here. One that holds anything is refused.
-fn home(given: Option<&Path>) -> Result<(PathBuf, bool)> {
+/// The directory, and whether it was created here. One that is not empty is refused.
+fn data_directory(given: Option<&Path>) -> Result<(PathBuf, bool)> {
     let unnamed = || env::temp_dir().join(format!("quorate-demo-{}", hex(Entropy::system().bytes::<6>())));
     let directory = given.map_or_else(unnamed, Path::to_owned);
     let place = directory.display();
@@ -169,14 +173,14 @@ fn home(given: Option<&Path>) -> Result<(PathBuf, bool)> {
         }
         Ok(false) => Ok((fs::canonicalize(&directory)?, false)),
         Err(_) => {
-            let made = fs::DirBuilder::new().mode(0o700).create(&directory);
-            made.map_err(|error| cannot(&format!("make {place}"), &error))?;
+            let created = fs::DirBuilder::new().mode(0o700).create(&directory);
+            created.map_err(|error| cannot(&format!("create {place}"), &error))?;
             Ok((fs::canonicalize(&directory)?, true))
         }
     }
 }
 
-/// Addresses on the loopback interface on which nobody listens.
+/// Loopback addresses on which nobody listens now.
 fn free_addresses(count: usize) -> Result<Vec<Address>> {
     let span = PORTS.end - PORTS.start;
     let first = u16::from_be_bytes(Entropy::system().bytes()) % span;
@@ -185,7 +189,8 @@ fn free_addresses(count: usize) -> Result<Vec<Address>> {
     let addresses: Vec<Address> =
         free.take(count).filter_map(|port| format!("127.0.0.1:{port}").parse().ok()).collect();
     if addresses.len() < count {
-        return Err(Failure::new(Exit::Failure, "no free ports on 127.0.0.1").next("see what listens there"));
+        return Err(Failure::new(Exit::Failure, "no free ports on 127.0.0.1")
+            .next("stop programs that listen on ports 20000 to 31999"));
     }
     Ok(addresses)
 }
@@ -207,7 +212,7 @@ mod tests {
 
     #[test]
     fn the_first_half_of_the_nodes_is_in_zone_a() {
-        let zones = |size| Fleet::new(size, None).expect("a fleet").machines.iter().map(|m| m.zone).collect::<String>();
+        let zones = |size| Fleet::new(size, None).expect("a fleet").nodes.iter().map(|m| m.zone).collect::<String>();
         assert_eq!((zones(5).as_str(), zones(3).as_str()), ("aaabb", "aab"));
     }
 

@@ -1,12 +1,12 @@
-//! `chat-node demo`: the whole story on this machine, told by real processes.
+//! `chat-node demo`: a cluster of real processes on this machine that grows, loses nodes, and recovers.
 //!
-//! The nodes are processes of this very program, driven from outside as a person would: `chat-node init` and `run`,
-//! `chat-admin add-node` and `status`, SIGKILL. A [`probe`](crate::client::probe) writes, reads and listens from the
-//! first node to the end.
+//! The nodes are processes of this program. The demo operates them as a person would: `chat-node init` and `run`,
+//! `chat-admin add-node` and `status`, and SIGKILL. A [`probe`](crate::client::probe) writes, reads and listens from the
+//! first node to the end, and gives the verdict.
 //!
 //! # Invariants
-//! - However the demo ends, its processes and its directory are gone, unless `--keep` was given and it came to its end.
-//! - Nothing of the person's environment (`CHAT_…`) reaches the nodes.
+//! - When the demo ends, its processes and its data are gone. Only with `--keep`, and only if it ran to its end, they stay.
+//! - Environment variables `CHAT_…` of the person do not reach the nodes.
 
 mod fleet;
 mod story;
@@ -21,31 +21,31 @@ use super::{Exit, Failure, Output, Result};
 /// `demo`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Options {
-    /// How many nodes
+    /// Number of nodes
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(3..=9))]
     pub nodes: u8,
-    /// Where the nodes keep their data: a new or empty directory. Default: a temporary one
+    /// Directory for the data of the nodes, new or empty. Default: a temporary one
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// Leave the cluster running at the end, and say how to use it
+    /// Keep the cluster running at the end, and print how to use it
     #[arg(long)]
     pub keep: bool,
 }
 
-/// Tells the story.
+/// Runs the demo.
 ///
 /// # Errors
-/// [`Exit::Wanting`] when a metric failed; the output has said which.
+/// [`Exit::ChecksFailed`] if a metric failed; the output says which.
 pub async fn run(options: Options, output: &mut Output) -> Result<()> {
     let stopped = stopped()?;
     tokio::select! {
-        // Dropping the story ends its processes.
+        // Dropping the other future ends the processes of the demo.
         signal = stopped => Err(Failure::new(Exit::Failure, format!("stopped by {signal}; everything is cleaned up"))),
-        told = story::tell(&options, output) => told,
+        result = story::run(&options, output) => result,
     }
 }
 
-/// Resolves to the name of the signal that asks the demo to end.
+/// A future that resolves to the name of the first signal to end.
 fn stopped() -> Result<impl Future<Output = &'static str>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

@@ -1,4 +1,4 @@
-//! The story: one node, five, two killed, all killed, all back; then the books are checked.
+//! The steps of the demo: one node, five nodes, two killed, all killed, all restarted; then the verdict.
 
 use std::time::Duration;
 
@@ -22,30 +22,35 @@ use crate::{
     wire::{Address, Dialer},
 };
 
-/// Messages a second.
+/// Messages per second.
 const RATE: u32 = 40;
-/// How long one operation of a client may take.
+/// Timeout of one operation of a client.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a process may take until it answers, or the cluster until it writes again.
-const START: Duration = Duration::from_secs(20);
-/// How soon a cluster of which every node was killed shall write again, counted from the start of its processes.
+/// How long to wait for a process to answer, or for the cluster to write again.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// Bound on the recovery time after all nodes were killed, from the start of the processes to the next write.
 const RESTART: Duration = Duration::from_secs(10);
-/// How long people chat between two events.
+/// How long the chat goes on between two steps.
 const CHAT: Duration = Duration::from_millis(1_500);
-const LOOK: Duration = Duration::from_millis(50);
+/// Poll interval.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Who chats.
+/// The accounts that chat.
 const NAMES: [&str; 2] = ["alice", "bob"];
 
+/// A running demo. Dropping it, at the end or on an error, ends the nodes by dropping the fleet.
 struct Story<'a> {
     fleet: Fleet,
+    /// A client that knows the addresses of all nodes, also of those that do not run yet.
     cluster: Cluster,
+    /// Chats from the first node to the end.
     probe: Probe,
     live: Live<'a>,
     begun: Instant,
 }
 
-pub(super) async fn tell(options: &Options, output: &mut Output) -> Result<()> {
+/// Runs all steps.
+pub(super) async fn run(options: &Options, output: &mut Output) -> Result<()> {
     let size = usize::from(options.nodes);
     let password = hex(Entropy::system().bytes::<8>());
     let mut story = Story::begin(size, options, &password, output).await?;
@@ -63,17 +68,17 @@ pub(super) async fn tell(options: &Options, output: &mut Output) -> Result<()> {
 }
 
 impl<'a> Story<'a> {
-    /// Founds a cluster of one, and starts the chat.
+    /// Makes a cluster of one node and starts the chat.
     async fn begin(size: usize, options: &Options, password: &str, output: &'a mut Output) -> Result<Self> {
         let begun = Instant::now();
-        let mut live = Live::new(output).on_terminals();
+        let mut live = Live::new(output).only_on_terminals();
         let mut fleet = Fleet::new(size, options.dir.as_deref())?;
         live.say(&format!("{size} nodes on 127.0.0.1, data in {}", fleet.directory.display()));
-        fleet.found()?;
+        fleet.init_first()?;
         fleet.start(0)?;
-        let seeds: Vec<Address> = fleet.machines.iter().map(|machine| machine.address.clone()).collect();
+        let seeds: Vec<Address> = fleet.nodes.iter().map(|node| node.address.clone()).collect();
         let cluster = Cluster::new(seeds, Dialer::tcp(), Settings::new(TIMEOUT));
-        up(&mut fleet, &cluster, 0).await?;
+        wait_until_up(&mut fleet, &cluster, 0).await?;
         let chat = probe::Options {
             rate: RATE,
             names: NAMES.map(str::to_owned),
@@ -84,21 +89,21 @@ impl<'a> Story<'a> {
         let probe = Probe::start(&cluster, chat).await;
         let probe = probe.map_err(|fault| Failure::from(fault).context("cannot start the chat"))?;
         let mut story = Self { fleet, cluster, probe, live, begun };
-        story.say("n1 is a cluster of one; alice and bob chat, every message is written down");
+        story.say("n1 is a cluster of one; alice and bob chat, and a ledger records every message");
         Ok(story)
     }
 
-    /// A line with the time.
+    /// Prints a line with the time since the start.
     fn say(&mut self, line: &str) {
         self.live.say(&format!("{:5.1} s  {line}", self.begun.elapsed().as_secs_f64()));
     }
 
-    /// Starts an empty node and adds it, as an operator does.
+    /// Starts an empty node and adds it with `chat-admin add-node`.
     async fn add(&mut self, number: usize) -> Result<()> {
         self.fleet.start(number)?;
-        up(&mut self.fleet, &self.cluster, number).await?;
-        let machine = &self.fleet.machines[number];
-        let (name, zone, address) = (machine.name.clone(), machine.zone, machine.address.to_string());
+        wait_until_up(&mut self.fleet, &self.cluster, number).await?;
+        let node = &self.fleet.nodes[number];
+        let (name, zone, address) = (node.name.clone(), node.zone, node.address.to_string());
         let line = self.admin(&["add-node", &name, &address, "--zone", zone]).await?;
         let now = line.lines().find_map(|line| line.trim().strip_prefix("now:")).unwrap_or_default().trim().to_owned();
         let words = now.split(';').next().unwrap_or_default();
@@ -106,7 +111,7 @@ impl<'a> Story<'a> {
         self.fleet.check()
     }
 
-    /// What `chat-admin` prints.
+    /// Runs a command of `chat-admin` in this process and returns what it prints.
     async fn admin(&self, command: &[&str]) -> Result<String> {
         let endpoints = self.fleet.addresses();
         let line =
@@ -117,7 +122,7 @@ impl<'a> Story<'a> {
         Ok(captured.data())
     }
 
-    /// What the cluster survives, in the words of `chat-admin status`.
+    /// Prints which failures the cluster survives, from `chat-admin status`.
     async fn tolerance(&mut self) -> Result<()> {
         let status = self.admin(&["status"]).await?;
         let verdict = status.rsplit("\n\n").next().unwrap_or_default();
@@ -128,25 +133,25 @@ impl<'a> Story<'a> {
         Ok(())
     }
 
-    /// Lets people chat.
+    /// Lets the chat go on.
     async fn chat(&mut self, length: Duration) -> Result<()> {
         let until = Instant::now() + length;
         while Instant::now() < until {
             self.live.show(&self.probe.progress());
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
         self.fleet.check()
     }
 
-    /// Kills `count` nodes at once, the leader among them, and waits until writes go on. Answers with whom.
+    /// Kills `count` nodes at once, the leader among them, and waits until writes go on. Returns the killed ones.
     async fn kill_some(&mut self, count: usize) -> Result<Vec<usize>> {
         let leader = self.probe.progress().leader;
-        let leads = |number: &usize| self.fleet.machines[*number].name == leader;
-        let mut victims: Vec<usize> = (0..self.fleet.machines.len()).rev().collect();
-        // The leader first; then from the end, where the other zone is.
+        let leads = |number: &usize| self.fleet.nodes[*number].name == leader;
+        let mut victims: Vec<usize> = (0..self.fleet.nodes.len()).rev().collect();
+        // The leader first, then from the end, where the other zone is.
         victims.sort_by_key(|number| !leads(number));
         victims.truncate(count);
-        let names: Vec<&str> = victims.iter().map(|number| self.fleet.machines[*number].name.as_str()).collect();
+        let names: Vec<&str> = victims.iter().map(|number| self.fleet.nodes[*number].name.as_str()).collect();
         let names = names.join(" and ");
         let at = self.probe.incident(format!("{names} killed"), RECOVERY);
         for number in &victims {
@@ -159,10 +164,10 @@ impl<'a> Story<'a> {
 
     /// Waits for the first write begun after `at`.
     async fn recover(&mut self, at: Duration) -> Result<()> {
-        let until = Instant::now() + START;
+        let until = Instant::now() + START_TIMEOUT;
         loop {
             self.live.show(&self.probe.progress());
-            if let Some(took) = self.probe.recovered(at, LOOK).await {
+            if let Some(took) = self.probe.recovered(at, POLL_INTERVAL).await {
                 let progress = self.probe.progress();
                 let acknowledged = progress.acknowledged;
                 self.say(&format!(
@@ -173,25 +178,25 @@ impl<'a> Story<'a> {
             }
             self.fleet.check()?;
             if Instant::now() >= until {
-                // The verdict will tell; nothing is gained by waiting for longer.
-                self.say(&format!("NO WRITE for {} s", START.as_secs()));
+                // The verdict will be FAIL; go on to the other metrics.
+                self.say(&format!("NO WRITE for {} s", START_TIMEOUT.as_secs()));
                 return Ok(());
             }
         }
     }
 
-    /// The power goes out: every node that still runs is killed at once.
+    /// Kills all other nodes at once, as a power failure would.
     fn kill_the_rest(&mut self, victims: &[usize]) {
-        let rest: Vec<usize> = (0..self.fleet.machines.len()).filter(|number| !victims.contains(number)).collect();
+        let rest: Vec<usize> = (0..self.fleet.nodes.len()).filter(|number| !victims.contains(number)).collect();
         for number in &rest {
             self.fleet.kill(*number);
         }
-        self.say(&format!("SIGKILL to the other {} as well: nothing runs any more", rest.len()));
+        self.say(&format!("SIGKILL to the other {} as well: no node is running", rest.len()));
     }
 
-    /// Starts all nodes from their disks.
+    /// Starts all nodes again from their disks.
     async fn restart(&mut self) -> Result<()> {
-        let size = self.fleet.machines.len();
+        let size = self.fleet.nodes.len();
         let at = self.probe.incident(format!("all {size} killed, restarted"), RESTART);
         for number in 0..size {
             self.fleet.start(number)?;
@@ -199,14 +204,14 @@ impl<'a> Story<'a> {
         self.say(&format!("all {size} started again from their disks"));
         self.recover(at).await?;
         for number in 0..size {
-            up(&mut self.fleet, &self.cluster, number).await?;
+            wait_until_up(&mut self.fleet, &self.cluster, number).await?;
         }
         Ok(())
     }
 
-    /// Stops the chat, reads every node, and gives the verdict.
+    /// Stops the chat, reads every node, and prints the verdict.
     async fn end(mut self, options: &Options, password: &str) -> Result<()> {
-        self.say("the chat has ended: every node is read and compared with what was acknowledged");
+        self.say("the chat has ended; reading every node and comparing it with the ledger");
         let report = self.probe.finish().await;
         let took = self.begun.elapsed().as_secs_f64();
         self.live.say(&format!("{took:5.1} s  done"));
@@ -220,28 +225,28 @@ impl<'a> Story<'a> {
     }
 }
 
-/// Waits until a node's process answers.
-async fn up(fleet: &mut Fleet, cluster: &Cluster, number: usize) -> Result<()> {
-    let (address, until) = (fleet.machines[number].address.clone(), Instant::now() + START);
+/// Waits until a node answers.
+async fn wait_until_up(fleet: &mut Fleet, cluster: &Cluster, number: usize) -> Result<()> {
+    let (address, until) = (fleet.nodes[number].address.clone(), Instant::now() + START_TIMEOUT);
     while cluster.membership_of(&address).await.is_err() {
         fleet.check()?;
         if Instant::now() >= until {
-            let name = &fleet.machines[number].name;
-            let message = format!("node {name} does not answer at {address} after {} s", START.as_secs());
-            return Err(Failure::new(Exit::Failure, message).next("is this machine very busy? run the demo once more"));
+            let name = &fleet.nodes[number].name;
+            let message = format!("node {name} does not answer at {address} after {} s", START_TIMEOUT.as_secs());
+            return Err(Failure::new(Exit::Failure, message).next("this machine may be very busy; run the demo again"));
         }
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
     Ok(())
 }
 
-/// How to go on with a cluster that was left running.
+/// How to use a cluster that was kept.
 fn usage(fleet: &Fleet, password: &str) -> Vec<String> {
     let (addresses, directory) = (fleet.addresses(), fleet.directory.display());
     let pids: Vec<String> = fleet.pids().iter().map(ToString::to_string).collect();
     vec![
         String::new(),
-        format!("The cluster goes on running, with its data and logs in {directory}. To use it:"),
+        format!("The cluster keeps running, with its data and logs in {directory}. To use it:"),
         "  cargo build --release --bins && export PATH=$PWD/target/release:$PATH     # chat and chat-admin".to_owned(),
         format!("  export CHAT_SERVERS={addresses} CHAT_ENDPOINTS={addresses}"),
         format!("  export CHAT_PASSWORD={password}     # of alice and of bob"),

@@ -1,4 +1,5 @@
-//! How far a run is, while it goes on: one line kept up to date on a terminal, now and then a line elsewhere.
+//! The progress of a probe or a demo on stderr: one line that is updated on a terminal, a line every few seconds
+//! elsewhere.
 
 use std::time::Duration;
 
@@ -9,19 +10,20 @@ use crate::{
     client::probe::Progress,
 };
 
-/// Between two lines where there is no terminal.
-const SELDOM: Duration = Duration::from_secs(5);
+/// Pause between two lines if stderr is no terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Talk on stderr.
+/// The live line. It owns the last row of stderr while it is shown, so every other line goes through [`Live::say`]. Dropping
+/// it removes the line, also on an error.
 pub struct Live<'a> {
     output: &'a mut Output,
     bar: Option<ProgressBar>,
-    /// When the next line is due, where there is no terminal.
+    /// When the next line is due, as time since the start, if stderr is no terminal.
     due: Duration,
 }
 
 impl<'a> Live<'a> {
-    /// Begins to talk.
+    /// Starts with an empty line.
     pub fn new(output: &'a mut Output) -> Self {
         let bar = output.talk_is_terminal().then(|| {
             let bar = ProgressBar::new_spinner();
@@ -30,27 +32,27 @@ impl<'a> Live<'a> {
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
-        Self { output, bar, due: SELDOM }
+        Self { output, bar, due: LINE_INTERVAL }
     }
 
-    /// The same, for who says enough without being asked: nothing but what is said appears where there is no terminal.
+    /// Shows progress on terminals only. [`Live::say`] still prints everywhere.
     #[must_use]
-    pub fn on_terminals(mut self) -> Self {
+    pub fn only_on_terminals(mut self) -> Self {
         self.due = Duration::MAX;
         self
     }
 
-    /// Shows how far the run is.
+    /// Shows the progress.
     pub fn show(&mut self, progress: &Progress) {
         if let Some(bar) = &self.bar {
             bar.set_message(line(progress));
         } else if progress.elapsed >= self.due {
-            self.due = progress.elapsed + SELDOM;
+            self.due = progress.elapsed + LINE_INTERVAL;
             self.output.talk(line(progress));
         }
     }
 
-    /// Says something that stays.
+    /// Prints a line that stays.
     pub fn say(&mut self, line: &str) {
         match &self.bar {
             Some(bar) => bar.println(line),
@@ -58,13 +60,13 @@ impl<'a> Live<'a> {
         }
     }
 
-    /// Ends the talk; where the answers go.
+    /// Removes the live line and returns the output for the answers.
     pub fn output(&mut self) -> &mut Output {
         self.clear();
         self.output
     }
 
-    /// Takes the line off the screen.
+    /// Removes the live line.
     fn clear(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();

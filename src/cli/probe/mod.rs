@@ -1,5 +1,7 @@
-//! `chat-admin probe`: a load under a ledger through whatever happens meanwhile, then the verdict. The live line and
-//! the verdict are shared with `chat-node demo`.
+//! `chat-admin probe`: load on a running cluster with a ledger of every write, and then the verdict.
+//!
+//! The load, the ledger and the checks are in [`client::probe`](crate::client::probe). Here are the flags, the live line
+//! and the report. `chat-node demo` uses the latter two as well.
 
 mod live;
 mod show;
@@ -24,67 +26,69 @@ use crate::{
     types::Entropy,
 };
 
-/// Between two looks at how far it is.
-const LOOK: Duration = Duration::from_millis(250);
+/// Pause between two updates of the live line.
+const UPDATE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// `probe`.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// Messages a second in all
+    /// Messages per second in total
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=i64::from(probe::RATE)))]
     pub rate: u32,
-    /// For how long
+    /// Length of the load
     #[arg(long = "for", default_value = "60s", value_parser = duration, value_name = "TIME")]
     pub length: Duration,
-    /// Kill these processes of this machine with SIGKILL, one after the other, spread over the run
+    /// Processes of this machine to kill with SIGKILL, one after another at even intervals
     #[arg(long, value_delimiter = ',', value_name = "PID", value_parser = pid)]
     pub kill: Vec<Pid>,
 }
 
-/// A process that may be killed: never 0 or 1, never a group.
+/// Parses the id of a process to kill. Refuses 0, 1, ourselves, and negative numbers, which would mean process groups.
 fn pid(text: &str) -> std::result::Result<Pid, String> {
     let number: i32 = text.parse().map_err(|_| "a process id is a number".to_owned())?;
     let may = number > 1 && u32::try_from(number).is_ok_and(|number| number != std::process::id());
-    may.then(|| Pid::from_raw(number)).flatten().ok_or_else(|| format!("{number} is no process that a probe may kill"))
+    may.then(|| Pid::from_raw(number)).flatten().ok_or_else(|| format!("a probe must not kill process {number}"))
 }
 
 /// Runs a probe against `cluster`.
 ///
 /// # Errors
-/// [`Exit::Wanting`] when a metric failed; the output has said which.
+/// [`Exit::ChecksFailed`] if a metric failed; the output says which.
 pub async fn run(options: &Options, cluster: &Cluster, output: &mut Output) -> Result<()> {
     check(options)?;
     let probe = Probe::start(cluster, accounts(options.rate)).await;
     let probe = probe.map_err(|fault| Failure::from(fault).context("cannot start the probe"))?;
     let mut live = Live::new(output);
     watch(options, &probe, &mut live).await?;
-    live.say("the load has ended: reading every replica");
+    live.say("the load has ended; reading every replica");
     let report = tokio::select! {
         report = probe.finish() => report,
         _ = tokio::signal::ctrl_c() => {
             return Err(Failure::new(Exit::Failure, "interrupted before the replicas were read")
-                .next("its accounts, named probe-…, are left behind"));
+                .next("the accounts of the probe, named probe-…, were not deleted"));
         }
     };
     conclude(&report, live.output())
 }
 
+/// Checks before any load that the ledger can hold the run, and that every process can be killed.
 fn check(options: &Options) -> Result<()> {
     let messages = u128::from(options.rate) * options.length.as_millis() / 1000;
     if messages > probe::ATTEMPTS as u128 {
-        let message = format!("{messages} messages are more than a ledger of {} holds", probe::ATTEMPTS);
-        return Err(Failure::new(Exit::Usage, message).next("lower --rate, or --for"));
+        let message = format!("{messages} messages exceed the ledger, which holds {}", probe::ATTEMPTS);
+        return Err(Failure::new(Exit::Usage, message).next("lower --rate or --for"));
     }
     for pid in &options.kill {
         if let Err(error) = test_kill_process(*pid) {
             let number = pid.as_raw_nonzero();
             return Err(Failure::new(Exit::NotFound, format!("cannot kill process {number}: {error}"))
-                .next("--kill takes ids of processes on this machine that belong to you"));
+                .next("--kill takes ids of your processes on this machine"));
         }
     }
     Ok(())
 }
 
+/// Fresh names and a fresh password, so that probes do not disturb each other or real accounts.
 fn accounts(rate: u32) -> probe::Options {
     let run = hex(Entropy::system().bytes::<4>());
     probe::Options {
@@ -96,10 +100,11 @@ fn accounts(rate: u32) -> probe::Options {
     }
 }
 
-/// Lets the run take its course: shows how far it is, and kills what is due.
+/// Waits for the end of the load. Updates the live line, and kills each process at its time.
 async fn watch(options: &Options, probe: &Probe, live: &mut Live<'_>) -> Result<()> {
     let begun = Instant::now();
-    let mut looks = interval(LOOK);
+    let mut updates = interval(UPDATE_INTERVAL);
+    // n kills split the load into n + 1 equal parts. The list is reversed so that the next kill is at its end.
     let parts = u32::try_from(options.kill.len()).unwrap_or(u32::MAX).saturating_add(1);
     let mut due: Vec<(Instant, Pid)> =
         (1..).zip(&options.kill).map(|(part, pid)| (begun + options.length * part / parts, *pid)).collect();
@@ -107,14 +112,14 @@ async fn watch(options: &Options, probe: &Probe, live: &mut Live<'_>) -> Result<
     loop {
         let next = due.last().map_or(begun + options.length, |(when, _)| *when);
         tokio::select! {
-            _ = looks.tick() => live.show(&probe.progress()),
+            _ = updates.tick() => live.show(&probe.progress()),
             () = sleep_until(next) => match due.pop() {
                 Some((_, pid)) => kill(pid, probe, live)?,
                 None => return Ok(()),
             },
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted?;
-                live.say("stopped early");
+                live.say("stopped early by ctrl-c");
                 return Ok(());
             }
         }
@@ -123,6 +128,7 @@ async fn watch(options: &Options, probe: &Probe, live: &mut Live<'_>) -> Result<
 
 fn kill(pid: Pid, probe: &Probe, live: &mut Live<'_>) -> Result<()> {
     let number = pid.as_raw_nonzero();
+    // Before the kill: the recovery time counts from here.
     probe.incident(format!("process {number} killed"), probe::RECOVERY);
     kill_process(pid, Signal::KILL)
         .map_err(|error| Failure::new(Exit::Failure, format!("cannot kill process {number}: {error}")))?;
@@ -130,7 +136,7 @@ fn kill(pid: Pid, probe: &Probe, live: &mut Live<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Bytes in hexadecimal.
+/// `bytes` in hexadecimal.
 pub(super) fn hex<const N: usize>(bytes: [u8; N]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

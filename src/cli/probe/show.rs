@@ -1,4 +1,4 @@
-//! A report in words, or as one JSON object.
+//! Prints the report of a probe as text or as one JSON object.
 
 use std::time::Duration;
 
@@ -12,27 +12,27 @@ use crate::{
     },
 };
 
-/// Digits of a digest that are shown to people.
+/// Digits of a digest in the table.
 const DIGITS: usize = 16;
 
-/// Shows all of a report.
+/// Prints a report with its verdict.
 ///
 /// # Errors
-/// [`Exit::Wanting`] when a metric failed.
+/// [`Exit::ChecksFailed`] if a metric failed.
 pub fn conclude(report: &Report, output: &mut Output) -> Result<()> {
     if output.is_json() {
         output.json(&document(report))?;
-        return if report.passed() { Ok(()) } else { Err(Failure::quiet(Exit::Wanting)) };
+        return if report.passed() { Ok(()) } else { Err(Failure::quiet(Exit::ChecksFailed)) };
     }
     figures(report).into_iter().try_for_each(|line| output.line(line))?;
     output.table(&replicas(&report.replicas))?;
     verdict(report, output)
 }
 
-/// Shows PASS or FAIL for each metric, and examples of what was found.
+/// Prints examples of violations, and PASS or FAIL for each metric.
 ///
 /// # Errors
-/// [`Exit::Wanting`] when a metric failed.
+/// [`Exit::ChecksFailed`] if a metric failed.
 pub fn verdict(report: &Report, output: &mut Output) -> Result<()> {
     for violation in report.findings.examples() {
         output.line(format!("{}: {}", violation.kind.as_str(), text::line(&violation.what)))?;
@@ -40,15 +40,17 @@ pub fn verdict(report: &Report, output: &mut Output) -> Result<()> {
     for metric in report.metrics() {
         output.line(line(&metric, output.has_colour()))?;
     }
-    if report.passed() { Ok(()) } else { Err(Failure::quiet(Exit::Wanting)) }
+    if report.passed() { Ok(()) } else { Err(Failure::quiet(Exit::ChecksFailed)) }
 }
 
+/// `PASS  durability     …  (bound: …)`.
 fn line(metric: &Metric, colour: bool) -> String {
     let (word, style) = if metric.passed { ("PASS", Style::Good) } else { ("FAIL", Style::Bad) };
     let bound = Style::Dim.paint(colour, format!("(bound: {})", metric.bound));
     format!("{}  {:<13}  {}  {bound}", style.paint(colour, word), metric.name, text::line(&metric.figure))
 }
 
+/// The figures that have no PASS or FAIL of their own.
 fn figures(report: &Report) -> Vec<String> {
     let found = |kind: Kind| report.findings.count(kind);
     let settled = match report.unknown {
@@ -86,19 +88,20 @@ fn figures(report: &Report) -> Vec<String> {
         ),
     ];
     if !report.outage.is_zero() {
-        lines.push(format!("no majority of the voters answered for {}", seconds(report.outage)));
+        lines.push(format!("a majority of the voters did not answer for {}", seconds(report.outage)));
     }
     lines
 }
 
+/// The cause of the longest write gap, as far as the probe saw one.
 fn cause(report: &Report) -> String {
     match &report.gap.change {
         Some(change) => changed(change),
-        None => "no change of leader in it".to_owned(),
+        None => "no change of leader during it".to_owned(),
     }
 }
 
-/// `n1 was followed by n4 as leader, term 3`.
+/// A change of leader: `n1 was followed by n4 as leader, term 3`.
 fn changed(change: &Change) -> String {
     let leader = text::line(&change.leader);
     match change.deposed.as_str() {
@@ -108,6 +111,7 @@ fn changed(change: &Change) -> String {
     }
 }
 
+/// What each replica held at the end: its number of messages, and its digest at one index.
 fn replicas(replicas: &[Replica]) -> Table {
     let mut table = Table::new(["NODE", "MESSAGES", "INDEX", "DIGEST"]);
     for replica in replicas {
@@ -129,7 +133,7 @@ fn millis(duration: Duration) -> String {
     format!("{:.1} ms", duration.as_secs_f64() * 1e3)
 }
 
-/// The report for programs. 64-bit integers are strings, as in proto3 JSON.
+/// The report as JSON. 64-bit integers are strings, as in proto3 JSON.
 fn document(report: &Report) -> Value {
     let metrics: Vec<Value> = report
         .metrics()

@@ -1,4 +1,4 @@
-//! What is shown of a report, and which code it ends with.
+//! The printed report and its exit code, and the flags.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -71,7 +71,7 @@ fn a_run_that_lost_a_message_fails_with_8_and_names_it() {
         report.findings.add(Kind::Missing, || "n3 lacks c7/41".into());
         let (mut output, captured) = Output::captured(json);
         let failure = conclude(&report, &mut output).expect_err("a message is missing");
-        assert_eq!((failure.exit, failure.exit.code(), failure.quiet), (Exit::Wanting, 8, true));
+        assert_eq!((failure.exit, failure.exit.code(), failure.quiet), (Exit::ChecksFailed, 8, true));
         assert!(captured.data().contains("n3 lacks c7/41"), "{}", captured.data());
     }
 }
@@ -89,7 +89,7 @@ fn every_metric_can_fail() {
         let mut report = report();
         sabotage(&mut report);
         let (mut output, captured) = Output::captured(false);
-        assert_eq!(verdict(&report, &mut output).expect_err(name).exit, Exit::Wanting);
+        assert_eq!(verdict(&report, &mut output).expect_err(name).exit, Exit::ChecksFailed);
         let text = captured.data();
         assert_eq!(text.lines().filter(|line| line.starts_with("PASS  ")).count(), 3, "{name}: {text}");
         assert!(text.contains(&format!("FAIL  {name}")), "{text}");

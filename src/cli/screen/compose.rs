@@ -1,12 +1,19 @@
-//! The text being written: several lines, a place in them, and what may be done there.
+//! A text field of several lines, with the usual editing keys.
+
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use crate::types::limits;
 
-/// A text and the place in it where typing goes. The place always lies between characters.
+/// A text and the insertion point in it.
+///
+/// # Invariants
+/// - `at` is a character boundary of `text`, at most its length.
+/// - `text` is at most [`limits::BODY_BYTES`] long if it was typed or pasted, and its only control characters are line
+///   ends and tabs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Composer {
     text: String,
-    /// In bytes.
+    /// The insertion point, in bytes.
     at: usize,
 }
 
@@ -19,29 +26,29 @@ impl Composer {
         self.text.is_empty()
     }
 
-    /// What stands before the place.
+    /// The text before the insertion point.
     pub(super) fn before(&self) -> &str {
         &self.text[..self.at]
     }
 
-    /// What stands after the place.
+    /// The text after the insertion point.
     pub(super) fn after(&self) -> &str {
         &self.text[self.at..]
     }
 
-    /// Takes the text away.
+    /// Empties the field and returns its text.
     pub(super) fn take(&mut self) -> String {
         self.at = 0;
         std::mem::take(&mut self.text)
     }
 
-    /// Puts another text, the place at its end.
+    /// Replaces the text; the insertion point goes to its end.
     pub(super) fn put(&mut self, text: impl Into<String>) {
         self.text = text.into();
         self.at = self.text.len();
     }
 
-    /// Types a text, as far as a message may be long; says whether all of it fitted.
+    /// Inserts text up to the maximum length of a message. Returns whether all of it fitted.
     pub(super) fn insert(&mut self, text: &str) -> bool {
         let text = text.replace("\r\n", "\n").replace('\r', "\n");
         let text: String = text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect();
@@ -53,21 +60,43 @@ impl Composer {
         fits == text.len()
     }
 
-    pub(super) fn backspace(&mut self) {
+    /// Handles an editing key (Emacs style, as in shells) or a character. Returns false if the character did not fit.
+    pub(super) fn key(&mut self, key: KeyEvent) -> bool {
+        let control = key.modifiers.contains(KeyModifiers::CONTROL);
+        match key.code {
+            KeyCode::Char('w') if control => self.erase_word(),
+            KeyCode::Char('u') if control => self.erase_line(),
+            KeyCode::Char('a') if control => self.home(),
+            KeyCode::Char('e') if control => self.end(),
+            KeyCode::Char('h') if control => self.backspace(),
+            KeyCode::Char(_) if control => {}
+            KeyCode::Char(c) => return self.insert(c.encode_utf8(&mut [0; 4])),
+            KeyCode::Backspace => self.backspace(),
+            KeyCode::Delete => self.delete(),
+            KeyCode::Left => self.left(),
+            KeyCode::Right => self.right(),
+            KeyCode::Home => self.home(),
+            KeyCode::End => self.end(),
+            _ => {}
+        }
+        true
+    }
+
+    fn backspace(&mut self) {
         if let Some(last) = self.before().chars().next_back() {
             self.at -= last.len_utf8();
             self.text.remove(self.at);
         }
     }
 
-    pub(super) fn delete(&mut self) {
+    fn delete(&mut self) {
         if self.at < self.text.len() {
             self.text.remove(self.at);
         }
     }
 
-    /// Erases the word before the place.
-    pub(super) fn erase_word(&mut self) {
+    /// Erases the word before the insertion point.
+    fn erase_word(&mut self) {
         let kept = self
             .before()
             .trim_end()
@@ -77,30 +106,30 @@ impl Composer {
         self.at = kept;
     }
 
-    /// Erases the line before the place.
-    pub(super) fn erase_line(&mut self) {
+    /// Erases the line up to the insertion point.
+    fn erase_line(&mut self) {
         let start = self.line_start();
         self.text.replace_range(start..self.at, "");
         self.at = start;
     }
 
-    pub(super) fn left(&mut self) {
+    fn left(&mut self) {
         self.at -= self.before().chars().next_back().map_or(0, char::len_utf8);
     }
 
-    pub(super) fn right(&mut self) {
+    fn right(&mut self) {
         self.at += self.after().chars().next().map_or(0, char::len_utf8);
     }
 
-    pub(super) fn home(&mut self) {
+    fn home(&mut self) {
         self.at = self.line_start();
     }
 
-    pub(super) fn end(&mut self) {
+    fn end(&mut self) {
         self.at += self.after().find('\n').unwrap_or(self.after().len());
     }
 
-    /// Goes up a line; says whether there was one.
+    /// Goes up one line. Returns false on the first line.
     pub(super) fn up(&mut self) -> bool {
         let start = self.line_start();
         let column = self.text[start..self.at].chars().count();
@@ -110,7 +139,7 @@ impl Composer {
         true
     }
 
-    /// Goes down a line; says whether there was one.
+    /// Goes down one line. Returns false on the last line.
     pub(super) fn down(&mut self) -> bool {
         let column = self.text[self.line_start()..self.at].chars().count();
         let Some(end) = self.after().find('\n') else { return false };
@@ -119,13 +148,13 @@ impl Composer {
         true
     }
 
-    /// The word that ends at the place, for completion.
+    /// The word that ends at the insertion point, for completion.
     pub(super) fn word(&self) -> &str {
         let start = self.before().rfind(char::is_whitespace);
         self.before()[start.unwrap_or(0)..].trim_start()
     }
 
-    /// Puts `word` in place of [`Composer::word`].
+    /// Replaces [`Composer::word`] by `word`.
     pub(super) fn replace_word(&mut self, word: &str) {
         let start = self.at - self.word().len();
         self.text.replace_range(start..self.at, "");

@@ -1,4 +1,4 @@
-//! A state as it looks.
+//! Draws a state. Pure: the same state gives the same picture.
 
 use ratatui::{
     Frame,
@@ -12,11 +12,11 @@ use super::{
     compose::Composer,
     keys::{Choice, HELP},
     rows::{self, Areas, bad, dim},
-    state::{Link, Mode, State},
+    state::{Connection, Mode, State},
 };
 use crate::{cli::text, client::Recipient, wire::chat::Conversation};
 
-/// Smallest screen on which anything is shown.
+/// Columns and rows below which nothing is drawn.
 const SMALLEST: (u16, u16) = (20, 6);
 
 /// Draws the whole screen.
@@ -39,22 +39,24 @@ pub(super) fn draw(state: &State, frame: &mut Frame<'_>) {
     }
 }
 
+/// The first row: the account and the state of the connection.
 fn banner(state: &State) -> Line<'_> {
-    let (words, look) = match &state.link {
-        Link::Connecting => ("connecting".to_owned(), Style::new().fg(Color::Yellow)),
-        Link::Up(_) if !state.quorum => {
-            ("NO QUORUM: what you send is kept, and goes out when enough nodes are back".to_owned(), bad())
+    let (words, look) = match &state.connection {
+        Connection::Connecting => ("connecting".to_owned(), Style::new().fg(Color::Yellow)),
+        Connection::Connected(_) if !state.quorum => {
+            ("NO QUORUM: messages are kept on disk and sent when enough nodes are back".to_owned(), bad())
         }
-        Link::Up(node) => (format!("connected to {node}"), Style::new().fg(Color::Green)),
-        Link::Lost(why) => {
+        Connection::Connected(node) => (format!("connected to {node}"), Style::new().fg(Color::Green)),
+        Connection::Lost(why) => {
             (format!("RECONNECTING ({why})"), Style::new().fg(Color::Yellow).add_modifier(Modifier::BOLD))
         }
-        Link::Ended(why) => (format!("SIGNED OUT: {why}; any key leaves, then `chat login`"), bad()),
+        Connection::Ended(why) => (format!("SIGNED OUT: {why}; any key leaves, then `chat login`"), bad()),
     };
     let account = Span::styled(format!(" {} ", text::line(&state.account)), Style::new().add_modifier(Modifier::BOLD));
     Line::from(vec![account, Span::raw(" "), Span::styled(text::line(&words).into_owned(), look)])
 }
 
+/// The list of conversations, scrolled so that the open one is visible.
 fn list(state: &State, area: Rect, frame: &mut Frame<'_>) {
     if area.width == 0 {
         return;
@@ -77,8 +79,9 @@ fn list(state: &State, area: Rect, frame: &mut Frame<'_>) {
 }
 
 fn list_row<'a>(state: &State, chat: &Conversation, here: bool, width: usize) -> Line<'a> {
-    // What is in view is being marked as read.
-    let unread = if here && state.open.as_ref().is_some_and(|open| open.above == 0) { 0 } else { chat.unread_count };
+    // The open conversation is about to be marked as read.
+    let unread =
+        if here && state.open.as_ref().is_some_and(|open| open.rows_below == 0) { 0 } else { chat.unread_count };
     let count = if unread > 0 { format!(" {}", unread.min(9_999)) } else { String::new() };
     let room = width.saturating_sub(count.len() + 1);
     let label = cut(&rows::label(chat, &state.account), room);
@@ -94,11 +97,12 @@ fn list_row<'a>(state: &State, chat: &Conversation, here: bool, width: usize) ->
     Line::from(Span::styled(format!("{pointer}{label}{gap}{count}"), look))
 }
 
-/// As much of `label` as fits.
+/// `label`, cut to `width` columns.
 fn cut(label: &str, width: usize) -> String {
-    rows::chop(label, width).into_iter().next().unwrap_or_default()
+    rows::hard_wrap(label, width).into_iter().next().unwrap_or_default()
 }
 
+/// The row above the timeline: name, members and id of the open conversation.
 fn title(state: &State) -> Line<'static> {
     let look = Style::new().add_modifier(Modifier::BOLD | Modifier::UNDERLINED);
     let Some(open) = &state.open else { return Line::styled("no conversation is open", dim()) };
@@ -110,7 +114,7 @@ fn title(state: &State) -> Line<'static> {
     };
     let members = chat.filter(|chat| !chat.direct).map(|chat| format!("  {} members", chat.member_count));
     let id = open.id.map(|id| format!("  {id}")).unwrap_or_default();
-    let above = if open.above > 0 { "  (older; Ctrl+End: newest)" } else { "" };
+    let above = if open.rows_below > 0 { "  (older; Ctrl+End: newest)" } else { "" };
     Line::from(vec![
         Span::styled(label, look),
         Span::styled(format!("{}{id}{above}", members.unwrap_or_default()), dim()),
@@ -119,28 +123,29 @@ fn title(state: &State) -> Line<'static> {
 
 fn timeline(state: &State, area: Rect, frame: &mut Frame<'_>) {
     let Some(open) = &state.open else {
-        let words = "Ctrl+T chooses a conversation or a user, F1 helps, Ctrl+C leaves.";
+        let words = "Ctrl+T: choose a conversation or a user. F1: help. Ctrl+C: leave.";
         return frame.render_widget(Paragraph::new(words).style(dim()), area);
     };
-    let (width, height) = rows::view(state);
-    let rows = rows::from_end(state, open, width, open.above + height);
-    let end = rows.len().saturating_sub(open.above);
+    let (width, height) = rows::timeline_size(state);
+    let rows = rows::last_rows(state, open, width, open.rows_below + height);
+    let end = rows.len().saturating_sub(open.rows_below);
     let lines: Vec<Line<'_>> = rows.into_iter().take(end).skip(end.saturating_sub(height)).collect();
-    // What is said last stands at the bottom, next to where one writes.
+    // The newest message is at the bottom, next to the composer.
     let filled = u16::try_from(lines.len()).unwrap_or(u16::MAX).min(area.height);
     let bottom = Rect { y: area.y + area.height - filled, height: filled, ..area };
     frame.render_widget(Paragraph::new(lines), bottom);
 }
 
+/// The composer, scrolled so that the insertion point is visible.
 fn composer(state: &State, areas: &Areas, frame: &mut Frame<'_>) {
     let block = Block::new().borders(Borders::TOP).border_style(dim());
     let inner = block.inner(areas.composer);
     frame.render_widget(block, areas.composer);
     let width = usize::from(inner.width).saturating_sub(2);
-    let (height, before) = (usize::from(inner.height), rows::chop(&rows::shown(state.composer.before()), width));
+    let (height, before) = (usize::from(inner.height), rows::hard_wrap(&rows::escaped(state.composer.before()), width));
     let at = before.len().saturating_sub(1);
     let skip = (at + 1).saturating_sub(height);
-    let all = rows::chop(&rows::shown(state.composer.text()), width);
+    let all = rows::hard_wrap(&rows::escaped(state.composer.text()), width);
     let prompt = |place| if place == 0 { "> " } else { "  " };
     let lines = all.iter().enumerate().skip(skip).take(height);
     let lines: Vec<Line<'_>> = lines.map(|(place, row)| Line::from(format!("{}{row}", prompt(place)))).collect();
@@ -152,6 +157,7 @@ fn composer(state: &State, areas: &Areas, frame: &mut Frame<'_>) {
     }
 }
 
+/// The last row: the search field, a notice, or the main keys.
 fn hint(state: &State, area: Rect, frame: &mut Frame<'_>) {
     let words = match (&state.mode, &state.notice) {
         (Mode::Search { words, at, .. }, notice) => {
@@ -204,7 +210,7 @@ fn go_to(state: &State, words: &Composer, picked: usize, screen: Rect, frame: &m
     frame.set_cursor_position(Position::new((area.x + 5 + column).min(area.right().saturating_sub(1)), area.y));
 }
 
-/// A box in the middle of the screen; answers with its inside.
+/// Draws a box in the middle of the screen and returns its inside.
 fn boxed(title: &'static str, lines: Vec<Line<'_>>, screen: Rect, frame: &mut Frame<'_>) -> Rect {
     let width = lines.iter().map(Line::width).max().unwrap_or(0).max(title.len()) + 4;
     let width = u16::try_from(width).unwrap_or(u16::MAX).min(screen.width);

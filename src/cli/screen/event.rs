@@ -1,4 +1,4 @@
-//! What happens to the screen, and what it asks to be done.
+//! The inputs of the state ([`Event`]) and its outputs ([`Effect`]).
 
 use ratatui::crossterm::event::KeyEvent;
 
@@ -11,54 +11,54 @@ use crate::{
     },
 };
 
-/// Something happened.
+/// Something that happened: a key, news of the subscription, or the answer to an effect.
 #[derive(Debug)]
 pub(super) enum Event {
     /// A key was pressed.
     Key(KeyEvent),
     /// Text was pasted.
     Paste(String),
-    /// The subscription has news.
+    /// News of the subscription.
     Update(Update),
     /// The subscription has ended for good.
     Ended(Fault),
-    /// The account's conversations.
+    /// Answer to [`Effect::List`].
     Listed(Result<Vec<Conversation>, Fault>),
-    /// Messages of a conversation before `before`, or the latest (`None`).
+    /// Answer to [`Effect::Load`].
     Loaded { of: Recipient, before: Option<u64>, page: Result<ListMessagesResponse, Fault> },
-    /// What the outbox holds from before.
-    Found(Vec<Kept>),
-    /// A message could not be kept, so it is not sent.
+    /// The outbox at the start: what earlier runs left.
+    OutboxRead(Vec<Kept>),
+    /// A message could not be written to the outbox, so it is not sent.
     NotKept { id: RequestId, why: String },
-    /// An attempt to send ended.
+    /// An attempt to send a message ended.
     Delivered { id: RequestId, delivery: Delivery },
-    /// A read mark was set, or not.
+    /// Answer to [`Effect::Mark`].
     Marked { conversation: ConversationId, result: Result<(), Fault> },
-    /// Accounts whose names begin with `prefix`.
+    /// Answer to [`Effect::Complete`].
     Completed { prefix: String, names: Vec<String> },
-    /// Something went wrong that the person should know.
+    /// An error that the person should know of.
     Notice(String),
 }
 
-/// Something is to be done.
+/// Something that the [worker](super::worker) must do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// List the conversations.
+    /// List all conversations.
     List,
-    /// Load messages of a conversation before `before`, or the latest.
+    /// Load a page of messages before `before`, or the latest page.
     Load { of: Recipient, before: Option<u64> },
-    /// Keep a message and send it.
+    /// Write a message to the outbox and send it.
     Send { id: RequestId, to: Recipient, body: String },
-    /// Send a message after all, as a new one.
+    /// Send a message of the outbox again under the new id `fresh`.
     Renew { id: RequestId, fresh: RequestId },
-    /// Give a message up.
+    /// Remove a message from the outbox.
     Drop { id: RequestId },
-    /// Mark a conversation as read up to here.
+    /// Mark a conversation as read up to this number.
     Mark { conversation: ConversationId, up_to: u64 },
-    /// Find accounts by the beginning of their names.
+    /// Find accounts whose names begin with `prefix`.
     Complete { prefix: String },
-    /// The connection is good again: what waits may be tried at once.
-    Hurry,
-    /// Leave.
+    /// Retry waiting messages now instead of after the usual pause.
+    RetryNow,
+    /// Leave the screen.
     Quit,
 }

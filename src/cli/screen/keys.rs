@@ -1,4 +1,4 @@
-//! What each key does.
+//! Keys and pasted text, except in the search: writing, sending, and moving between conversations.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
@@ -6,7 +6,7 @@ use super::{
     compose::Composer,
     event::Effect,
     rows,
-    state::{Link, Mode, Outgoing, Stage, State, other},
+    state::{Connection, Mode, Outgoing, Stage, State, other},
 };
 use crate::{
     client::Recipient,
@@ -14,32 +14,33 @@ use crate::{
     wire::chat::Conversation,
 };
 
-/// What the keys do, as the help shows it.
+/// The table of keys that F1 shows.
 pub(super) const HELP: &[(&str, &str)] = &[
     ("Enter", "send the message"),
-    ("Alt+Enter, Ctrl+J", "begin a new line"),
+    ("Alt+Enter, Ctrl+J", "start a new line"),
     ("Tab", "complete a user's name"),
-    ("Ctrl+T", "go to a conversation, or begin one with a user"),
+    ("Ctrl+T", "go to a conversation, or start one with a user"),
     ("Ctrl+N, Ctrl+P", "next, previous conversation (also Alt+Down, Alt+Up)"),
     ("PageUp, PageDown", "older, newer messages"),
     ("Ctrl+End", "back to the newest message"),
     ("Ctrl+F", "search in this conversation"),
-    ("Ctrl+R, Ctrl+X", "send again, or give up, the first message that failed"),
+    ("Ctrl+R, Ctrl+X", "send again, or drop, the first message that failed"),
     ("Ctrl+W, Ctrl+U", "erase a word, a line"),
-    ("Esc", "close what is open"),
-    ("Ctrl+C", "leave; what waits is sent at the next start"),
+    ("Esc", "close the search or the dialog"),
+    ("Ctrl+C", "leave; unsent messages are sent at the next start"),
 ];
 
-/// Names shown when choosing a conversation.
+/// Choices offered at most by "go to", and names shown at most by completion.
 const CHOICES: usize = 8;
 
 impl State {
+    /// Handles a key. Ctrl+C always works; after the end of the session every key leaves.
     pub(super) fn key(&mut self, key: KeyEvent) {
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         self.notice = None;
         match (control, key.code) {
             (true, KeyCode::Char('c' | 'q')) => self.effects.push(Effect::Quit),
-            _ if matches!(self.link, Link::Ended(_)) => self.effects.push(Effect::Quit),
+            _ if matches!(self.connection, Connection::Ended(_)) => self.effects.push(Effect::Quit),
             _ if self.mode == Mode::Help => self.mode = Mode::Compose,
             (_, KeyCode::F(1)) => self.mode = Mode::Help,
             (_, KeyCode::Esc) => self.close(),
@@ -52,7 +53,7 @@ impl State {
             (true, KeyCode::Char('n')) => self.step(1),
             (true, KeyCode::Char('p')) => self.step(-1),
             (true, KeyCode::Char('r')) => self.renew(),
-            (true, KeyCode::Char('x')) => self.give_up(),
+            (true, KeyCode::Char('x')) => self.drop_failed(),
             _ => match self.mode {
                 Mode::Search { .. } => self.search_key(key),
                 Mode::GoTo { .. } => self.go_to_key(key),
@@ -61,6 +62,7 @@ impl State {
         }
     }
 
+    /// Inserts pasted text into the active text field. Line ends in it do not send the message.
     pub(super) fn paste(&mut self, text: &str) {
         let fits = match &mut self.mode {
             Mode::Search { words, .. } | Mode::GoTo { words, .. } => {
@@ -68,13 +70,14 @@ impl State {
             }
             _ => self.composer.insert(text),
         };
-        self.notice = (!fits).then(|| "that is more than a message can hold: it was cut".to_owned());
+        self.notice = (!fits).then(|| "the text is longer than a message may be and was cut".to_owned());
     }
 
     fn close(&mut self) {
         self.mode = Mode::Compose;
     }
 
+    /// Handles a key of the composer. Up and Down scroll the timeline from the first and last line.
     fn compose_key(&mut self, key: KeyEvent) {
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         let alt = key.modifiers.contains(KeyModifiers::ALT);
@@ -99,8 +102,8 @@ impl State {
                 }
             }
             _ => {
-                let fits = edit(&mut self.composer, key);
-                self.notice = (!fits).then(|| "a message can hold no more".to_owned());
+                let fits = self.composer.key(key);
+                self.notice = (!fits).then(|| "the message has its maximum length".to_owned());
             }
         }
     }
@@ -109,15 +112,16 @@ impl State {
         self.composer.insert(text);
     }
 
+    /// Sends the text of the composer.
     fn submit(&mut self) {
         if self.composer.text().trim().is_empty() {
             return;
         }
         let Some(open) = &mut self.open else {
-            self.notice = Some("choose to whom first: Ctrl+T".to_owned());
+            self.notice = Some("choose a recipient first: Ctrl+T".to_owned());
             return;
         };
-        open.above = 0;
+        open.rows_below = 0;
         let to = open.to.clone();
         let (id, body) = (self.request_id(), self.composer.take());
         let out =
@@ -126,7 +130,7 @@ impl State {
         self.effects.push(Effect::Send { id, to, body });
     }
 
-    /// Sends the first failed message of this conversation again, as a new one.
+    /// Sends the first failed message of the open conversation again, under a new request id.
     fn renew(&mut self) {
         let Some(at) = self.first_failed() else { return };
         let fresh = self.request_id();
@@ -141,8 +145,8 @@ impl State {
         self.effects.push(effect);
     }
 
-    /// Gives the first failed message of this conversation up; its text returns to where it was written.
-    fn give_up(&mut self) {
+    /// Drops the first failed message of the open conversation. Its text returns to the composer if that is empty.
+    fn drop_failed(&mut self) {
         let Some(at) = self.first_failed() else { return };
         let out = self.outgoing.remove(at);
         if self.composer.is_empty() {
@@ -151,23 +155,25 @@ impl State {
         self.effects.push(Effect::Drop { id: out.id });
     }
 
+    /// The first failed message of the open conversation.
     fn first_failed(&mut self) -> Option<usize> {
-        let at = self.outgoing.iter().position(|out| out.stage.is_over() && self.is_here(out));
+        let at = self.outgoing.iter().position(|out| out.stage.needs_decision() && self.is_here(out));
         if at.is_none() {
-            self.notice = Some("no message here has failed".to_owned());
+            self.notice = Some("no message in this conversation has failed".to_owned());
         }
         at
     }
 
+    /// Asks for the names that begin with `prefix`.
     fn complete(&mut self, prefix: String) {
         if prefix.is_empty() || Username::new(&prefix).is_err() {
-            self.notice = Some("type the beginning of a name, then Tab".to_owned());
+            self.notice = Some("type the beginning of a name, then press Tab".to_owned());
         } else {
             self.effects.push(Effect::Complete { prefix });
         }
     }
 
-    /// Names came back, for what was typed when they were asked for.
+    /// Takes the names that begin with `prefix`. Ignored if the person has typed on meanwhile.
     pub(super) fn completed(&mut self, prefix: &str, found: Vec<String>) {
         if let Mode::GoTo { words, names, picked } = &mut self.mode {
             if words.text().trim_start_matches('@').eq_ignore_ascii_case(prefix) {
@@ -191,6 +197,7 @@ impl State {
         }
     }
 
+    /// Opens the next or previous conversation of the list, around its ends.
     fn step(&mut self, by: isize) {
         let here =
             self.chats.iter().position(|chat| self.open.as_ref().is_some_and(|open| open.is(&chat.conversation_id)));
@@ -201,103 +208,6 @@ impl State {
         let next = here.map_or(0, |here| (isize::try_from(here).unwrap_or(0) + by).rem_euclid(count));
         let chat = self.chats[usize::try_from(next).unwrap_or(0)].clone();
         self.open_chat(&chat);
-    }
-
-    fn page(&mut self, by: isize) {
-        let (_, height) = rows::view(self);
-        self.scroll(by * isize::try_from(height.saturating_sub(2).max(1)).unwrap_or(1));
-    }
-
-    /// Moves the view by so many rows, upwards if positive; asks for older messages near the top.
-    pub(super) fn scroll(&mut self, by: isize) {
-        let (width, height) = rows::view(self);
-        let Some(open) = &self.open else { return };
-        let wanted = open.above.saturating_add_signed(by);
-        let rows = rows::from_end(self, open, width, wanted.saturating_add(height)).len();
-        let above = wanted.min(rows.saturating_sub(height));
-        let Some(open) = &mut self.open else { return };
-        open.above = above;
-        if by > 0
-            && above < wanted
-            && let Some(before) = open.older()
-        {
-            self.effects.push(Effect::Load { of: open.to.clone(), before: Some(before) });
-        }
-    }
-
-    fn search(&mut self) {
-        self.mode = match std::mem::replace(&mut self.mode, Mode::Compose) {
-            Mode::Search { words, at, .. } => Mode::Search { words, at, seeking: false },
-            _ => Mode::Search { words: Composer::default(), at: None, seeking: false },
-        };
-    }
-
-    fn search_key(&mut self, key: KeyEvent) {
-        let Mode::Search { words, at, seeking } = &mut self.mode else { return };
-        match key.code {
-            KeyCode::Enter | KeyCode::Up => {
-                *seeking = true;
-                self.seek();
-            }
-            KeyCode::Down => {
-                let found = self.open.as_ref().and_then(|open| open.find(words.text(), *at, false));
-                match found {
-                    Some(seq) => {
-                        (*at, *seeking) = (Some(seq), false);
-                        self.show(seq);
-                    }
-                    None => self.notice = Some("nothing newer".to_owned()),
-                }
-            }
-            _ => {
-                let before = words.text().to_owned();
-                edit(words, key);
-                if *words.text() != before {
-                    (*at, *seeking) = (None, true);
-                    self.seek();
-                }
-            }
-        }
-    }
-
-    /// Goes to the next older message with the words searched for, loading older ones as needed.
-    pub(super) fn seek(&mut self) {
-        let Mode::Search { words, at, seeking } = &mut self.mode else { return };
-        let Some(open) = self.open.as_mut().filter(|_| *seeking) else { return };
-        if let Some(seq) = open.find(words.text(), *at, true) {
-            (*at, *seeking) = (Some(seq), false);
-            return self.show(seq);
-        }
-        if open.loading {
-            return;
-        }
-        match open.older().filter(|_| !words.is_empty()) {
-            Some(before) => self.effects.push(Effect::Load { of: open.to.clone(), before: Some(before) }),
-            None => {
-                *seeking = false;
-                let words_are_there = !words.is_empty();
-                let nothing = if open.complete {
-                    "nothing older".to_owned()
-                } else {
-                    format!(
-                        "nothing in the {} messages held here; `chat history` goes further back",
-                        open.messages.len()
-                    )
-                };
-                self.notice = words_are_there.then_some(nothing);
-            }
-        }
-    }
-
-    /// Moves the view so that a message is about in its middle.
-    fn show(&mut self, seq: u64) {
-        let (width, height) = rows::view(self);
-        let Some(open) = &self.open else { return };
-        let newer = open.messages.range(seq + 1..).map(|(_, message)| rows::of_message(self, message, width).len());
-        let below = newer.sum::<usize>() + open.changes.range(seq + 1..).count() + rows::outgoing(self, width).len();
-        let Some(open) = &mut self.open else { return };
-        open.above = below.saturating_sub(height / 2);
-        self.scroll(0);
     }
 
     fn go_to(&mut self) {
@@ -317,7 +227,7 @@ impl State {
             }
             _ => {
                 let before = words.text().to_owned();
-                edit(words, key);
+                words.key(key);
                 if *words.text() != before {
                     (*picked, *names) = (0, Vec::new());
                     let prefix = words.text().trim_start_matches('@').to_owned();
@@ -329,12 +239,13 @@ impl State {
         }
     }
 
+    /// Opens the choice, or what was typed if there is none.
     fn go(&mut self, chosen: Option<Choice>, typed: &str) {
         self.mode = Mode::Compose;
         match chosen {
             Some(Choice::Chat(chat)) => self.open_chat(&chat),
             Some(Choice::User(name)) => self.open_with(Recipient::Username(name), None),
-            // Perhaps there is no connection to ask who there is: a name is taken at its word.
+            // Without a connection there are no choices, so the typed name is used as it is.
             None => match (typed.parse::<ConversationId>(), Username::new(typed.trim_start_matches('@'))) {
                 (Ok(id), _) => self.open_with(Recipient::Conversation(id), Some(id)),
                 (_, Ok(name)) => self.open_with(Recipient::Username(name.to_string()), None),
@@ -343,7 +254,7 @@ impl State {
         }
     }
 
-    /// What may be gone to: conversations that hold what was typed, then users whose names begin with it.
+    /// The choices of "go to": conversations whose names contain the typed text, then users whose names begin with it.
     pub(super) fn choices(&self) -> Vec<Choice> {
         let Mode::GoTo { words, names, .. } = &self.mode else { return Vec::new() };
         let words = words.text().to_lowercase();
@@ -359,36 +270,14 @@ impl State {
     }
 }
 
-/// Where one may go.
+/// A choice of "go to".
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Choice {
     Chat(Box<Conversation>),
     User(String),
 }
 
-/// How many bytes two names have in common at their beginning, whatever their case. Names are ASCII.
+/// The length of the common prefix of two names, regardless of case. Names are ASCII.
 fn shared(one: &str, other: &str) -> usize {
     one.bytes().zip(other.bytes()).take_while(|(a, b)| a.eq_ignore_ascii_case(b)).count()
-}
-
-/// The keys that every text field knows; says whether what was typed fitted.
-fn edit(text: &mut Composer, key: KeyEvent) -> bool {
-    let control = key.modifiers.contains(KeyModifiers::CONTROL);
-    match key.code {
-        KeyCode::Char('w') if control => text.erase_word(),
-        KeyCode::Char('u') if control => text.erase_line(),
-        KeyCode::Char('a') if control => text.home(),
-        KeyCode::Char('e') if control => text.end(),
-        KeyCode::Char('h') if control => text.backspace(),
-        KeyCode::Char(_) if control => {}
-        KeyCode::Char(c) => return text.insert(c.encode_utf8(&mut [0; 4])),
-        KeyCode::Backspace => text.backspace(),
-        KeyCode::Delete => text.delete(),
-        KeyCode::Left => text.left(),
-        KeyCode::Right => text.right(),
-        KeyCode::Home => text.home(),
-        KeyCode::End => text.end(),
-        _ => {}
-    }
-    true
 }

@@ -1,4 +1,4 @@
-//! Where things stand on the screen, and messages as rows of a given width. All text of others is made harmless here.
+//! The layout of the screen, and messages as rows of a given width. All text of others is escaped here.
 
 use std::collections::VecDeque;
 
@@ -13,20 +13,20 @@ use super::{
     timeline::Timeline,
 };
 use crate::{
-    cli::{happened, text},
+    cli::{room_change, text},
     wire::chat::{Conversation, Message, RoomChange},
 };
 
-/// Columns of the list of conversations, where there is room for it.
+/// Columns of the list of conversations, if it is shown.
 const LIST: u16 = 22;
-/// Columns below which the list gives way to the timeline.
+/// Columns from which on the list is shown beside the timeline.
 const WIDE: u16 = 60;
-/// Rows of text being written that are shown at most.
+/// Rows of the composer that are shown at most.
 const COMPOSER: usize = 6;
-/// Columns before the text of a message's first row, and of its others: the time.
+/// Columns before the text of a message, which hold the time in its first row.
 const INDENT: usize = 6;
 
-/// The parts of the screen.
+/// The areas of the screen.
 pub(super) struct Areas {
     pub(super) banner: Rect,
     pub(super) list: Rect,
@@ -36,12 +36,12 @@ pub(super) struct Areas {
     pub(super) hint: Rect,
 }
 
-/// The parts of a screen of this state's size.
+/// Splits the screen. The composer grows with its text, at the cost of the timeline.
 pub(super) fn areas(state: &State) -> Areas {
     let (columns, rows) = state.size;
     let list = if columns >= WIDE { LIST } else { 0 };
     let width = usize::from(columns.saturating_sub(list)).max(1);
-    let written = chop(&shown(state.composer.text()), width.saturating_sub(2)).len().clamp(1, COMPOSER) as u16;
+    let written = hard_wrap(&escaped(state.composer.text()), width.saturating_sub(2)).len().clamp(1, COMPOSER) as u16;
     let screen = Rect::new(0, 0, columns, rows);
     let [banner, middle, hint] =
         Layout::vertical([Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1)]).areas(screen);
@@ -51,13 +51,13 @@ pub(super) fn areas(state: &State) -> Areas {
     Areas { banner, list, title, timeline, composer, hint }
 }
 
-/// Columns and rows of the timeline.
-pub(super) fn view(state: &State) -> (usize, usize) {
+/// Columns and rows of the timeline; the columns are at least enough to wrap text.
+pub(super) fn timeline_size(state: &State) -> (usize, usize) {
     let area = areas(state).timeline;
     (usize::from(area.width).max(INDENT + 2), usize::from(area.height))
 }
 
-/// What a conversation is called.
+/// The name of a conversation in the list and the title.
 pub(super) fn label(chat: &Conversation, me: &str) -> String {
     let name = match other(chat, me) {
         _ if !chat.direct => format!("#{}", chat.title),
@@ -67,14 +67,14 @@ pub(super) fn label(chat: &Conversation, me: &str) -> String {
     text::line(&name).into_owned()
 }
 
-/// The last rows of the timeline, `needed` of them if there are so many.
-pub(super) fn from_end<'a>(state: &State, open: &'a Timeline, width: usize, needed: usize) -> VecDeque<Line<'a>> {
-    let mut rows: VecDeque<Line<'a>> = outgoing(state, width).into();
+/// The last rows of the timeline: at least `needed` if there are so many. Builds no more than it must, from the end.
+pub(super) fn last_rows<'a>(state: &State, open: &'a Timeline, width: usize, needed: usize) -> VecDeque<Line<'a>> {
+    let mut rows: VecDeque<Line<'a>> = outgoing_rows(state, width).into();
     let mut newer: Option<&Message> = None;
     let mut changes = open.changes.iter().rev().peekable();
     for message in open.messages.values().rev() {
         while let Some((_, change)) = changes.next_if(|(seq, _)| **seq > message.seq) {
-            rows.push_front(of_change(change, width));
+            rows.push_front(change_row(change, width));
         }
         if rows.len() >= needed {
             return rows;
@@ -82,13 +82,13 @@ pub(super) fn from_end<'a>(state: &State, open: &'a Timeline, width: usize, need
         if let Some(newer) = newer.filter(|newer| day(newer) != day(message)) {
             rows.push_front(day_row(newer, width));
         }
-        of_message(state, message, width).into_iter().rev().for_each(|row| rows.push_front(row));
+        message_rows(state, message, width).into_iter().rev().for_each(|row| rows.push_front(row));
         newer = Some(message);
     }
     if let Some(oldest) = newer {
         rows.push_front(day_row(oldest, width));
     }
-    changes.for_each(|(_, change)| rows.push_front(of_change(change, width)));
+    changes.for_each(|(_, change)| rows.push_front(change_row(change, width)));
     let beginning = match (open.loading, open.complete, newer.is_some()) {
         (true, ..) => Some("loading"),
         (false, true, false) if open.changes.is_empty() => Some("no messages yet"),
@@ -100,21 +100,22 @@ pub(super) fn from_end<'a>(state: &State, open: &'a Timeline, width: usize, need
     rows
 }
 
+/// The row that begins a new day.
 fn day_row(message: &Message, width: usize) -> Line<'static> {
     Line::styled(format!("{:-<width$}", format!("--- {} UTC ", day(message))), dim())
 }
 
-/// The row of what happened to the room: always one.
-fn of_change(change: &RoomChange, width: usize) -> Line<'static> {
+/// The row of a change of the room. It is always one row: scrolling counts on it.
+fn change_row(change: &RoomChange, width: usize) -> Line<'static> {
     let time = change.create_time.map(|time| time.to_string()).unwrap_or_default();
-    let row = format!("{:<INDENT$}* {}", time.get(11..16).unwrap_or("--:--"), happened::words(change));
-    Line::styled(chop(&row, width).into_iter().next().unwrap_or_default(), dim())
+    let row = format!("{:<INDENT$}* {}", time.get(11..16).unwrap_or("--:--"), room_change::describe(change));
+    Line::styled(hard_wrap(&row, width).into_iter().next().unwrap_or_default(), dim())
 }
 
 /// The rows of a message.
-pub(super) fn of_message(state: &State, message: &Message, width: usize) -> Vec<Line<'static>> {
+pub(super) fn message_rows(state: &State, message: &Message, width: usize) -> Vec<Line<'static>> {
     let own = message.sender.eq_ignore_ascii_case(&state.account);
-    let body = if message.deleted { "(deleted)".to_owned() } else { shown(&message.body) };
+    let body = if message.deleted { "(deleted)".to_owned() } else { escaped(&message.body) };
     let is_read = state.open.as_ref().is_some_and(|open| message.seq <= open.read_by_other);
     let mark = match (own, is_read) {
         (true, true) => " ✓✓",
@@ -132,23 +133,24 @@ pub(super) fn of_message(state: &State, message: &Message, width: usize) -> Vec<
     rows(&time(message), &sender, &body, mark, look, width)
 }
 
-/// The rows of what is on its way in the open conversation.
-pub(super) fn outgoing(state: &State, width: usize) -> Vec<Line<'static>> {
+/// The rows of outgoing messages of the open conversation.
+pub(super) fn outgoing_rows(state: &State, width: usize) -> Vec<Line<'static>> {
     let here = state.outgoing.iter().filter(|out| !out.seen && state.is_here(out));
-    here.flat_map(|out| of_outgoing(state, out, width)).collect()
+    here.flat_map(|out| outgoing_message_rows(state, out, width)).collect()
 }
 
-fn of_outgoing(state: &State, out: &Outgoing, width: usize) -> Vec<Line<'static>> {
+/// The rows of one outgoing message: its text, then its stage in brackets.
+fn outgoing_message_rows(state: &State, out: &Outgoing, width: usize) -> Vec<Line<'static>> {
     let (time, words, look) = match &out.stage {
         Stage::Sending => ("  ...", "sending".to_owned(), dim()),
         Stage::Waiting(why) => ("  ...", format!("waiting, kept on disk: {why}"), dim()),
-        Stage::Failed(why) => ("  !!!", format!("FAILED: {why} (Ctrl+R sends again, Ctrl+X drops)"), bad()),
+        Stage::Failed(why) => ("  !!!", format!("FAILED: {why} (Ctrl+R sends it again, Ctrl+X drops it)"), bad()),
         Stage::TooOld => {
             let words = "NOT KNOWN whether this was delivered: Ctrl+R sends it again as a new message, Ctrl+X drops it";
             ("  ???", words.to_owned(), bad())
         }
     };
-    let mut lines = rows(time, &text::line(&state.account), &shown(&out.body), "", dim(), width);
+    let mut lines = rows(time, &text::line(&state.account), &escaped(&out.body), "", dim(), width);
     let words = format!("({})", text::line(&words));
     let rest = width.saturating_sub(INDENT);
     lines.extend(
@@ -157,6 +159,7 @@ fn of_outgoing(state: &State, out: &Outgoing, width: usize) -> Vec<Line<'static>
     lines
 }
 
+/// Time, sender and wrapped text. `mark` goes behind the last row if it fits, else into a row of its own.
 fn rows(time: &str, sender: &str, body: &str, mark: &'static str, look: Style, width: usize) -> Vec<Line<'static>> {
     let rest = width.saturating_sub(INDENT).max(1);
     let head = text::width(sender) + 2;
@@ -181,8 +184,8 @@ fn rows(time: &str, sender: &str, body: &str, mark: &'static str, look: Style, w
     lines
 }
 
-/// Text made harmless, tabs as spaces.
-pub(super) fn shown(body: &str) -> String {
+/// Escaped text, with tabs as spaces.
+pub(super) fn escaped(body: &str) -> String {
     text::block(body).replace('\t', "    ")
 }
 
@@ -196,6 +199,7 @@ fn day(message: &Message) -> String {
     time.get(..10).unwrap_or("?").to_owned()
 }
 
+/// The colour of a name: the same in every run and regardless of case.
 fn colour(name: &str) -> Color {
     const COLOURS: [Color; 6] =
         [Color::Cyan, Color::Green, Color::Yellow, Color::Magenta, Color::Blue, Color::LightRed];
@@ -211,8 +215,9 @@ pub(super) fn bad() -> Style {
     Style::new().fg(Color::Red).add_modifier(Modifier::BOLD)
 }
 
-/// `text` in rows of `width` columns, broken anywhere, so that a place in it is easily found again.
-pub(super) fn chop(text: &str, width: usize) -> Vec<String> {
+/// `text` in rows of `width` columns, broken at any character. Unlike at words, the row and column of a position then
+/// depend only on the text before it, which is how the cursor is placed.
+pub(super) fn hard_wrap(text: &str, width: usize) -> Vec<String> {
     let width = width.max(2);
     let mut rows = Vec::new();
     for line in text.split('\n') {

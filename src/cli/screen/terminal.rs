@@ -1,4 +1,4 @@
-//! The terminal: taken over, drawn on, read from, and given back as it was found.
+//! The terminal and the main loop: takes the terminal over, reads keys, draws, and gives it back as it was found.
 
 use std::{
     io::{self, Stdout},
@@ -30,22 +30,23 @@ use super::{
     draw::draw,
     event::{Effect, Event},
     state::State,
-    work::Worker,
+    worker::Worker,
 };
 use crate::{
     cli::{Exit, Failure, Result},
     client::{Outbox, Session},
 };
 
-/// Events that wait to be taken, at most; whoever brings one more waits.
+/// Capacity of the event channels. A sender waits while its channel is full.
 const EVENTS: usize = 256;
-/// How often the thread that reads keys looks whether it is still wanted.
-const LOOK: Duration = Duration::from_millis(200);
+/// How long the key thread waits for a key before it checks whether the screen has closed.
+const KEY_POLL: Duration = Duration::from_millis(200);
 
-/// Runs the screen until the person leaves; answers with how many messages are still on their way, kept in `outbox`.
+/// Runs the screen until the person leaves. Returns the number of messages that are not acknowledged yet; `outbox` holds
+/// them.
 ///
 /// # Errors
-/// When the terminal cannot be used, or a part of the screen has failed.
+/// If the terminal cannot be used, or a task of the worker has panicked.
 pub async fn run(session: Session, account: &str, outbox: Outbox) -> Result<usize> {
     let mut stop = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
     let mut screen = Screen::open().map_err(|error| Failure::from(error).context("cannot use the terminal"))?;
@@ -57,41 +58,43 @@ pub async fn run(session: Session, account: &str, outbox: Outbox) -> Result<usiz
     let kept = outbox.entries();
     let mut worker = Worker::start(session, outbox, events);
     let first = match kept {
-        Ok(kept) => Event::Found(kept),
+        Ok(kept) => Event::OutboxRead(kept),
         Err(error) => Event::Notice(error.to_string()),
     };
-    state.take(first);
+    state.handle(first);
     loop {
         screen.show(&mut state)?;
+        // Signals first, then keys: a flood of events must not keep a person from leaving.
         let event = tokio::select! {
             biased;
             () = any(&mut stop) => break,
             key = keys.recv() => match key {
                 Some(Ok(input)) => input,
-                Some(Err(error)) => return Err(Failure::from(error).context("the terminal cannot be read")),
+                Some(Err(error)) => return Err(Failure::from(error).context("cannot read the terminal")),
                 None => break,
             },
             Some(event) = coming.recv() => Some(event),
             failed = worker.failed() => {
                 if failed {
-                    return Err(Failure::new(Exit::Failure, "a part of the screen has failed, by a fault of this program"));
+                    return Err(Failure::new(Exit::Failure, "internal error: a background task panicked"));
                 }
                 None
             }
         };
-        let mut effects = event.map(|event| state.take(event)).unwrap_or_default();
-        // A burst is drawn once.
+        let mut effects = event.map(|event| state.handle(event)).unwrap_or_default();
+        // Draw once for a burst of events.
         while let Ok(event) = coming.try_recv() {
-            effects.extend(state.take(event));
+            effects.extend(state.handle(event));
         }
         if effects.contains(&Effect::Quit) {
             break;
         }
-        effects.into_iter().for_each(|effect| worker.begin(effect));
+        effects.into_iter().for_each(|effect| worker.run(effect));
     }
     Ok(state.outgoing.len())
 }
 
+/// Waits for the first of the signals.
 async fn any(signals: &mut [io::Result<Signal>; 3]) {
     let [one, two, three] = signals;
     tokio::select! {
@@ -104,17 +107,17 @@ async fn any(signals: &mut [io::Result<Signal>; 3]) {
 async fn once(signal: &mut io::Result<Signal>) {
     match signal {
         Ok(signal) => drop(signal.recv().await),
-        // A signal that cannot be caught does what it always does.
+        // Without a handler, the signal has its default action.
         Err(_) => std::future::pending().await,
     }
 }
 
-/// Reads the terminal on a thread of its own, since that blocks. `None` is news of a size, which drawing looks up.
+/// Reads keys on a thread, because reading blocks. `None` wakes the loop after a resize; drawing looks the size up.
 fn read_keys() -> mpsc::Receiver<io::Result<Option<Event>>> {
     let (keys, coming) = mpsc::channel(EVENTS);
     thread::spawn(move || {
         while !keys.is_closed() {
-            let input = match event::poll(LOOK) {
+            let input = match event::poll(KEY_POLL) {
                 Ok(false) => continue,
                 Ok(true) => event::read(),
                 Err(error) => Err(error),
@@ -136,21 +139,23 @@ fn translate(input: event::Event) -> Option<Event> {
     }
 }
 
-/// The terminal while it is ours: given back when this is dropped, and before a panic's message is printed.
+/// Exclusive use of the terminal. Dropping it gives the terminal back; a panic does so before its message is printed.
+///
+/// There must be only one at a time: [`TAKEN`] is one flag for the process.
 pub struct Screen {
     terminal: Terminal<CrosstermBackend<Stdout>>,
 }
 
 impl Screen {
-    /// Takes the terminal of standard input and output over.
+    /// Takes over the terminal of standard input and output: raw mode, alternate screen, bracketed paste.
     ///
     /// # Errors
-    /// When there is no terminal there, or it cannot be set.
+    /// If there is no terminal, or it cannot be set up.
     pub fn open() -> io::Result<Self> {
         restore_on_panic();
         enable_raw_mode()?;
-        OURS.store(true, Ordering::SeqCst);
-        // From here on, whatever fails gives the terminal back.
+        TAKEN.store(true, Ordering::SeqCst);
+        // From here on, every failure must give the terminal back.
         let opened = execute!(io::stdout(), EnterAlternateScreen, EnableBracketedPaste)
             .and_then(|()| Terminal::new(CrosstermBackend::new(io::stdout())));
         if opened.is_err() {
@@ -177,19 +182,19 @@ impl Drop for Screen {
     }
 }
 
-/// Whether the terminal is ours. Giving it back twice would put the cursor back over what was printed in between.
-static OURS: AtomicBool = AtomicBool::new(false);
+/// Whether the terminal is taken over. Restoring it twice would move the cursor over what was printed in between.
+static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// Gives the terminal back. What fails here cannot be told to anyone.
+/// Gives the terminal back. Errors are ignored: there is nothing left to report them on.
 fn restore() {
-    if !OURS.swap(false, Ordering::SeqCst) {
+    if !TAKEN.swap(false, Ordering::SeqCst) {
         return;
     }
     let _ = execute!(io::stdout(), DisableBracketedPaste, LeaveAlternateScreen, Show);
     let _ = disable_raw_mode();
 }
 
-/// A panic's message must stand on the person's own screen, not vanish with ours.
+/// Installs a panic hook that restores the terminal first. Otherwise the message would vanish with the alternate screen.
 fn restore_on_panic() {
     static HOOKED: Once = Once::new();
     HOOKED.call_once(|| {

@@ -1,4 +1,4 @@
-//! The screen's core: events in, effects and pictures out.
+//! The state machine of the screen: events in, effects and pictures out.
 
 use prost_types::Timestamp;
 use ratatui::{
@@ -25,7 +25,7 @@ use crate::{
     },
 };
 
-/// A person before a screen.
+/// A person at a screen.
 struct Person {
     state: State,
 }
@@ -49,7 +49,7 @@ fn room(id: &str, title: &str, unread_count: u64) -> Conversation {
 }
 
 fn message(conversation: &str, seq: u64, sender: &str, body: &str) -> Message {
-    // A minute apart, from 2023-11-14 23:50:00 UTC on.
+    // One minute apart, from 2023-11-14 23:50:00 UTC.
     let create_time = Some(Timestamp { seconds: 1_700_005_800 + 60 * seq as i64, nanos: 0 });
     let (conversation_id, sender, body) = (conversation.into(), sender.into(), body.into());
     Message { conversation_id, seq, sender, body, create_time, ..Default::default() }
@@ -93,7 +93,7 @@ impl Person {
     }
 
     fn take(&mut self, event: Event) -> Vec<Effect> {
-        self.state.take(event)
+        self.state.handle(event)
     }
 
     fn key(&mut self, code: KeyCode, modifiers: KeyModifiers) -> Vec<Effect> {
@@ -242,7 +242,7 @@ fn what_waited_on_disk_is_shown_where_it_belongs() {
     let mut person = Person::chatting();
     let kept = |n, to: &Recipient, body: &str, fate| Kept { id: id(n), to: to.into(), body: body.into(), fate };
     let ops = Recipient::Conversation(ConversationId(2));
-    person.take(Event::Found(vec![kept(8, &bob(), "early", Fate::Waiting), kept(9, &ops, "late", Fate::TooOld)]));
+    person.take(Event::OutboxRead(vec![kept(8, &bob(), "early", Fate::Waiting), kept(9, &ops, "late", Fate::TooOld)]));
     person.sees("early");
     person.sees_not("late");
     person.control('n');
@@ -281,14 +281,14 @@ fn the_banner_says_how_things_stand() {
     person.sees("connected to 10.0.0.2:7400");
     person.take(Event::Listed(Ok(Vec::new())));
     person.take(Event::Update(Update::NoQuorum));
-    person.sees("NO QUORUM: what you send is kept");
+    person.sees("NO QUORUM: messages are kept on disk");
     let effects = person.take(Event::Update(Update::Quorum));
-    assert!(effects.contains(&Effect::Hurry), "what waits is tried at once: {effects:?}");
+    assert!(effects.contains(&Effect::RetryNow), "what waits is tried at once: {effects:?}");
     person.take(Event::Listed(Ok(Vec::new())));
     person.take(Event::Update(Update::Reconnecting(fault(Reason::Unreachable, "10.0.0.2:7400 cannot be reached"))));
     person.sees("RECONNECTING (10.0.0.2:7400 cannot be reached)");
     let effects = person.take(Event::Update(Update::Connected("10.0.0.3:7400".parse().unwrap())));
-    assert!(effects.contains(&Effect::List) && effects.contains(&Effect::Hurry), "{effects:?}");
+    assert!(effects.contains(&Effect::List) && effects.contains(&Effect::RetryNow), "{effects:?}");
     person.take(Event::Ended(fault(Reason::SessionInvalid, "the session has ended")));
     person.sees("SIGNED OUT: the session has ended");
     assert_eq!(person.types("x"), [Effect::Quit]);
@@ -325,7 +325,11 @@ fn older_messages_are_loaded_at_the_top_and_the_view_stays_where_it_is() {
     person.sees("number 101");
     assert_eq!(person.press(KeyCode::PageUp), [], "asked for once");
     let before = person.picture();
-    assert_eq!(person.take(live(message("c1", 201, "bob", "new"))), [], "what is not seen is not marked as read");
+    assert_eq!(
+        person.take(live(message("c1", 201, "bob", "new"))),
+        [],
+        "messages below the view are not marked as read"
+    );
     let timeline = |picture: &str| picture.lines().skip(2).take(15).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(timeline(&person.picture()), timeline(&before));
     let older = (1..=100).map(|seq| message("c1", seq, "bob", &format!("number {seq}"))).collect();
@@ -350,7 +354,7 @@ fn search_finds_older_messages_and_loads_them() {
     assert!(matches!(person.state.mode, Mode::Search { at: Some(9), .. }));
     person.sees("a needle");
     person.press(KeyCode::Enter);
-    person.sees("nothing older");
+    person.sees("no older match");
     person.press(KeyCode::Down);
     person.sees("the Needle");
     person.press(KeyCode::Esc);

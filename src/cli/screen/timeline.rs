@@ -1,4 +1,4 @@
-//! The open conversation: its messages by number, and what has not become one yet.
+//! The loaded part of the open conversation.
 
 use std::collections::BTreeMap;
 
@@ -9,38 +9,47 @@ use crate::{
     wire::chat::{ListMessagesResponse, Message, RoomChange},
 };
 
-/// The open conversation.
+/// The loaded part of the open conversation.
+///
+/// # Invariants
+/// - `messages` has no gap that the service could fill: pages are joined only if they touch. A latest page that does not
+///   touch replaces everything. Numbers that are missing inside belong to changes, or to messages hidden from this account.
+/// - `changes` reaches back as far as `messages`, with at most [`MESSAGES`] entries.
+/// - There are at most [`MESSAGES`] messages at the end of the conversation, twice as many while the person has scrolled
+///   up (`rows_below` > 0), and the oldest are dropped first.
+/// - At most one page is under way (`loading`).
 #[derive(Debug)]
 pub(super) struct Timeline {
-    /// How its messages are addressed.
+    /// The recipient of messages written here.
     pub(super) to: Recipient,
-    /// Its id, once there is one: a direct conversation begins with its first message.
+    /// Its id; `None` before the first message of a direct conversation.
     pub(super) id: Option<ConversationId>,
+    /// Messages by number.
     pub(super) messages: BTreeMap<u64, Message>,
-    /// What happened to the room, as far back as its messages are here.
+    /// Changes of the room by number.
     pub(super) changes: BTreeMap<u64, RoomChange>,
-    /// Nothing is older than what is here.
+    /// The oldest message of the conversation is loaded.
     pub(super) complete: bool,
-    /// A page is on its way.
+    /// A page has been asked for.
     pub(super) loading: bool,
-    /// Rows that the view stands above the end; 0 follows what comes.
-    pub(super) above: usize,
-    /// How far the other one in a direct conversation has read, if both show that.
+    /// Rows below the view. At 0 the view follows new messages.
+    pub(super) rows_below: usize,
+    /// The number up to which the other account has read; 0 in rooms and if receipts are off.
     pub(super) read_by_other: u64,
 }
 
 impl Timeline {
     pub(super) fn new(to: Recipient, id: Option<ConversationId>) -> Self {
         let (messages, changes) = (BTreeMap::new(), BTreeMap::new());
-        Self { to, id, messages, changes, complete: false, loading: true, above: 0, read_by_other: 0 }
+        Self { to, id, messages, changes, complete: false, loading: true, rows_below: 0, read_by_other: 0 }
     }
 
-    /// Whether it is this conversation's.
+    /// Whether this is the conversation `id`.
     pub(super) fn is(&self, id: &str) -> bool {
         self.id.is_some_and(|own| own.to_string() == id)
     }
 
-    /// Takes a page of older messages, or of the latest.
+    /// Adds a page: older messages if it was asked for with `before`, else the latest.
     pub(super) fn load(&mut self, before: Option<u64>, page: ListMessagesResponse) {
         let (page, changes) = (page.messages, page.changes);
         self.loading = false;
@@ -49,20 +58,20 @@ impl Timeline {
         let first = seqs.min();
         let reaches_back = before.is_some() || oldest.is_none_or(|oldest| first.is_none_or(|first| first <= oldest));
         if before.is_none() && !reaches_back && !self.joins(first) {
-            // So much was missed that the latest page does not join on: what is between is asked for when wanted.
+            // So much was missed that there is a gap. Start over from the latest page; scrolling up loads the rest.
             self.messages.clear();
             self.changes.clear();
             self.complete = false;
         }
         if reaches_back || self.messages.is_empty() {
-            // A short page is no proof: pages are bounded in bytes, too.
+            // Only number 1 proves the beginning. A short page does not: pages are bounded in bytes, too.
             self.complete = first.is_none_or(|first| first == 1);
         }
         page.into_iter().for_each(|message| self.put(message));
         changes.into_iter().for_each(|change| self.put_change(change));
     }
 
-    /// Takes what happened to the room.
+    /// Adds a change of the room.
     pub(super) fn put_change(&mut self, change: RoomChange) {
         self.changes.insert(change.seq, change);
         while self.changes.len() > MESSAGES {
@@ -70,20 +79,20 @@ impl Timeline {
         }
     }
 
-    /// Whether a page beginning with `first` overlaps with or touches what is here.
+    /// Whether a page that begins with `first` overlaps or touches the loaded messages.
     fn joins(&self, first: Option<u64>) -> bool {
         let newest = self.messages.keys().next_back().copied();
         first.is_none_or(|first| newest.is_some_and(|newest| first <= newest + 1))
     }
 
-    /// Takes one message.
+    /// Adds or replaces a message.
     pub(super) fn put(&mut self, message: Message) {
         if self.id.is_none() {
             self.id = message.conversation_id.parse().ok();
         }
         self.messages.insert(message.seq, message);
-        // What is in view does not vanish from under the reader, unless too much comes meanwhile.
-        let most = if self.above == 0 { MESSAGES } else { 2 * MESSAGES };
+        // While the person reads older messages, new ones must not push them out of view too soon.
+        let most = if self.rows_below == 0 { MESSAGES } else { 2 * MESSAGES };
         while self.messages.len() > most {
             self.messages.pop_first();
             self.complete = false;
@@ -92,7 +101,7 @@ impl Timeline {
         }
     }
 
-    /// A message's body was erased, or it was hidden.
+    /// Removes a message that this account has hidden, or empties one that was erased for everyone.
     pub(super) fn delete(&mut self, seq: u64, hidden: bool) {
         if hidden {
             self.messages.remove(&seq);
@@ -102,7 +111,8 @@ impl Timeline {
         }
     }
 
-    /// The page of older messages to ask for, if there may be some.
+    /// Asks for the next page of older messages: the number before which it begins. `None` if there is no older message,
+    /// a page is under way, or no more are held.
     pub(super) fn older(&mut self) -> Option<u64> {
         let oldest = self.messages.keys().next().copied()?;
         let wanted = !self.complete && !self.loading && self.messages.len() < MESSAGES;
@@ -110,7 +120,8 @@ impl Timeline {
         wanted.then_some(oldest)
     }
 
-    /// The newest message whose body or sender holds `words`, before (or after) `from`.
+    /// The message nearest to `from` whose body or sender contains `words`, regardless of case: the newest one before
+    /// `from` if `backwards`, else the oldest one after it.
     pub(super) fn find(&self, words: &str, from: Option<u64>, backwards: bool) -> Option<u64> {
         let words = words.to_lowercase();
         let holds = |message: &&Message| {

@@ -3,22 +3,23 @@
 use std::ops::ControlFlow;
 
 use super::{
-    page::{self, Room},
+    page::{self, PageBudget},
     pattern::Pattern,
     view::time,
 };
 use crate::{
-    machine::{
+    machine::core::{
         error::{Result, invalid},
         keys::{self, Span},
-        records::{account_named, each, load, require},
+        lookup::account_named,
+        records::{each, load, require},
     },
     storage::{self, kv::Read},
     types::{AccountId, SessionKey, limits},
     wire::{chat, store},
 };
 
-/// What the edge needs to know of an account in order to check a password.
+/// What the edge needs to know about an account to check a password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AccountView {
     /// Its id.
@@ -27,25 +28,25 @@ pub struct AccountView {
     pub username: String,
     /// The PHC string of its password; empty once deleted.
     pub password_hash: String,
-    /// Counts the changes of the password, from 1; goes into commands that were allowed by this password.
+    /// Counts the changes of the password, from 1. A command that this password allows carries it.
     pub password_version: u64,
-    /// Whether it is a tombstone.
+    /// Whether it was deleted. Its row stays, so that its name is never given out again.
     pub deleted: bool,
-    /// When it was made, in Unix milliseconds of log time.
+    /// When it was created, in Unix milliseconds of log time.
     pub create_time_ms: u64,
 }
 
-// By hand, so that no log shows a password hash.
+// Written by hand, so that no log line shows a password hash.
 impl std::fmt::Debug for AccountView {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AccountView").field("id", &self.id).field("username", &self.username).finish_non_exhaustive()
     }
 }
 
-/// A live session, and whose it is.
+/// A live session, and its account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionView {
-    /// The account it belongs to.
+    /// The account.
     pub account: AccountId,
     /// That account's name as first written.
     pub username: String,
@@ -58,18 +59,18 @@ pub fn log_time_ms(state: &dyn Read) -> storage::Result<u64> {
     Ok(load::<store::Meta>(state, &keys::META_KEY)?.unwrap_or_default().time_ms)
 }
 
-/// Deleted accounts of which something remains to be tidied.
+/// How many deleted accounts have chores left.
 pub fn chores(state: &dyn Read) -> storage::Result<u64> {
     Ok(load::<store::Meta>(state, &keys::META_KEY)?.unwrap_or_default().chores)
 }
 
-/// The account of this name, compared folded; deleted ones too.
+/// The account of this name, in any case, deleted or not.
 pub fn account_by_name(state: &dyn Read, name: &str) -> storage::Result<Option<AccountView>> {
-    let found = account_named(state, &name.to_ascii_lowercase())?;
+    let found = account_named(state, name)?;
     Ok(found.map(|(id, record)| account_view(id, record)))
 }
 
-/// The account of this id; deleted ones too.
+/// The account of this id, deleted or not.
 pub fn account(state: &dyn Read, id: AccountId) -> storage::Result<Option<AccountView>> {
     Ok(load(state, &keys::account(id))?.map(|record| account_view(id, record)))
 }
@@ -86,7 +87,7 @@ fn account_view(id: AccountId, record: store::AccountRecord) -> AccountView {
 }
 
 /// The session of this key, unless it has expired by log time or its account is deleted. Log time stands still while
-/// nobody writes: a caller with a clock compares `expire_time_ms` with that, too.
+/// nobody writes, so a caller that has a clock must compare `expire_time_ms` with it as well.
 pub fn session(state: &dyn Read, key: &SessionKey) -> storage::Result<Option<SessionView>> {
     let Some(record) = load::<store::SessionRecord>(state, &keys::session(key))? else { return Ok(None) };
     if record.expire_time_ms <= log_time_ms(state)? {
@@ -120,13 +121,13 @@ pub fn list_sessions(state: &dyn Read, account: AccountId) -> storage::Result<ch
     Ok(chat::ListSessionsResponse { sessions })
 }
 
-/// What the account has set for itself.
+/// The settings of the account.
 pub fn settings(state: &dyn Read, account: AccountId) -> storage::Result<chat::Settings> {
     let record: store::AccountRecord = require(state, &keys::account(account))?;
     Ok(chat::Settings { read_receipts: !record.receipts_off })
 }
 
-/// The accounts that this one has blocked, in the order of their making: at most
+/// The accounts that this one has blocked, by ascending id: at most
 /// [`BLOCKED_ACCOUNTS`](limits::BLOCKED_ACCOUNTS).
 pub fn list_blocked(state: &dyn Read, account: AccountId) -> storage::Result<chat::ListBlockedAccountsResponse> {
     let mut accounts = Vec::new();
@@ -146,15 +147,18 @@ fn shown_account(account: store::AccountRecord) -> chat::Account {
     }
 }
 
-/// The accounts whose names match, in the order of their folded names; tombstones too, marked as deleted.
+/// The letter of the page tokens of [`list_accounts`].
+const LETTER: char = 'a';
+
+/// The accounts whose names match, in the order of their names in lower case. Deleted ones are marked as such.
 pub fn list_accounts(state: &dyn Read, request: &chat::ListAccountsRequest) -> Result<chat::ListAccountsResponse> {
     if request.pattern.len() > limits::PATTERN_BYTES {
-        return invalid(format!("pattern must be at most {} bytes", limits::PATTERN_BYTES));
+        return invalid("pattern", format!("pattern must be at most {} bytes", limits::PATTERN_BYTES));
     }
     let pattern = Pattern::new(&request.pattern);
-    let mut room = Room::new(request.page_size)?;
-    let begin = match page::position('a', &request.page_token)? {
-        // The least key above the last one seen.
+    let mut budget = PageBudget::new(request.page_size)?;
+    let begin = match page::position(LETTER, &request.page_token)? {
+        // The least name above the last one seen.
         Some(mut name) => {
             name.push(0);
             name
@@ -166,13 +170,14 @@ pub fn list_accounts(state: &dyn Read, request: &chat::ListAccountsRequest) -> R
     let mut response = chat::ListAccountsResponse::default();
     let mut last = begin;
     each(state, &span, |key, found: store::AccountRef| {
-        if !room.look() {
-            response.next_page_token = page::token('a', &last);
+        if !budget.take_scan() {
+            response.next_page_token = page::token(LETTER, &last);
             return Ok(ControlFlow::Break(()));
         }
         if pattern.matches(&key[1..]) {
             let account: store::AccountRecord = require(state, &keys::account(AccountId(found.account_id)))?;
-            room.take(account.username.len() + 16);
+            // A page of the largest size is far below PAGE_BYTES: names are short.
+            budget.take_row(account.username.len() + 16);
             response.accounts.push(shown_account(account));
         }
         last = key[1..].to_vec();

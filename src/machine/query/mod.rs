@@ -1,17 +1,19 @@
-//! Reads: pure functions of the state, which answer in the API's own types.
+//! Reads: pure functions of a state, most of which return the API's own messages.
 //!
-//! Every listing is paged and bounded in rows and in bytes. A page may be shorter than asked for, even empty, and
-//! still have a successor: only an empty `next_page_token` says that all has been seen.
+//! Every listing is paged and bounded in rows and bytes. A page may be shorter than asked for, even empty, and still
+//! have a successor: only an empty `next_page_token` means that the caller has seen everything.
+//!
+//! A query does not check who asks. The edge looks up the session first, and passes the account in.
 
 mod accounts;
 mod conversations;
 mod events;
-mod holdings;
+mod merge;
 mod messages;
 mod page;
 mod pattern;
 mod requests;
-mod timeline;
+mod summary;
 mod view;
 
 pub use accounts::{
@@ -20,6 +22,6 @@ pub use accounts::{
 };
 pub use conversations::{conversation, conversation_ids, list_conversations, unread_total};
 pub use events::events_after;
-pub use holdings::{Holdings, Lacking, holdings, lacking};
 pub use messages::list_messages;
 pub use requests::is_decided;
+pub use summary::{Missing, Summary, missing, summary};

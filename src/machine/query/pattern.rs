@@ -1,6 +1,6 @@
 //! Patterns of names: `*` stands for any text, `?` for one character.
 
-/// A pattern, folded to lower case like the names it is compared with.
+/// A pattern in lower case, like the names it is compared with.
 pub(super) struct Pattern(Vec<u8>);
 
 impl Pattern {
@@ -10,13 +10,14 @@ impl Pattern {
         Self(text.to_ascii_lowercase().into_bytes())
     }
 
-    /// What every match begins with.
+    /// The beginning that every match shares.
     pub(super) fn prefix(&self) -> &[u8] {
         let end = self.0.iter().position(|byte| matches!(byte, b'*' | b'?')).unwrap_or(self.0.len());
         &self.0[..end]
     }
 
-    /// Whether a folded name matches. Goes back to the last `*` only, so it takes no more than length times length.
+    /// Whether a name in lower case matches. It backtracks to the last `*` only, so the time is at most the length of
+    /// the pattern times the length of the name.
     pub(super) fn matches(&self, name: &[u8]) -> bool {
         let pattern = &self.0;
         let (mut at, mut from) = (0, 0);

@@ -1,13 +1,13 @@
-//! Requests that were decided before.
+//! Requests whose outcome is remembered.
 
 use crate::{
-    machine::{keys, records::exists},
+    machine::core::{keys, records::exists},
     storage::{self, kv::Read},
     types::RequestId,
 };
 
-/// Whether a request of this id has an outcome that is still remembered. Whose it is, and whether a command of the same
-/// id is the same request, is for [`apply`](crate::machine::apply) to say.
+/// Whether some request of this id has a remembered outcome. Only [`apply`](crate::machine::apply) decides whether a
+/// new command with the id is the same request.
 pub fn is_decided(state: &dyn Read, id: RequestId) -> storage::Result<bool> {
     exists(state, &keys::request(id))
 }

@@ -1,7 +1,7 @@
 //! Tests of the machine as a whole: golden scripts, and properties against naive models.
 
 mod bounds;
+mod fixture;
 mod properties;
 mod script;
 mod total;
-mod town;

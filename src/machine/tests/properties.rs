@@ -4,9 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::town::{Town, command, create_account, create_room, create_session, send};
+use super::fixture::{Fixture, command, create_account, create_room, create_session, send};
 use crate::{
-    machine::{Decided, keys, query, records},
+    machine::{
+        Decided,
+        core::{keys, member::Member, records},
+        query,
+    },
     storage::kv::{MemoryKv, Read, Write},
     types::{ConversationId, Cursor},
     wire::{
@@ -17,7 +21,7 @@ use crate::{
 
 const PEOPLE: [&str; 4] = ["alice", "bob", "carol", "dave"];
 
-/// A command to be: who, what, and whether it is a repetition of an earlier one.
+/// A command to be: the actor, the verb, and whether to repeat an earlier command instead.
 #[derive(Debug, Clone)]
 struct Step {
     actor: usize,
@@ -73,20 +77,20 @@ fn steps(count: usize) -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..count)
 }
 
-/// Everybody in a room c2, and a direct conversation c1.
-fn neighbours() -> Town {
-    let mut town = Town::with(&PEOPLE);
-    town.run("alice", send("bob", "hello"));
-    town.run("carol", create_room("square", false, &PEOPLE));
-    town
+/// All accounts in the room c2, two of them in the direct conversation c1.
+fn populated() -> Fixture {
+    let mut fixture = Fixture::with(&PEOPLE);
+    fixture.run("alice", send("bob", "hello"));
+    fixture.run("carol", create_room("square", false, &PEOPLE));
+    fixture
 }
 
-/// The commands of these steps, under request ids of their own unless they repeat one.
-fn commands(town: &mut Town, steps: &[Step]) -> Vec<store::Command> {
+/// The commands of these steps. Each has its own request id, unless it repeats an earlier command.
+fn commands(fixture: &mut Fixture, steps: &[Step]) -> Vec<store::Command> {
     let mut commands: Vec<store::Command> = Vec::new();
     for step in steps {
         let again = step.repeats.filter(|_| !commands.is_empty()).map(|index| index.get(&commands).clone());
-        let id = town.mint(town.time_ms);
+        let id = fixture.mint(fixture.time_ms);
         commands.push(again.unwrap_or_else(|| command(id, PEOPLE[step.actor], step.verb.clone())));
     }
     commands
@@ -96,7 +100,7 @@ fn refused(decided: &Decided) -> bool {
     matches!(decided.outcome.result, Some(Done::Refusal(_)))
 }
 
-/// Which messages are unread by whom, as sets.
+/// The naive model of unread messages: a set of (account, conversation, seq).
 #[derive(Default)]
 struct Unread {
     unread: BTreeSet<(usize, u64, u64)>,
@@ -104,23 +108,23 @@ struct Unread {
 }
 
 impl Unread {
-    fn apply(&mut self, town: &Town, command: &store::Command, decided: &Decided) {
+    fn apply(&mut self, fixture: &Fixture, command: &store::Command, decided: &Decided) {
         let actor = (0..PEOPLE.len())
             .find(|at| command.session_key[..] == crate::types::SessionKey::of_token(PEOPLE[*at]).0[..]);
         if let (Some(actor), false) = (actor, decided.deduplicated || refused(decided)) {
-            self.perform(town, actor, command, decided);
+            self.perform(fixture, actor, command, decided);
         }
-        let present: Vec<Vec<ConversationId>> = PEOPLE.iter().map(|name| conversations_of(town, name)).collect();
+        let present: Vec<Vec<ConversationId>> = PEOPLE.iter().map(|name| conversations_of(fixture, name)).collect();
         self.unread.retain(|(person, id, _)| present[*person].contains(&ConversationId(*id)));
     }
 
-    fn perform(&mut self, town: &Town, actor: usize, command: &store::Command, decided: &Decided) {
+    fn perform(&mut self, fixture: &Fixture, actor: usize, command: &store::Command, decided: &Decided) {
         match (command.verb.as_ref(), decided.outcome.result.as_ref()) {
             (_, Some(Done::MessageSent(sent))) => {
                 let id = ConversationId(sent.conversation_id);
                 self.authors.insert((id.0, sent.seq), actor);
                 for (person, name) in PEOPLE.iter().enumerate() {
-                    if person != actor && conversations_of(town, name).contains(&id) {
+                    if person != actor && conversations_of(fixture, name).contains(&id) {
                         self.unread.insert((person, id.0, sent.seq));
                     }
                 }
@@ -148,15 +152,15 @@ fn names(refs: &[store::MessageRef], id: u64, seq: u64) -> bool {
     refs.iter().any(|found| found.conversation_id == id && found.seq == seq)
 }
 
-fn conversations_of(town: &Town, name: &str) -> Vec<ConversationId> {
-    query::conversation_ids(&town.kv, town.account(name)).unwrap()
+fn conversations_of(fixture: &Fixture, name: &str) -> Vec<ConversationId> {
+    query::conversation_ids(&fixture.kv, fixture.account(name)).unwrap()
 }
 
-fn unread_listed(town: &Town, name: &str) -> BTreeSet<(u64, u64)> {
+fn unread_listed(fixture: &Fixture, name: &str) -> BTreeSet<(u64, u64)> {
     let mut found = BTreeSet::new();
     let mut request = chat::ListMessagesRequest { unread_only: true, page_size: 3, ..Default::default() };
     loop {
-        let page = query::list_messages(&town.kv, town.account(name), &request).unwrap();
+        let page = query::list_messages(&fixture.kv, fixture.account(name), &request).unwrap();
         for message in page.messages {
             let id: ConversationId = message.conversation_id.parse().unwrap();
             assert!(found.insert((id.0, message.seq)), "a message is listed twice");
@@ -168,7 +172,7 @@ fn unread_listed(town: &Town, name: &str) -> BTreeSet<(u64, u64)> {
     }
 }
 
-/// The event without what depends on when one looks.
+/// Where an event is: cursor, conversation and seq. These do not depend on when a query looks.
 fn place(event: &chat::SubscribeResponse) -> Option<(u64, String, u64)> {
     let (id, seq) = match event.event.as_ref()? {
         Event::Message(message) => (message.conversation_id.clone(), message.seq),
@@ -179,10 +183,10 @@ fn place(event: &chat::SubscribeResponse) -> Option<(u64, String, u64)> {
     Some((event.cursor, id, seq))
 }
 
-fn everything_after(town: &Town, name: &str, after: Cursor, limit: usize) -> Vec<chat::SubscribeResponse> {
+fn everything_after(fixture: &Fixture, name: &str, after: Cursor, limit: usize) -> Vec<chat::SubscribeResponse> {
     let (mut all, mut cursor) = (Vec::new(), after);
     loop {
-        let (events, next) = query::events_after(&town.kv, town.account(name), cursor, None, limit).unwrap();
+        let (events, next) = query::events_after(&fixture.kv, fixture.account(name), cursor, None, limit).unwrap();
         if events.is_empty() {
             return all;
         }
@@ -212,12 +216,12 @@ fn without_cursors(mut decided: Vec<Decided>) -> Vec<Decided> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// P8, P4.
+    /// P8: replicas agree. P4: outcomes do not depend on batching.
     #[test]
     fn replicas_are_identical_and_batching_changes_no_outcome(steps in steps(60), sizes in prop::collection::vec(1..9usize, 60)) {
-        let mut town = neighbours();
-        let commands = commands(&mut town, &steps);
-        let (mut one, mut other, mut single) = (town.clone(), town.clone(), town);
+        let mut fixture = populated();
+        let commands = commands(&mut fixture, &steps);
+        let (mut one, mut other, mut single) = (fixture.clone(), fixture.clone(), fixture);
         let (mut batched, mut rest) = (Vec::new(), commands.as_slice());
         for size in sizes {
             let (batch, later) = rest.split_at(size.min(rest.len()));
@@ -234,12 +238,12 @@ proptest! {
     /// P4: a second delivery of the whole log's commands does nothing at all.
     #[test]
     fn repeating_everything_changes_nothing(steps in steps(40)) {
-        let mut town = neighbours();
-        let commands = commands(&mut town, &steps);
-        let outcomes: Vec<Decided> = commands.iter().flat_map(|command| town.apply(vec![command.clone()]).outcomes).collect();
-        let before = town.kv.clone();
+        let mut fixture = populated();
+        let commands = commands(&mut fixture, &steps);
+        let outcomes: Vec<Decided> = commands.iter().flat_map(|command| fixture.apply(vec![command.clone()]).outcomes).collect();
+        let before = fixture.kv.clone();
         for (command, first) in commands.into_iter().zip(outcomes) {
-            let again = town.apply(vec![command]);
+            let again = fixture.apply(vec![command]);
             let remembered = again.outcomes[0].deduplicated;
             prop_assert!(remembered || refused(&again.outcomes[0]));
             if remembered {
@@ -247,17 +251,17 @@ proptest! {
             }
             prop_assert_eq!(again.effects, vec![]);
         }
-        prop_assert_eq!(town.kv, before);
+        prop_assert_eq!(fixture.kv, before);
     }
 
     #[test]
     fn a_refusal_leaves_no_trace_but_its_outcome(steps in steps(40)) {
-        let mut town = neighbours();
-        for command in commands(&mut town, &steps) {
-            let before = town.kv.clone();
-            let applied = town.apply(vec![command]);
+        let mut fixture = populated();
+        for command in commands(&mut fixture, &steps) {
+            let before = fixture.kv.clone();
+            let applied = fixture.apply(vec![command]);
             if refused(&applied.outcomes[0]) {
-                prop_assert_eq!(without(&before, &[keys::REQUEST]), without(&town.kv, &[keys::REQUEST]));
+                prop_assert_eq!(without(&before, &[keys::REQUEST]), without(&fixture.kv, &[keys::REQUEST]));
                 prop_assert_eq!(applied.effects, vec![]);
             }
         }
@@ -265,58 +269,58 @@ proptest! {
 
     #[test]
     fn unread_counts_agree_with_sets_of_messages(steps in steps(100)) {
-        let mut town = neighbours();
+        let mut fixture = populated();
         let mut model = Unread::default();
         model.authors.insert((1, 1), 0);
         model.unread.insert((1, 1, 1));
-        for command in commands(&mut town, &steps) {
-            let applied = town.apply(vec![command.clone()]);
-            model.apply(&town, &command, &applied.outcomes[0]);
+        for command in commands(&mut fixture, &steps) {
+            let applied = fixture.apply(vec![command.clone()]);
+            model.apply(&fixture, &command, &applied.outcomes[0]);
             for (person, name) in PEOPLE.iter().enumerate() {
                 let expected: BTreeSet<(u64, u64)> =
                     model.unread.iter().filter(|(who, ..)| *who == person).map(|(_, id, seq)| (*id, *seq)).collect();
-                let count = query::unread_total(&town.kv, town.account(name)).unwrap();
+                let count = query::unread_total(&fixture.kv, fixture.account(name)).unwrap();
                 prop_assert_eq!(count, expected.len() as u64, "unread by {} after {:?}", name, command.verb);
-                prop_assert_eq!(unread_listed(&town, name), expected);
-                for id in conversations_of(&town, name) {
-                    let (_, member) = records::membership(&town.kv, town.account(name), id).unwrap().unwrap();
-                    let beyond = keys::seqs(keys::READ, town.account(name), id, member.read_seq + 1, u64::MAX);
-                    prop_assert_eq!(records::count_in(&town.kv, &beyond, u64::MAX).unwrap(), member.read_ahead);
+                prop_assert_eq!(unread_listed(&fixture, name), expected);
+                for id in conversations_of(&fixture, name) {
+                    let member = Member::find(&fixture.kv, fixture.account(name), id).unwrap().unwrap().record;
+                    let beyond = keys::seqs(keys::READ, fixture.account(name), id, member.read_seq + 1, u64::MAX);
+                    prop_assert_eq!(records::count_in(&fixture.kv, &beyond, u64::MAX).unwrap(), member.read_ahead);
                 }
             }
         }
     }
 
-    /// P5.
+    /// P5: exactly the events of the timelines, live and resumed.
     #[test]
     fn a_subscription_resumes_anywhere_without_gap_or_duplicate(steps in steps(60), limit in 1..5usize) {
-        let mut town = neighbours();
+        let mut fixture = populated();
         let mut live: Vec<(Cursor, Vec<_>)> = vec![(Cursor::default(), Vec::new()); PEOPLE.len()];
-        for command in commands(&mut town, &steps) {
-            town.apply(vec![command]);
+        for command in commands(&mut fixture, &steps) {
+            fixture.apply(vec![command]);
             for (name, (cursor, seen)) in PEOPLE.iter().zip(&mut live) {
-                let events = everything_after(&town, name, *cursor, limit);
+                let events = everything_after(&fixture, name, *cursor, limit);
                 seen.extend(events.iter().filter_map(place));
                 *cursor = Cursor(events.last().map_or(cursor.0, |event| event.cursor));
             }
         }
         for (name, (_, seen)) in PEOPLE.iter().zip(live) {
-            let all = everything_after(&town, name, Cursor::default(), 1_000);
+            let all = everything_after(&fixture, name, Cursor::default(), 1_000);
             prop_assert!(all.is_sorted_by(|one, next| one.cursor < next.cursor));
             for (at, event) in all.iter().enumerate() {
-                let resumed = everything_after(&town, name, Cursor(event.cursor), limit);
+                let resumed = everything_after(&fixture, name, Cursor(event.cursor), limit);
                 prop_assert_eq!(&resumed[..], &all[at + 1..]);
             }
-            if query::account_by_name(&town.kv, name).unwrap().is_some_and(|account| account.deleted) {
+            if query::account_by_name(&fixture.kv, name).unwrap().is_some_and(|account| account.deleted) {
                 continue;
             }
             prop_assert_eq!(all.iter().filter_map(place).collect::<Vec<_>>(), seen, "live events of {}", name);
-            for id in conversations_of(&town, name) {
-                let (record, member) = records::membership(&town.kv, town.account(name), id).unwrap().unwrap();
+            for id in conversations_of(&fixture, name) {
+                let member = Member::find(&fixture.kv, fixture.account(name), id).unwrap().unwrap();
                 let seqs: Vec<u64> = all.iter().filter_map(place)
-                    .filter(|(_, found, seq)| *found == id.to_string() && *seq >= member.joined_seq)
+                    .filter(|(_, found, seq)| *found == id.to_string() && *seq >= member.record.joined_seq)
                     .map(|(_, _, seq)| seq).collect();
-                prop_assert_eq!(seqs, (member.joined_seq..=record.last_seq).collect::<Vec<_>>(), "{} is dense", id);
+                prop_assert_eq!(seqs, (member.record.joined_seq..=member.conversation.last_seq).collect::<Vec<_>>(), "{} is dense", id);
             }
         }
     }
@@ -324,8 +328,8 @@ proptest! {
 
 #[test]
 fn a_state_without_people_answers_every_query() {
-    let town = Town::new();
-    assert!(town.kv.get(&keys::META_KEY).unwrap().is_none());
-    assert_eq!(query::unread_total(&town.kv, town.account("nobody")).unwrap(), 0);
-    assert!(everything_after(&town, "nobody", Cursor::default(), 10).is_empty());
+    let fixture = Fixture::new();
+    assert!(fixture.kv.get(&keys::META_KEY).unwrap().is_none());
+    assert_eq!(query::unread_total(&fixture.kv, fixture.account("nobody")).unwrap(), 0);
+    assert!(everything_after(&fixture, "nobody", Cursor::default(), 10).is_empty());
 }

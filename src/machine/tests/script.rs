@@ -1,14 +1,18 @@
-//! Golden scripts: commands and what comes of them, one file for each family of verbs.
+//! Golden scripts: commands and their outcomes, one file for each kind of verb.
 //!
-//! After a change that is meant, `UPDATE_GOLDENFILES=1 cargo test --lib machine` writes them anew; read the difference.
+//! After an intended change, `UPDATE_GOLDENFILES=1 cargo test --lib machine` rewrites them; read the difference.
 
 use std::{error::Error, fmt::Write as _};
 
 use goldenscript::{ArgumentConsumer, Command, Context, Runner};
 
-use super::town::{Town, command, create_room, create_session, send};
+use super::fixture::{Fixture, command, create_room, create_session, send};
 use crate::{
-    machine::{Applied, Effect, QueryError, keys, query, records},
+    machine::{
+        Applied, Effect, QueryError,
+        core::{keys, records, timeline::event_at},
+        query,
+    },
     types::{AccountId, ConversationId, Cursor, SessionKey},
     wire::{
         chat,
@@ -23,7 +27,7 @@ macro_rules! scripts {
         $(#[test]
         fn $name() {
             let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/machine/testscripts/", stringify!($name));
-            goldenscript::run(&mut Script { town: Town::new() }, path).unwrap();
+            goldenscript::run(&mut Script { fixture: Fixture::new() }, path).unwrap();
         })*
     };
 }
@@ -31,7 +35,7 @@ macro_rules! scripts {
 scripts! { accounts sessions messages reading receipts blocking deleting rooms requests subscriptions listings }
 
 struct Script {
-    town: Town,
+    fixture: Fixture,
 }
 
 impl Runner for Script {
@@ -78,7 +82,7 @@ fn is_reference(text: &str) -> bool {
 }
 
 impl Script {
-    /// Everything that goes through the log.
+    /// Runs a command that goes through the log.
     fn command(&mut self, name: &str, args: &mut ArgumentConsumer<'_>) -> Outcome<String> {
         let actor = match name {
             "account" | "login" | "node" | "tend" => String::new(),
@@ -89,17 +93,17 @@ impl Script {
         let verb = verb(name, args)?;
         let mut report = String::new();
         for _ in 0..repeat {
-            let minted_ms = self.town.time_ms + ahead_s * 1_000 - ago_s * 1_000;
+            let minted_ms = self.fixture.time_ms + ahead_s * 1_000 - ago_s * 1_000;
             let id = match label.as_str() {
-                "" => self.town.mint(minted_ms),
-                label => self.town.request(label, minted_ms),
+                "" => self.fixture.mint(minted_ms),
+                label => self.fixture.request(label, minted_ms),
             };
             let mut command = command(id, &actor, verb.clone().unwrap_or_else(|| send("", "")));
             command.verb.clone_from(&verb);
             if label == "garbage" {
                 command.request_id = vec![7; 16].into();
             }
-            let applied = self.town.apply(vec![command]);
+            let applied = self.fixture.apply(vec![command]);
             report = self.show_applied(&applied)?;
         }
         Ok(report)
@@ -126,31 +130,31 @@ impl Script {
     }
 
     fn name(&self, id: u64) -> String {
-        query::account(&self.town.kv, AccountId(id)).unwrap().map_or(format!("account {id}"), |found| found.username)
+        query::account(&self.fixture.kv, AccountId(id)).unwrap().map_or(format!("account {id}"), |found| found.username)
     }
 
-    /// Everything that only looks; `None` if it is none of that.
+    /// Runs a command that only reads, or one that sets the script up; `None` if it is neither.
     fn query(&mut self, name: &str, args: &mut ArgumentConsumer<'_>) -> Outcome<Option<String>> {
-        let state = self.town.kv.clone();
-        let mut who = || -> Outcome<AccountId> { Ok(self.town.account(args.next_pos().ok_or("who?")?)) };
+        let state = self.fixture.kv.clone();
+        let mut who = || -> Outcome<AccountId> { Ok(self.fixture.account(args.next_pos().ok_or("who?")?)) };
         let text = match name {
             "people" => {
                 while let Some(name) = args.next_pos() {
-                    self.town.run("", super::town::create_account(name));
-                    self.town.run("", create_session(name, name));
+                    self.fixture.run("", super::fixture::create_account(name));
+                    self.fixture.run("", create_session(name, name));
                 }
                 String::new()
             }
             "wait" => {
-                self.town.time_ms += args.next_pos().ok_or("seconds?")?.parse::<u64>()? * 1_000;
+                self.fixture.time_ms += args.next_pos().ok_or("seconds?")?.parse::<u64>()? * 1_000;
                 String::new()
             }
             "clock-back" => {
-                self.town.time_ms -= args.next_pos().ok_or("seconds?")?.parse::<u64>()? * 1_000;
+                self.fixture.time_ms -= args.next_pos().ok_or("seconds?")?.parse::<u64>()? * 1_000;
                 String::new()
             }
             "idle" => {
-                let applied = self.town.apply(Vec::new());
+                let applied = self.fixture.apply(Vec::new());
                 self.show_applied(&applied)?
             }
             "rows" => {
@@ -217,9 +221,9 @@ impl Script {
 
     fn timeline(&self, id: ConversationId) -> Outcome<String> {
         let mut out = String::new();
-        let record: store::ConversationRecord = records::require(&self.town.kv, &keys::conversation(id))?;
+        let record: store::ConversationRecord = records::require(&self.fixture.kv, &keys::conversation(id))?;
         for seq in 1..=record.last_seq {
-            let event = records::event_at(&self.town.kv, id, seq)?;
+            let event = event_at(&self.fixture.kv, id, seq)?;
             let list = |ids: store::AccountIds| {
                 ids.account_ids.into_iter().map(|id| self.name(id)).collect::<Vec<_>>().join(" ")
             };
@@ -352,7 +356,7 @@ fn show_outcome(outcome: &store::Outcome) -> String {
 fn shown<T>(result: Result<T, QueryError>, show: impl FnOnce(T) -> String) -> Outcome<String> {
     match QueryError::part(result)? {
         Ok(answer) => Ok(show(answer)),
-        Err((reason, message)) => Ok(format!("{}: {message}", reason.as_str())),
+        Err(refusal) => Ok(format!("{}: {refusal}", refusal.reason.as_str())),
     }
 }
 

@@ -1,9 +1,9 @@
-//! No input panics `apply`, nor any query.
+//! No input makes `apply` or a query panic.
 
 use proptest::prelude::*;
 use prost::Message;
 
-use super::town::{START_MS, Town, command, create_room, send};
+use super::fixture::{Fixture, START_MS, command, create_room, send};
 use crate::{
     machine::{Effect, apply, query},
     storage::{StorageError, kv::MemoryKv},
@@ -99,15 +99,16 @@ fn verbs() -> impl Strategy<Value = Option<Verb>> {
     ]
 }
 
-fn lived_in() -> Town {
-    let mut town = Town::with(&["alice", "bob"]);
-    town.run("alice", send("bob", "hello"));
-    town.run("bob", create_room("den", false, &["alice"]));
-    town.run("bob", send("c2", "hello"));
-    town
+/// A fixture with a direct conversation and a room.
+fn populated() -> Fixture {
+    let mut fixture = Fixture::with(&["alice", "bob"]);
+    fixture.run("alice", send("bob", "hello"));
+    fixture.run("bob", create_room("den", false, &["alice"]));
+    fixture.run("bob", send("c2", "hello"));
+    fixture
 }
 
-fn ask_everything(state: &MemoryKv, account: AccountId, number: u64, text: &str, size: i32) {
+fn run_every_query(state: &MemoryKv, account: AccountId, number: u64, text: &str, size: i32) {
     let id = ConversationId(number);
     let page_token = text.to_owned();
     let _ = query::account_by_name(state, text);
@@ -150,68 +151,68 @@ proptest! {
 
     #[test]
     fn no_bytes_that_decode_panic_it(bytes in prop::collection::vec(any::<u8>(), 0..200), key in prop::collection::vec(any::<u8>(), 0..40)) {
-        let mut town = lived_in();
+        let mut fixture = populated();
         if let Ok(batch) = store::CommandBatch::decode(&bytes[..]) {
-            apply(&mut town.kv, 100, &batch).unwrap();
+            apply(&mut fixture.kv, 100, &batch).unwrap();
         }
         if let Ok(mut found) = store::Command::decode(&bytes[..]) {
-            apply(&mut town.kv, 101, &store::CommandBatch { time_ms: START_MS, commands: vec![found.clone()] }).unwrap();
-            let id = town.mint(START_MS);
+            apply(&mut fixture.kv, 101, &store::CommandBatch { time_ms: START_MS, commands: vec![found.clone()] }).unwrap();
+            let id = fixture.mint(START_MS);
             found.request_id = id.as_bytes().to_vec().into();
             found.session_key = key.into();
-            apply(&mut town.kv, 102, &store::CommandBatch { time_ms: START_MS, commands: vec![found] }).unwrap();
+            apply(&mut fixture.kv, 102, &store::CommandBatch { time_ms: START_MS, commands: vec![found] }).unwrap();
         }
     }
 
     #[test]
     fn no_field_at_its_limits_panics_it(verbs in prop::collection::vec(verbs(), 1..12), time_ms in numbers(), last_time_ms in numbers()) {
-        let mut town = lived_in();
+        let mut fixture = populated();
         let mut commands = Vec::new();
         for verb in verbs {
-            let id = town.mint(START_MS);
+            let id = fixture.mint(START_MS);
             let mut next = command(id, "alice", send("bob", ""));
             next.verb = verb;
             commands.push(next);
         }
         for time_ms in [START_MS, time_ms, last_time_ms] {
             let batch = store::CommandBatch { time_ms, commands: commands.clone() };
-            let applied = apply(&mut town.kv, 1_000, &batch).unwrap();
+            let applied = apply(&mut fixture.kv, 1_000, &batch).unwrap();
             prop_assert_eq!(applied.outcomes.len(), commands.len());
         }
     }
 
     #[test]
     fn no_query_panics(number in numbers(), text in texts(), size in any::<i32>()) {
-        let town = lived_in();
-        for account in [town.account("alice"), AccountId(number)] {
-            ask_everything(&town.kv, account, number, &text, size);
+        let fixture = populated();
+        for account in [fixture.account("alice"), AccountId(number)] {
+            run_every_query(&fixture.kv, account, number, &text, size);
         }
         for letter in ["a", "c", "j", "m", "f", "b"] {
-            ask_everything(&town.kv, town.account("alice"), number, &format!("1{letter}{number:016x}"), size);
+            run_every_query(&fixture.kv, fixture.account("alice"), number, &format!("1{letter}{number:016x}"), size);
         }
     }
 }
 
 #[test]
 fn an_entry_has_an_end_and_says_so() {
-    let mut town = lived_in();
-    let commands = (0..3).map(|_| command(town.mint(START_MS), "alice", send("bob", "x"))).collect();
+    let mut fixture = populated();
+    let commands = (0..3).map(|_| command(fixture.mint(START_MS), "alice", send("bob", "x"))).collect();
     let batch = store::CommandBatch { time_ms: START_MS, commands };
-    let applied = apply(&mut town.kv, (1 << 44) - 1, &batch).unwrap();
+    let applied = apply(&mut fixture.kv, (1 << 44) - 1, &batch).unwrap();
     assert!(applied.effects.contains(&Effect::Conversation(ConversationId(1))));
-    let damaged = apply(&mut town.kv, 1 << 44, &batch);
+    let damaged = apply(&mut fixture.kv, 1 << 44, &batch);
     assert!(matches!(damaged, Err(StorageError::Damaged { .. })));
 }
 
 #[test]
 fn a_record_that_does_not_decode_is_named_and_never_served() {
-    use crate::{machine::keys, storage::kv::Write};
-    let mut town = lived_in();
-    town.kv.put(&keys::account(town.account("alice")), &[0xff; 3]).unwrap();
+    use crate::{machine::core::keys, storage::kv::Write};
+    let mut fixture = populated();
+    fixture.kv.put(&keys::account(fixture.account("alice")), &[0xff; 3]).unwrap();
     let batch = store::CommandBatch {
         time_ms: START_MS,
-        commands: vec![command(town.mint(START_MS), "bob", send("alice", "x"))],
+        commands: vec![command(fixture.mint(START_MS), "bob", send("alice", "x"))],
     };
-    let error = apply(&mut town.kv, 1_000, &batch).unwrap_err();
+    let error = apply(&mut fixture.kv, 1_000, &batch).unwrap_err();
     assert!(error.to_string().contains("AccountRecord"), "{error}");
 }

@@ -1,94 +1,54 @@
-//! What is checked before a fresh node is let in, while refusing costs nothing.
+//! The checks on a new node before anything is written, while a refusal costs nothing.
 
 use std::time::Duration;
 
-use super::{Changing, verdict_check};
+use super::{
+    checks::{Judged, check, tolerance_check},
+    operation::ChangeOperation,
+    requests::Newcomer,
+};
 use crate::{
-    membership::{Change, Layout, Node as LayoutNode, judge},
-    node::{Identity, join, status},
-    types::{NodeId, NodeName, Zone},
+    membership::{Change, Layout, Node as LayoutNode},
+    node::{Identity, PROTOCOL, VERSION, lifecycle::inspect_remote},
+    types::NodeId,
     wire::{Address, Fault, admin::Check, raft::InspectResponse},
 };
 
+/// A clock offset above this is worth a warning.
 const CLOCK_WARN: Duration = Duration::from_millis(250);
+/// A node whose clock is further off than this is refused.
 const CLOCK_REFUSE: Duration = Duration::from_secs(2);
-/// Free space beyond twice the state: a snapshot is received beside the live file.
+/// Free bytes that a node needs beyond twice the state. A snapshot is received beside the live file, hence twice.
 const DISK_SPARE: u64 = 64 * 1024 * 1024;
-/// No allocated id: stands for "the node to come" while the change is judged.
-const NEWCOMER: NodeId = NodeId::MAX;
-
-/// A node that wants to join, as the operator named it.
-#[derive(Debug, Clone)]
-pub struct Newcomer {
-    /// Its name.
-    pub name: NodeName,
-    /// Where it listens.
-    pub address: Address,
-    /// Its failure domain; if the operator named none, the one that it was started with.
-    pub zone: String,
+/// The result of the checks on a node that is no member yet.
+pub struct Preflight {
+    /// The id that an earlier, interrupted run of the same command gave the node.
+    pub adopted_id: Option<NodeId>,
+    /// The checks.
+    pub judged: Judged,
 }
 
-impl Newcomer {
-    /// Checks the three against their rules.
-    pub fn parse(name: &str, address: &str, zone: &str) -> Result<Self, Fault> {
-        let name = NodeName::new(name).map_err(|error| Fault::invalid("name", error.to_string()))?;
-        let address: Address = address.parse().map_err(|error| Fault::invalid("address", format!("{error}")))?;
-        if address.is_unspecified() {
-            let message = format!("{address} names every interface, where others cannot dial");
-            return Err(Fault::invalid("address", message).next("give the address that the other machines dial"));
-        }
-        if !zone.is_empty() {
-            Zone::new(zone).map_err(|error| Fault::invalid("zone", error.to_string()))?;
-        }
-        Ok(Self { name, address, zone: zone.to_owned() })
-    }
-
-    /// The node as the arithmetic of fault tolerance takes it.
-    pub fn in_layout(&self) -> LayoutNode {
-        LayoutNode { id: NEWCOMER, name: self.name.to_string(), zone: self.zone.clone(), healthy: true }
-    }
-}
-
-/// What the checks found.
-pub struct Findings {
-    /// Each check, in order.
-    pub checks: Vec<Check>,
-    /// The id that an earlier, broken-off run of the same command gave the node.
-    pub adopted: Option<NodeId>,
-    /// Who answers now.
-    pub layout: Layout,
-    /// What is to be done with the newcomer.
-    pub change: Change,
-}
-
-impl Findings {
-    /// Whether nothing speaks against it.
-    pub fn are_good(&self) -> bool {
-        self.checks.iter().all(|check| check.ok)
-    }
-}
-
-impl Changing {
-    /// Runs every check on `newcomer`, which learns its zone by them. `change` is what is to be done with it, `leaving` a
-    /// member on its way out.
+impl ChangeOperation {
+    /// Runs every check on `newcomer`, and fills in the zone with which it was started if the operator named none.
+    /// `change` is the change to judge; `leaving` is a member that is on its way out.
     pub async fn preflight(
         &self,
         newcomer: &mut Newcomer,
         change: impl FnOnce(LayoutNode) -> Change,
         leaving: Option<NodeId>,
-    ) -> Findings {
+    ) -> Preflight {
         let mut checks = vec![self.unique(newcomer, leaving)];
-        let dial: Vec<String> = self.other_voters().into_iter().map(|(_, address)| address).collect();
+        let dial: Vec<String> = self.voters().into_iter().map(|(_, address)| address).collect();
         let asked_at = self.node.clock().now_ms();
-        let answer = join::inspect(&self.node, &newcomer.address, dial).await;
+        let answer = inspect_remote(&self.node, &newcomer.address, dial).await;
         let answered_at = self.node.clock().now_ms();
         checks.push(answers(newcomer, &answer));
-        // After the call, which may have taken seconds: a voter that died meanwhile is no fault of the newcomer.
-        let layout = self.listen().await;
-        let mut adopted = None;
+        // Probed after the call, which may have taken seconds: a voter that died meanwhile is no fault of the new node.
+        let layout = self.probe_voters().await;
+        let mut adopted_id = None;
         if let Ok(found) = answer {
-            adopted = self.adopted_before(newcomer, &found);
-            checks.push(self.empty(newcomer, &found, adopted));
+            adopted_id = self.adopted_before(newcomer, &found);
+            checks.push(self.empty(newcomer, &found, adopted_id));
             checks.push(as_started(newcomer, &found));
             checks.push(version(&found));
             checks.push(self.reaches_voters(&found, &layout, leaving));
@@ -100,12 +60,12 @@ impl Changing {
             }
         }
         let change = change(newcomer.in_layout());
-        let verdict = judge(&layout, &change);
-        checks.push(verdict_check(verdict, false));
-        Findings { checks, adopted, layout, change }
+        checks.push(tolerance_check(&layout, &change, false));
+        Preflight { adopted_id, judged: Judged { checks, layout, change } }
     }
 
-    fn other_voters(&self) -> Vec<(NodeId, String)> {
+    /// Id and address of every voter, this leader included.
+    fn voters(&self) -> Vec<(NodeId, String)> {
         let metrics = self.metrics();
         let voters = metrics.membership_config.voter_ids();
         voters
@@ -113,6 +73,7 @@ impl Changing {
             .collect()
     }
 
+    /// Whether no other member has the name or the address.
     fn unique(&self, newcomer: &Newcomer, leaving: Option<NodeId>) -> Check {
         let metrics = self.metrics();
         for (id, member) in metrics.membership_config.nodes().filter(|(id, _)| Some(**id) != leaving) {
@@ -128,8 +89,10 @@ impl Changing {
         check("name and address", Ok("unique in this cluster".into()))
     }
 
-    /// An earlier run of the same command may have ended between adopting the node and telling the log of it. Such a
-    /// node has our identity and has never voted or received anything, so the id it was given is still its own.
+    /// The id that an earlier run of the same command gave the node, if that run ended after the adoption and before the
+    /// node was added to the membership.
+    ///
+    /// Such a node has our identity and has never voted or received anything, so the id is still its own.
     fn adopted_before(&self, newcomer: &Newcomer, found: &InspectResponse) -> Option<NodeId> {
         let own = &self.replica.identity;
         let ours = found.cluster_id == own.cluster_id && found.epoch == own.epoch && !found.removed;
@@ -137,12 +100,14 @@ impl Changing {
         (same && found.pristine).then_some(found.node_id)
     }
 
-    fn empty(&self, newcomer: &Newcomer, found: &InspectResponse, adopted: Option<NodeId>) -> Check {
+    /// Whether the node holds no data, or only the identity that an earlier run gave it. Old data would bring back votes and
+    /// entries of another history.
+    fn empty(&self, newcomer: &Newcomer, found: &InspectResponse, adopted_id: Option<NodeId>) -> Check {
         let Identity { cluster_id: own, epoch, .. } = &self.replica.identity;
-        let fresh_start = "stop it, start it anew with an empty data directory, and add that";
+        let fresh_start = "stop it, start it again with an empty data directory, and add that";
         let result = if found.cluster_id.is_empty() {
             Ok("no data of any cluster".into())
-        } else if adopted.is_some() {
+        } else if adopted_id.is_some() {
             Ok(format!("was adopted as {} before, by this same command", newcomer.name))
         } else if found.removed {
             Err((
@@ -167,11 +132,13 @@ impl Changing {
         check("empty node", result)
     }
 
+    /// Whether the new node reached the voters that this leader reaches, and found the right nodes there.
     fn reaches_voters(&self, found: &InspectResponse, layout: &Layout, leaving: Option<NodeId>) -> Check {
         let own = &self.replica.identity;
-        for (id, address) in self.other_voters() {
+        for (id, address) in self.voters() {
             let Some(dialled) = found.dialled.iter().find(|dialled| dialled.address == address) else { continue };
-            // Whoever this leader does not reach either, or is to go, may be anything there: an empty node, even.
+            // A voter that this leader does not reach either, or that is to leave, may be replaced there by anything, even
+            // by an empty node.
             if Some(id) == leaving || layout.node(id).is_some_and(|node| !node.healthy) {
                 continue;
             }
@@ -187,15 +154,15 @@ impl Changing {
         check("reaches the voters", Ok("every one that is up".into()))
     }
 
-    /// An address may mean one thing on the leader's machine and another, or nothing, on the others.
+    /// Whether the voters reach the new node, too: its address may mean one thing on the leader's machine and another, or
+    /// nothing, on theirs.
     async fn reached_by_voters(&self, newcomer: &Newcomer, layout: &Layout, leaving: Option<NodeId>) -> Check {
         let own = self.replica.identity.node_id;
         let answering = |id: NodeId| layout.node(id).is_some_and(|node| node.healthy);
-        let asked =
-            self.other_voters().into_iter().filter(|(id, _)| *id != own && Some(*id) != leaving && answering(*id));
+        let asked = self.voters().into_iter().filter(|(id, _)| *id != own && Some(*id) != leaving && answering(*id));
         let asking = asked.map(|(_, address)| async move {
             let voter = address.parse::<Address>().ok()?;
-            let answer = join::inspect(&self.node, &voter, vec![newcomer.address.to_string()]).await.ok()?;
+            let answer = inspect_remote(&self.node, &voter, vec![newcomer.address.to_string()]).await.ok()?;
             let dialled = answer.dialled.into_iter().next().filter(|dialled| !dialled.reachable)?;
             Some(format!("{} does not reach it: {}", answer.name, dialled.detail))
         });
@@ -208,6 +175,7 @@ impl Changing {
         }
     }
 
+    /// Whether the node has room for the state and for a snapshot beside it.
     fn disk(&self, found: &InspectResponse) -> Check {
         let need = self.replica.slot.current().size_bytes().saturating_mul(2).saturating_add(DISK_SPARE);
         let mib = |bytes: u64| bytes / (1024 * 1024);
@@ -221,13 +189,7 @@ impl Changing {
     }
 }
 
-fn check(name: &str, result: Result<String, (String, &str)>) -> Check {
-    match result {
-        Ok(detail) => Check { name: name.into(), ok: true, detail, hint: String::new() },
-        Err((detail, hint)) => Check { name: name.into(), ok: false, detail, hint: hint.into() },
-    }
-}
-
+/// Whether a node answers at the address at all.
 fn answers(newcomer: &Newcomer, answer: &Result<InspectResponse, Fault>) -> Check {
     let hint = "start it with `chat-node run` on an empty data directory, and check address and firewall";
     match answer {
@@ -236,16 +198,22 @@ fn answers(newcomer: &Newcomer, answer: &Result<InspectResponse, Fault>) -> Chec
     }
 }
 
-/// What the operator says of the newcomer against what it was started with: it starts again with its own settings.
+/// Compares the operator's words with the settings of the new node, because it will start again with its own settings.
 fn as_started(newcomer: &Newcomer, found: &InspectResponse) -> Check {
     let Newcomer { name, address, zone } = newcomer;
     let differs = |given: &str, own: &str| !own.is_empty() && !given.eq_ignore_ascii_case(own);
     let result = if differs(name.as_str(), &found.started_as) {
         let own = &found.started_as;
-        Err((format!("it was started with --name {own}, not {name}"), format!("add it as {own}, or start it anew")))
+        Err((
+            format!("it was started with --name {own}, not {name}"),
+            format!("add it as {own}, or start it again as {name}"),
+        ))
     } else if !zone.is_empty() && differs(zone, &found.started_zone) {
         let own = &found.started_zone;
-        Err((format!("it was started with --zone {own}, not {zone}"), format!("give --zone {own}, or start it anew")))
+        Err((
+            format!("it was started with --zone {own}, not {zone}"),
+            format!("give --zone {own}, or start it again with --zone {zone}"),
+        ))
     } else if differs(address.as_str(), &found.advertises) {
         let own = &found.advertises;
         let hint = format!("give {own}, or start it with --advertise {address}");
@@ -259,27 +227,25 @@ fn as_started(newcomer: &Newcomer, found: &InspectResponse) -> Check {
     }
 }
 
+/// Whether the node speaks the same protocol. Its program version may differ.
 fn version(found: &InspectResponse) -> Check {
-    match found.protocol == join::PROTOCOL {
+    match found.protocol == PROTOCOL {
         true => check("version", Ok(format!("{}, protocol {}", found.version, found.protocol))),
         false => {
             let detail = format!(
                 "it runs {} with protocol {}, this cluster {} with protocol {}",
-                found.version,
-                found.protocol,
-                status::VERSION,
-                join::PROTOCOL
+                found.version, found.protocol, VERSION, PROTOCOL
             );
             check("version", Err((detail, "install the same version")))
         }
     }
 }
 
-/// The newcomer's clock against the middle of the call that asked it.
+/// Compares the clock of the new node with the middle of the call that asked for it.
 fn clock(found: &InspectResponse, asked_at: u64, answered_at: u64) -> Check {
     let middle = asked_at + answered_at.saturating_sub(asked_at) / 2;
     let offset = Duration::from_millis(middle.abs_diff(found.time_ms));
-    // Half of the call's own length is uncertainty, not offset.
+    // Half the length of the call is uncertainty, not offset.
     let uncertain = Duration::from_millis(answered_at.saturating_sub(asked_at) / 2);
     let offset = offset.saturating_sub(uncertain);
     let detail = format!("{} ms apart", offset.as_millis());
@@ -298,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_newcomer_is_taken_as_it_was_started() {
+    fn a_new_node_is_added_as_it_was_started() {
         let started = InspectResponse {
             started_as: "n4".into(),
             started_zone: "b".into(),
@@ -314,8 +280,8 @@ mod tests {
         assert_eq!(verdict("n9", "h4:7400", "b"), (false, "it was started with --name n4, not n9".into()));
         assert_eq!(verdict("n4", "h4:7400", "c"), (false, "it was started with --zone b, not c".into()));
         assert_eq!(verdict("n4", "localhost:7400", "b").1, "it advertises h4:7400, not localhost:7400");
-        let untold = InspectResponse::default();
-        assert!(as_started(&Newcomer::parse("n9", "h4:7400", "c").unwrap(), &untold).ok);
+        let unnamed = InspectResponse::default();
+        assert!(as_started(&Newcomer::parse("n9", "h4:7400", "c").unwrap(), &unnamed).ok);
     }
 
     #[test]
@@ -327,14 +293,5 @@ mod tests {
         assert!(!clock(&at(13_000), 10_000, 10_000).ok);
         assert!(!clock(&at(7_000), 10_000, 10_000).ok);
         assert!(clock(&at(12_500), 10_000, 14_000).ok, "a slow call says little about the clock");
-    }
-
-    #[test]
-    fn newcomers_need_an_address_that_others_can_dial() {
-        assert!(Newcomer::parse("n1", "10.0.0.1:7400", "a").is_ok());
-        assert!(Newcomer::parse("n1", "0.0.0.0:7400", "a").is_err());
-        assert!(Newcomer::parse("", "10.0.0.1:7400", "a").is_err());
-        assert!(Newcomer::parse("n1", "10.0.0.1", "a").is_err());
-        assert!(Newcomer::parse("n1", "10.0.0.1:7400", "a b").is_err());
     }
 }

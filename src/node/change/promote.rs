@@ -1,7 +1,7 @@
 //! From learner to voter.
 //!
-//! Learners that have caught up at the same time are promoted together: whoever comes first proposes for all who wait.
-//! Nobody waits for company; while one joint change is under way, the next ones gather by themselves.
+//! Learners that have caught up at the same time are promoted together: the first operation proposes for all that are
+//! ready. None waits for others; while one joint change is under way, the next learners become ready by themselves.
 
 use std::{
     collections::BTreeSet,
@@ -9,90 +9,96 @@ use std::{
     time::Duration,
 };
 
-use super::{Changing, verdict_check};
+use super::{checks::tolerance_check, operation::ChangeOperation};
 use crate::{
-    membership::{Change, Layout, judge},
+    membership::{Change, Layout},
     raft::types::ChangeMembers,
     types::NodeId,
     wire::{Fault, Reason, admin::change_progress::Phase},
 };
 
-/// Promotions are judged anew and tried again when another change came first.
+/// How often a promotion is judged and proposed when another change keeps coming first.
 const TRIES: u32 = 20;
-/// Between two tries.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Pause between two tries.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Learners on this leader that have caught up and wait to become voters.
+///
+/// Each is registered by the operation that promotes it, which removes it when it ends, however it ends. Another operation
+/// may promote it earlier. The lock is never held across an `await`.
 #[derive(Clone, Default)]
-pub struct Ready(Arc<Mutex<BTreeSet<NodeId>>>);
+pub struct ReadyLearners(Arc<Mutex<BTreeSet<NodeId>>>);
 
-struct Waiting {
-    ready: Ready,
+/// Registers one learner until it is dropped.
+struct ReadyGuard {
+    ready: ReadyLearners,
     id: NodeId,
 }
 
-impl Ready {
+impl ReadyLearners {
     fn lock(&self) -> MutexGuard<'_, BTreeSet<NodeId>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait(&self, id: NodeId) -> Waiting {
+    fn register(&self, id: NodeId) -> ReadyGuard {
         self.lock().insert(id);
-        Waiting { ready: self.clone(), id }
+        ReadyGuard { ready: self.clone(), id }
     }
 }
 
-impl Drop for Waiting {
+impl Drop for ReadyGuard {
     fn drop(&mut self) {
         self.ready.lock().remove(&self.id);
     }
 }
 
-impl Changing {
-    /// Promotes by joint consensus, judged on the membership of that very moment: other changes may come between.
-    pub async fn promote_when_judged(&self, id: NodeId) -> Result<(), Fault> {
-        let waiting = self.node.inner.ready_learners.wait(id);
+impl ChangeOperation {
+    /// Promotes the learner `id` by joint consensus, once that is safe. Other changes may come in between, so each try is
+    /// judged on the membership that it is conditional on.
+    pub async fn promote_when_safe(&self, id: NodeId) -> Result<(), Fault> {
+        let guard = self.node.inner.ready_learners.register(id);
         let mut tries = 0;
         loop {
             if self.is_voter(id) && !self.is_joint() {
                 return Ok(());
             }
-            let result = self.promote_all(&waiting).await;
+            let result = self.try_promote(&guard).await;
             tries += 1;
             match result {
-                Err(fault) if tries < TRIES && self.may_pass(&fault) => tokio::time::sleep(PAUSE).await,
+                Err(fault) if tries < TRIES && self.is_temporary(&fault) => tokio::time::sleep(RETRY_PAUSE).await,
                 result => return result,
             }
         }
     }
 
-    async fn promote_all(&self, waiting: &Waiting) -> Result<(), Fault> {
+    /// Promotes the learner of `guard`, and every other ready one whose promotion is safe as well.
+    async fn try_promote(&self, guard: &ReadyGuard) -> Result<(), Fault> {
         let based_on = *self.metrics().membership_config.log_id();
-        let layout = self.listen_for_learners().await;
-        let verdict = verdict_check(judge(&layout, &Change::Promote(waiting.id)), false);
+        let layout = self.probe_for_promotion().await;
+        let verdict = tolerance_check(&layout, &Change::Promote(guard.id), false);
         if !verdict.ok {
             let message = format!("the node was not promoted: {}", verdict.detail);
             return Err(Fault::new(Reason::Unsafe, message).next(verdict.hint));
         }
-        let others = waiting.ready.lock().clone();
-        let together = promotable(layout, waiting.id, others);
+        let others = guard.ready.lock().clone();
+        let together = promotable(layout, guard.id, others);
         tracing::info!(learners = ?together, "promoting");
-        self.tell(self.message(Phase::Joint));
-        self.change_if(based_on, ChangeMembers::AddVoterIds(together), true).await
+        self.report(self.message(Phase::Joint));
+        self.change_membership_if(based_on, ChangeMembers::AddVoterIds(together), true).await
     }
 
-    fn may_pass(&self, fault: &Fault) -> bool {
+    fn is_temporary(&self, fault: &Fault) -> bool {
         matches!(fault.reason, Reason::EtagMismatch | Reason::ChangeInProgress) || self.is_joint()
     }
 }
 
-/// `first`, whose promotion is safe, and those of `others` whose promotion is safe after it.
+/// `first`, whose promotion is safe, and each of `others` whose promotion is safe after those before it.
 fn promotable(layout: Layout, first: NodeId, others: BTreeSet<NodeId>) -> BTreeSet<NodeId> {
     let mut chosen = BTreeSet::from([first]);
     let Ok(mut layout) = layout.after(&Change::Promote(first)) else { return chosen };
     for id in others.into_iter().filter(|id| *id != first) {
         let change = Change::Promote(id);
-        if verdict_check(judge(&layout, &change), false).ok
+        if tolerance_check(&layout, &change, false).ok
             && let Ok(after) = layout.after(&change)
         {
             layout = after;
@@ -108,7 +114,7 @@ mod tests {
     use crate::membership::Node;
 
     #[test]
-    fn learners_that_wait_together_are_promoted_together_but_none_that_is_silent() {
+    fn learners_that_are_ready_together_are_promoted_together_but_none_that_is_silent() {
         let node = |id, healthy| Node { id, name: format!("n{id}"), zone: String::new(), healthy };
         let layout = Layout::new([node(1, true), node(2, true), node(3, true), node(4, false)], [1]);
         assert_eq!(promotable(layout, 2, [2, 3, 4].into()), [2, 3].into());

@@ -1,4 +1,4 @@
-//! What the stores are held against: a log as it is written down, and the state that follows from what is decided.
+//! The model that the stores are compared with: the log as it was written, and the state that committed entries lead to.
 
 use std::{collections::BTreeMap, io, ops::ControlFlow, sync::Arc};
 
@@ -20,7 +20,7 @@ use crate::{
     wire::store::{self, command::Verb},
 };
 
-/// What a log holds. Numbers of entries stand for places: the entry at index `n` is the last of `n + 1`.
+/// The content of a log. Counts start at 1: the entry at index `n` is the last of `n + 1` entries.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Log {
     pub(super) vote: Option<Vote>,
@@ -63,12 +63,12 @@ impl Log {
     }
 }
 
-/// What the cluster has decided, and what state follows from it.
+/// The entries that the cluster has committed, and the state that they lead to.
 #[derive(Default)]
 pub(super) struct Truth {
     pub(super) entries: Vec<Entry>,
     pub(super) kv: MemoryKv,
-    /// Of the state after the first `n` entries.
+    /// The digest of the state after the first `n` entries, for each `n`.
     pub(super) digests: Vec<[u8; 32]>,
 }
 
@@ -93,12 +93,12 @@ impl Truth {
         &self.entries[start as usize..end as usize]
     }
 
-    /// The last of the first `count` entries.
+    /// The id of the last of the first `count` entries.
     pub(super) fn id(&self, count: u64) -> Option<LogId> {
         count.checked_sub(1).map(|index| self.entries[index as usize].log_id)
     }
 
-    /// The whole state on a disk of the leader's.
+    /// The whole state, on a disk of the leader.
     pub(super) fn view(&self) -> StateView {
         let dir = DataDir::on(Arc::new(SimDisks::new(0)));
         let slot = StateSlot::open(&dir, "state.redb", Open::Fresh).unwrap();

@@ -1,4 +1,4 @@
-//! From frames to a new state file.
+//! Loads the frames of an archive into a new state file.
 
 use std::sync::Arc;
 
@@ -7,16 +7,22 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::{CRC, DATA, DATA_HEAD, FORMAT, HEAD, HEADER_BYTES, LENGTHS, MAGIC, RAW_BYTES, TRAILER, TRAILER_BYTES};
 use crate::storage::{Disks, Durable, Open, Result, StateFile, StorageError, kv};
 
-/// Frames loaded between durable commits: bounds what redb keeps in memory of non-durable ones.
+/// Frames between durable commits, which bounds the memory that redb needs for those that are not durable.
 const FRAMES_PER_FLUSH: u64 = 4;
 
-/// Loads an archive into a new file, verifying as it goes: checksums, order, and at the end the hash of everything.
-/// What it loaded is removed if it is dropped before [`finish`](Self::finish) and the installation. Blocks: call it
-/// through [`Blocking`](crate::storage::Blocking).
+/// Loads an archive into a new file and verifies it: checksums, order, and at the end the hash of everything. Blocks:
+/// call it through [`Blocking`](crate::storage::Blocking).
+///
+/// Invariants:
+/// - The file holds the pairs of all frames verified so far, and nothing else. `hasher`, `pairs` and `raw_bytes` cover
+///   the same pairs.
+/// - `header` is set after the head frame, `digest` after the trailer. No frame may follow the trailer.
+/// - Nobody reads the file before [`finish`](Self::finish) has verified the whole archive. Until it is installed,
+///   dropping it removes it; a crash leaves it, and opening the slot removes it.
 pub struct Loader {
     target: Target,
     file: StateFile,
-    /// Bytes fed that do not make a whole frame yet: less than one frame.
+    /// The beginning of a frame whose end has not been fed yet.
     pending: BytesMut,
     header: Option<Bytes>,
     last_key: Option<Vec<u8>>,
@@ -27,9 +33,9 @@ pub struct Loader {
     digest: Option<[u8; 32]>,
 }
 
-/// A state file loaded and verified, durable, not yet in place.
+/// A state file that is loaded, verified and durable, but not installed yet. Dropping it removes it.
 pub struct Loaded {
-    /// The header that the archive's maker gave.
+    /// The header that the writer of the archive gave.
     pub header: Bytes,
     /// The hash of all pairs: [`digest`](super::digest) of the state.
     pub digest: [u8; 32],
@@ -39,7 +45,7 @@ pub struct Loaded {
     target: Target,
 }
 
-/// The new file's name on disk; removed when it is given up.
+/// The name of the new file. Dropping it removes the file unless it was kept.
 struct Target {
     disks: Arc<dyn Disks>,
     name: String,
@@ -49,7 +55,7 @@ struct Target {
 impl Drop for Target {
     fn drop(&mut self) {
         if !self.kept {
-            // What cannot be removed now is removed when the slot is opened.
+            // If this fails, the next open of the slot removes the file.
             let _ = self.disks.remove(&self.name);
         }
     }
@@ -72,7 +78,7 @@ impl Loader {
         })
     }
 
-    /// The archive's header, as soon as it has been read.
+    /// The archive's header, once it has been read.
     pub fn header(&self) -> Option<&Bytes> {
         self.header.as_ref()
     }
@@ -82,7 +88,7 @@ impl Loader {
         self.raw_bytes
     }
 
-    /// Takes the next bytes of the archive, cut anywhere. After an error the loader is of no use: drop it.
+    /// Takes the next bytes of the archive, cut anywhere. After an error, drop the loader.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<()> {
         self.pending.extend_from_slice(bytes);
         while let Some(length) = self.frame_length()? {
@@ -104,7 +110,8 @@ impl Loader {
         Ok(Loaded { header, digest, pairs: self.pairs, file: self.file, target: self.target })
     }
 
-    /// The length of the frame at hand, once enough of it is there to tell. Bounded before anything is allocated.
+    /// The length of the frame that `pending` begins with; `None` while too little of it is there to tell. The length
+    /// is checked against its limit before anything is allocated for it.
     fn frame_length(&self) -> Result<Option<usize>> {
         let pending = &self.pending[..];
         if pending.is_empty() {
@@ -136,6 +143,7 @@ impl Loader {
         }
     }
 
+    /// Checks one whole frame and takes in its content.
     fn frame(&mut self, frame: Bytes) -> Result<()> {
         let (body, crc) = frame.split_at(frame.len() - CRC);
         if crc32fast::hash(body).to_le_bytes() != crc {
@@ -159,6 +167,7 @@ impl Loader {
         self.load(&raw)
     }
 
+    /// Writes the pairs of one frame to the file.
     fn load(&mut self, raw: &[u8]) -> Result<()> {
         let durable = if self.frames.is_multiple_of(FRAMES_PER_FLUSH) { Durable::Yes } else { Durable::No };
         let mut pairs = Pairs { rest: raw, last: self.last_key.as_deref(), count: 0 };
@@ -171,6 +180,7 @@ impl Loader {
         Ok(())
     }
 
+    /// Compares the trailer with everything loaded.
     fn trailer(&mut self, mut fields: &[u8]) -> Result<()> {
         let (pairs, raw_bytes) = (fields.get_u64_le(), fields.get_u64_le());
         if (pairs, raw_bytes) != (self.pairs, self.raw_bytes) {
@@ -186,7 +196,7 @@ impl Loader {
 }
 
 impl Loaded {
-    /// Renames the file over `name`; from then on it is kept.
+    /// Renames the file over `name` and keeps it.
     pub(in crate::storage) fn rename_to(mut self, name: &str) -> Result<StateFile> {
         self.target.disks.rename(&self.target.name, name)?;
         self.target.kept = true;
@@ -194,7 +204,7 @@ impl Loaded {
     }
 }
 
-/// The pairs of one frame, in strictly ascending order from the last one of the frame before.
+/// The pairs of one frame. An error if keys do not ascend, counted from the last key of the frame before.
 struct Pairs<'a> {
     rest: &'a [u8],
     last: Option<&'a [u8]>,
@@ -225,6 +235,7 @@ impl<'a> Pairs<'a> {
     }
 }
 
+/// A length that a frame announces, if it is within `limit`.
 fn bounded(length: u32, limit: usize) -> Result<usize> {
     match length as usize {
         length if length <= limit => Ok(length),

@@ -1,4 +1,4 @@
-//! From a view to frames.
+//! Writes the frames of an archive of one view.
 
 use std::ops::ControlFlow;
 
@@ -13,12 +13,17 @@ use crate::storage::{
     kv::{self, Read},
 };
 
-/// Makes the frames of an archive of one view, one at a time. Holds the view until it is dropped: bound its life.
-/// Blocks: call it through [`Blocking`](crate::storage::Blocking).
+/// Makes the frames of an archive of one view, one at a time. Blocks: call it through
+/// [`Blocking`](crate::storage::Blocking).
+///
+/// Invariant: the frames made so far hold exactly the pairs of the view below `next`, and `hasher`, `pairs` and
+/// `raw_bytes` cover the same pairs.
+///
+/// It holds the view, and so the pages that the view needs, until it is dropped: do not keep it for long.
 pub struct Writer {
     view: StateView,
     header: Option<Bytes>,
-    /// The least key that is not in a frame yet.
+    /// Every key below this one is in a frame.
     next: Vec<u8>,
     hasher: blake3::Hasher,
     pairs: u64,
@@ -27,7 +32,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// An archive of `view`. The header is the caller's own and comes back from [`Loader::header`](super::Loader).
+    /// An archive of `view`. [`Loader::header`](super::Loader) returns `header`, whose content is up to the caller.
     pub fn new(view: StateView, header: Bytes) -> Result<Self> {
         if header.len() > HEADER_BYTES {
             let detail = format!("a header of {} bytes; the limit is {HEADER_BYTES}", header.len());
@@ -37,7 +42,7 @@ impl Writer {
         Ok(Self { view, header: Some(header), next: Vec::new(), hasher, pairs: 0, raw_bytes: 0, finished: false })
     }
 
-    /// The next frame; none after the trailer.
+    /// The next frame; `None` after the trailer.
     pub fn next_frame(&mut self) -> Result<Option<Bytes>> {
         if let Some(header) = self.header.take() {
             return Ok(Some(head(&header)));

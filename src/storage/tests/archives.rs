@@ -111,7 +111,7 @@ proptest! {
             archive[bit / 8] ^= 1 << (bit % 8);
         }
         let error = load(&slot(&dir), &archive, 100).err();
-        // A flip in the format field may look like a newer program's archive: refused as well.
+        // A flip in the format field may look like the archive of a newer program, which is refused too.
         let refused = matches!(error, Some(StorageError::Damaged { .. } | StorageError::TooNew { .. }));
         prop_assert!(refused, "{:?}", error);
     }

@@ -30,7 +30,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What a log should hold.
+/// What a log must hold.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Model {
     records: BTreeMap<u64, Bytes>,
@@ -38,7 +38,7 @@ struct Model {
     vote: Option<Bytes>,
     committed: Option<Bytes>,
     purged: Option<Bytes>,
-    /// Set lazily: the next operation takes it along.
+    /// Set lazily; the next operation writes it too.
     lazy: Option<Bytes>,
 }
 
@@ -50,22 +50,22 @@ impl Model {
         Ok(Self { last: 0, records, vote, committed, purged, lazy: None })
     }
 
-    /// The same with respect to what is on disk.
+    /// The same, compared with the disk.
     fn agrees(&self, found: &Self) -> bool {
         (&self.records, &self.vote, &self.purged, &self.committed)
             == (&found.records, &found.vote, &found.purged, &found.committed)
     }
 
-    /// An operation, or the close, writes the lazy value with its own.
+    /// An operation, or the close, writes the lazy value too.
     fn take_lazy_along(&mut self) {
         self.committed = self.lazy.take().or(self.committed.take());
     }
 }
 
-/// Runs a history, unlike all of another name, until the end or the first error; answers with the states that may be
-/// found afterwards: the last one that was acknowledged, and the one that was being written.
+/// Runs the history of this number until its end or the first error. Returns the two states that may be found
+/// afterwards: the last acknowledged one, and the one that was being written.
 fn run(log: &LogFile, name: &str, steps: &[Step], mut model: Model) -> (Model, Model) {
-    // What was only set lazily went with the power.
+    // A value that was only set lazily is lost with the power.
     model.lazy = None;
     for (number, step) in steps.iter().enumerate() {
         let before = model.clone();
@@ -121,7 +121,7 @@ fn open(disks: &SimDisks, how: Open) -> Result<LogFile> {
     LogFile::open(&DataDir::on(Arc::new(disks.clone())), "log.redb", how, Blocking::Inline)
 }
 
-/// Points at which the power goes in one history, spread over all of its steps; the others are left to other histories.
+/// Points of one history at which the power is cut, spread over all of its steps. Other histories cover other points.
 const POINTS: u64 = 12;
 
 proptest! {
@@ -152,7 +152,7 @@ proptest! {
                 acknowledged.agrees(&found) || written.agrees(&found),
                 "power lost at step {at}: found {found:?}, acknowledged {acknowledged:?}, written {written:?}"
             );
-            // And it goes on from there, through another loss.
+            // It goes on from there, through another power cut.
             let kept = if acknowledged.agrees(&found) { acknowledged } else { written };
             disks.power_off_after(at / 2 + 3);
             let (acknowledged, written) = run(&log, "second", &steps, kept);
@@ -185,7 +185,7 @@ fn power_loss_under_group_commit_keeps_a_run_of_operations_that_holds_all_acknow
         }
         let _ = log.close();
         drop((log, sender));
-        // A refusal at the door may overtake the answers to what fails at that moment; what succeeds comes in order.
+        // The refusal of a new append may overtake the callbacks of a batch that is failing. Successes come in order.
         let mut results: Vec<_> = results.iter().collect();
         let acknowledged = results.iter().take_while(|(_, ok)| *ok).count() as u64;
         let successes = results.iter().filter(|(_, ok)| *ok).map(|(number, _)| *number);
@@ -196,7 +196,7 @@ fn power_loss_under_group_commit_keeps_a_run_of_operations_that_holds_all_acknow
         let log = open(&disks, Open::Existing).unwrap();
         let last = log.bounds().map_or(0, |(_, last)| last);
         let vote = log.get("vote").unwrap().map_or(0, |v| str::from_utf8(&v).unwrap().parse().unwrap());
-        // The last operation that is there: the vote, or the append of the last record.
+        // The last operation found: the vote, or the append of the last record.
         let upto = vote.max(last + last.saturating_sub(1) / 2);
         assert_eq!((last, vote), (upto - votes(upto), votes(upto) * 3), "a run of whole operations");
         assert!(upto >= acknowledged, "power lost at {at}: {acknowledged} acknowledged, {upto} found");
@@ -240,7 +240,7 @@ fn a_full_disk_stops_acknowledgements_and_keeps_the_data() {
     append(&log, last + 1..last + 2).unwrap();
 }
 
-/// Opens and reads all of a damaged log: whatever it serves must be what was written.
+/// Opens and reads all of a damaged log. Everything that it returns must be what was written.
 fn served(disks: &SimDisks) -> Result<Model> {
     Model::of(&open(disks, Open::Existing)?)
 }
@@ -345,7 +345,7 @@ fn a_truncated_log_is_damage() {
 fn a_row_altered_while_the_store_runs_is_damage_and_not_served() {
     let disks = SimDisks::new(9);
     let log = open(&disks, Open::Fresh).unwrap();
-    // More than redb caches, so that some of it is read from the disk again.
+    // More than redb caches, so that some of it is read from the disk.
     let large = |index: u64| Bytes::from(vec![index as u8; 1 << 20]);
     for index in 1..=24 {
         wait(|done| log.append(vec![(index, large(index))], done)).unwrap();
@@ -354,7 +354,7 @@ fn a_row_altered_while_the_store_runs_is_damage_and_not_served() {
     drop(log);
     let log = open(&disks, Open::Existing).unwrap();
     disks.corrupt("log.redb", |bytes| {
-        // The insides of large values, so that the structure of the pages stays whole.
+        // Flip bits inside large values, so that the structure of the pages stays whole.
         for at in (0..bytes.len() - 4096).step_by(1 << 16).collect::<Vec<_>>() {
             if bytes[at] > 0 && bytes[at..at + 4096].iter().all(|byte| *byte == bytes[at]) {
                 bytes[at] ^= 0x40;

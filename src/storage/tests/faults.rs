@@ -1,7 +1,7 @@
 //! Disks that fail while they run: every kind of fault, on the log and on the state (P1, P7).
 //!
-//! After a write or a sync that failed nothing counts as durable until the store is opened again, and then everything
-//! is there that had been. What cannot be read is an error, never an absence.
+//! After a failed write or sync nothing becomes durable until the store is opened again. Then everything that was
+//! durable before is there. A failed read is an error; it never looks like a missing key.
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ const READS: [Fault; 2] = [Fault::Read, Fault::ShortRead];
 const WRITES: [Fault; 4] = [Fault::Write, Fault::ShortWrite, Fault::Sync, Fault::FullSync];
 const BOTH: [Blocking; 2] = [Blocking::Pool, Blocking::Inline];
 
-/// How the process goes, and what becomes of the disk's cache.
+/// How the process ends, and what happens to the disk's cache.
 #[derive(Debug, Clone, Copy)]
 enum End {
     Kill,
@@ -48,10 +48,10 @@ fn state(disks: &SimDisks, how: Open) -> Result<StateSlot> {
     StateSlot::open(&dir(disks), "state.redb", how)
 }
 
-/// Keys on many pages, of which a change of one key leaves most as they are.
+/// Keys on many pages. A change of one key leaves most pages as they are.
 const KEYS: u8 = 60;
 
-/// A value in some keys.
+/// Sets some keys to one value.
 fn put(slot: &StateSlot, keys: Range<u8>, value: u8, durable: Durable) -> Result<()> {
     let mut batch = slot.current().begin()?;
     for key in keys {
@@ -60,7 +60,7 @@ fn put(slot: &StateSlot, keys: Range<u8>, value: u8, durable: Durable) -> Result
     batch.commit(durable)
 }
 
-/// The value of all these keys; no half of a batch.
+/// The value that all these keys have. Fails if only a part of a batch is there.
 fn value(slot: &StateSlot, keys: Range<u8>) -> u8 {
     let pairs = all(&slot.current().view().unwrap());
     let value = pairs[&vec![keys.start]][0];
@@ -69,7 +69,7 @@ fn value(slot: &StateSlot, keys: Range<u8>) -> u8 {
     value
 }
 
-/// Records of which a few fill a page.
+/// Records so large that a few fill a page.
 fn row(index: u64) -> (u64, Bytes) {
     (index, Bytes::from(vec![index as u8; 1_000]))
 }
@@ -78,7 +78,7 @@ fn append(log: &LogFile, indexes: Range<u64>) -> Result<()> {
     wait(|done| log.append(indexes.map(row).collect(), done))
 }
 
-/// The error is of the kind that the disk gave, and the same one every time.
+/// The error is of the kind that the disk returned, and it is the same every time.
 fn is_what(error: &StorageError, fault: Fault) -> bool {
     match fault {
         Fault::FullSync => matches!(error, StorageError::DiskFull { .. }),
@@ -98,7 +98,8 @@ fn after_a_failed_write_or_sync_the_log_acknowledges_nothing_until_it_is_opened_
             let disks = SimDisks::new(2);
             let live = log(&disks, Open::Fresh, blocking).unwrap();
             append(&live, 1..4).unwrap();
-            // Makes room in the file, so that the sync which fails is the commit's own and no growth comes before it.
+            // Makes room in the file first, so that the failing sync is the commit's own and not that of a growing
+            // file.
             append(&live, 4..204).unwrap();
             wait(|done| live.truncate_from(4, done)).unwrap();
             wait(|done| live.set("vote", "v".into(), done)).unwrap();
@@ -117,7 +118,7 @@ fn after_a_failed_write_or_sync_the_log_acknowledges_nothing_until_it_is_opened_
     }
 }
 
-/// What a log answers to everything that may be asked of it.
+/// What a log returns from every call.
 fn refusals(log: &LogFile) -> Vec<StorageError> {
     let answers = [
         append(log, 44..45),
@@ -130,8 +131,8 @@ fn refusals(log: &LogFile) -> Vec<StorageError> {
     answers.map(Result::unwrap_err).into()
 }
 
-/// Opens the log after a fault: what was acknowledged is there, the rest whole or not at all; what is acknowledged from
-/// then on survives as well.
+/// Opens the log after a fault. Everything acknowledged is there, and every other operation as a whole or not at all.
+/// Operations that are acknowledged after it survive too.
 fn found_again(disks: &SimDisks, what: impl std::fmt::Debug, blocking: Blocking) {
     let live = log(disks, Open::Existing, blocking).unwrap_or_else(|error| panic!("{what:?}: {error}"));
     let last = live.bounds().unwrap().1;
@@ -175,7 +176,7 @@ fn after_a_failed_write_or_sync_the_state_makes_nothing_durable_until_it_is_open
                 let what = (fault, end, by_flush);
                 let disks = SimDisks::new(4);
                 let live = state(&disks, Open::Fresh).unwrap();
-                // Four times: there is room in the file, and the sync which fails is the commit's own.
+                // Four commits make room in the file, so that the failing sync is the commit's own.
                 (0..4).for_each(|_| put(&live, 0..KEYS, 1, Durable::Yes).unwrap());
                 disks.fail(Some(fault));
                 let failed = match by_flush {
@@ -245,7 +246,7 @@ fn a_log_that_cannot_be_read_answers_with_an_error_and_never_with_fewer_records(
     for fault in READS {
         let disks = SimDisks::new(7);
         let live = log(&disks, Open::Fresh, Blocking::Inline).unwrap();
-        // More than is cached, so that some of it is read from the disk again.
+        // More than is cached, so that some of it is read from the disk.
         for index in 1..=24 {
             wait(|done| live.append(vec![(index, large(index))], done)).unwrap();
         }
@@ -306,11 +307,11 @@ fn a_state_that_cannot_be_read_answers_with_an_error_and_never_with_an_absence()
         drop((view, live));
         disks.power_on();
         let view = state(&disks, Open::Existing).unwrap().current().view().unwrap();
-        assert!((0..keys).all(|key| !unreadable(&view, key, fault)), "on a mended disk everything is there");
+        assert!((0..keys).all(|key| !unreadable(&view, key, fault)), "on a fixed disk everything is there");
     }
 }
 
-/// Whether a key cannot be read; what can be is what was written.
+/// Whether some key cannot be read. Every key that can be read has the value that was written.
 fn unreadable(view: &dyn Read, key: u64, fault: Fault) -> bool {
     match view.get(&key.to_be_bytes()) {
         Ok(found) => {

@@ -1,4 +1,4 @@
-//! Group commit, and a log used by several threads.
+//! Group commit, and a log that several threads use.
 
 use std::{
     io,
@@ -13,7 +13,7 @@ use redb::{StorageBackend, backends::InMemoryBackend};
 use super::{append, done, record, wait};
 use crate::storage::{Blocking, Disk, LogFile};
 
-/// A disk whose syncs wait while the gate is shut.
+/// A disk whose syncs wait while its gate is shut.
 #[derive(Debug, Clone, Default)]
 struct Gated(Arc<(Mutex<Gate>, Condvar)>);
 
@@ -41,7 +41,7 @@ impl Gated {
         self.0.1.notify_all();
     }
 
-    /// Waits until a sync stands at the gate.
+    /// Waits until a sync waits at the gate.
     fn until_waiting(&self) {
         let gate = self.0.0.lock().unwrap();
         let waited = self.0.1.wait_timeout_while(gate, Duration::from_secs(30), |gate| !gate.waiting).unwrap();
@@ -103,7 +103,7 @@ fn all_that_queues_up_during_a_sync_shares_the_next_one() {
         result.unwrap();
         assert_eq!(index, expected, "callbacks come in order");
     }
-    // One for the transaction, and some for the growth of the file.
+    // One sync for the transaction, and some because the file grows.
     assert!(disk.syncs() - before < 10, "{} syncs", disk.syncs() - before);
 }
 
@@ -125,7 +125,7 @@ fn an_append_waits_while_the_queue_is_full_and_goes_on_afterwards() {
             }
         })
     };
-    // It comes to a stop somewhat above 64 MiB.
+    // The queue stops growing somewhat above 64 MiB.
     for index in 2..=66 {
         assert_eq!(appended.recv_timeout(Duration::from_secs(30)).unwrap(), index);
     }

@@ -82,7 +82,7 @@ fn a_purge_beyond_the_end_empties_the_log_and_the_next_append_starts_it_anew() {
         assert_eq!(log.bounds(), None);
         append(&log, 20_001..20_003).unwrap();
         log.close().unwrap();
-        // The close did not wait for all of the purged rows to go.
+        // The close did not wait until all purged rows were removed.
         let log = LogFile::open(&dir, "log.redb", Open::Existing, blocking).unwrap();
         assert_eq!(log.bounds(), Some((20_001, 20_002)));
         assert_eq!(log.get("purged").unwrap(), Some("at 20000".into()));
@@ -124,7 +124,7 @@ fn a_read_stops_at_its_limit_of_bytes_but_brings_at_least_one_record() {
     log.close().unwrap();
     let log = LogFile::open(&dir, "log.redb", Open::Existing, Blocking::Inline).unwrap();
     append(&log, 5..9).unwrap();
-    // "record n" has eight bytes; records 1 to 4 are on disk alone, the others in memory as well.
+    // "record n" has eight bytes. Records 1 to 4 are on disk only, the others in memory too.
     for (start, bytes, count) in
         [(1, 0, 1), (1, 16, 2), (1, 23, 2), (1, 32, 4), (1, 47, 5), (4, 16, 2), (5, 1, 1), (6, 99, 3)]
     {

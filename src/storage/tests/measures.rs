@@ -1,4 +1,4 @@
-//! Figures rather than checks: `cargo test --release --lib storage::tests::measures -- --ignored --nocapture`.
+//! Benchmarks, which check nothing: `cargo test --release --lib storage::tests::measures -- --ignored --nocapture`.
 
 use std::{sync::mpsc, time::Instant};
 

@@ -1,4 +1,4 @@
-//! Tests of the whole room, by subject.
+//! Tests of the whole room, one file for each subject.
 
 mod archives;
 mod crashes;
@@ -16,13 +16,13 @@ use bytes::Bytes;
 
 use super::{Done, LogFile, Result};
 
-/// A callback, and where its result arrives.
+/// A callback, and the channel for its result.
 fn done() -> (Done, mpsc::Receiver<Result<()>>) {
     let (sender, receiver) = mpsc::channel();
     (Box::new(move |result| drop(sender.send(result))), receiver)
 }
 
-/// Does an operation and waits until it is durable.
+/// Runs an operation and waits until it is durable.
 fn wait(operation: impl FnOnce(Done)) -> Result<()> {
     let (done, result) = done();
     operation(done);

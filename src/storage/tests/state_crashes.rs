@@ -25,7 +25,7 @@ fn put(slot: &StateSlot, value: u64, durable: Durable) -> Result<()> {
     batch.commit(durable)
 }
 
-/// The value of a whole batch; all of its keys must agree.
+/// The value that all keys of a batch have. They must agree.
 fn value(slot: &StateSlot) -> u64 {
     let pairs = all(&slot.current().view().unwrap());
     let mut values: Vec<_> = pairs.values().map(|v| u64::from_be_bytes(v[..8].try_into().unwrap())).collect();
@@ -54,7 +54,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 type Pairs = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// Every state that was committed, the last one perhaps only begun, and which of them was made durable last.
+/// Every committed state, of which the last may only have begun, and which one was made durable last.
 struct History {
     commits: Vec<Pairs>,
     durable: usize,
@@ -65,7 +65,7 @@ impl History {
         Self { commits: vec![start], durable: 0 }
     }
 
-    /// Goes on until the end or the first error.
+    /// Runs until the end or the first error.
     fn run(&mut self, disks: &SimDisks, slot: &StateSlot, steps: &[Step]) -> Result<()> {
         let mut changes = BTreeMap::new();
         for (number, step) in steps.iter().enumerate() {
@@ -110,13 +110,13 @@ impl History {
         batch.commit(durable)
     }
 
-    /// Whether the state found is a whole commit that is not older than the last one that was made durable.
+    /// Whether the state found is a whole commit, and not older than the last durable one.
     fn allows(&self, found: &Pairs) -> bool {
         self.commits[self.durable..].contains(found)
     }
 }
 
-/// Points at which the power goes in one history, spread over all of its steps.
+/// Points of one history at which the power is cut, spread over all of its steps.
 const POINTS: u64 = 12;
 
 proptest! {
@@ -136,12 +136,12 @@ proptest! {
             let disks = SimDisks::new(seed ^ at);
             let mut live = slot(&disks, Open::Fresh).unwrap();
             let mut found = Pairs::new();
-            // And it goes on from what was found, through another loss.
+            // It goes on from the state found, through another power cut.
             for at in [at, at / 2 + 1] {
                 disks.power_off_after(at);
                 let mut history = History::from(found);
                 let ended = history.run(&disks, &live, &steps);
-                // Near the end of a history the second loss may find nothing left to do.
+                // Near the end of a history there may be nothing left to do for the second power cut.
                 prop_assert_eq!(ended.is_ok(), disks.is_powered());
                 drop(live);
                 disks.power_on();

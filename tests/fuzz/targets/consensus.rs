@@ -1,4 +1,4 @@
-//! What consensus reads: log entries, the log's own values, what peers say.
+//! What consensus reads: log entries, the named values of the log, messages of peers.
 
 use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
 
@@ -15,12 +15,12 @@ use quorate::{
 
 use super::state;
 
-/// A record of the log: it is the entry that it says, or no entry.
+/// A record of the log. It decodes to an entry that encodes to the same record, or it is refused.
 pub fn log_entry(data: &[u8]) -> bool {
     let Ok(entry) = convert::decode_entry(Bytes::copy_from_slice(data)) else { return false };
     assert_eq!(convert::decode_entry(convert::encode_entry(&entry)).as_ref(), Ok(&entry));
     if let EntryPayload::Normal(proposal) = &entry.payload {
-        // Small ones alone: large ones have a target of their own.
+        // Small batches only; the target `commands` has the large ones.
         if proposal.0.len() < 1024 {
             state::commands(&proposal.0);
         }
@@ -51,7 +51,7 @@ pub fn entries() -> Vec<Vec<u8>> {
     all().iter().map(|entry| convert::encode_entry(entry).to_vec()).collect()
 }
 
-/// What lies in the log's file: the vote, the marks, the last record.
+/// The bytes as the contents of the log's file: the vote, the named values, the last record.
 pub fn log_file(data: &[u8]) -> bool {
     thread_local! {
         static LOG: RefCell<Option<LogFile>> = const { RefCell::new(None) };
@@ -77,14 +77,14 @@ pub fn log_file(data: &[u8]) -> bool {
     })
 }
 
-/// Entries, and what else the file may hold: a vote, the id of an entry.
+/// Entries, a vote, and ids of entries.
 pub fn values() -> Vec<Vec<u8>> {
     let vote = convert::vote(&Vote::new_committed(3, 1)).encode_to_vec();
     let marks = [id(2, 7), id(3, 1 << 40), id(u64::MAX, u64::MAX)].map(|id| convert::log_id(&id).encode_to_vec());
     [entries(), vec![vote], marks.to_vec()].concat()
 }
 
-/// How many transactions there were in the log that a witness is held against.
+/// The number of transactions in the log that a witness is compared with.
 const COMMITS: u64 = 2;
 
 /// A log of two entries, and its witness.
@@ -100,8 +100,8 @@ fn witnessed() -> (Vec<u8>, Vec<u8>) {
     (contents("log.redb"), contents("log.redb.witness"))
 }
 
-/// What remembers the log's last commit. The first byte says whether it is as it came, or rightly sealed. A log is
-/// opened only if it has all that its witness knows of, and then goes on with it.
+/// The witness of a log. If the first byte is even, the rest is the file. If it is odd, the rest is its number, with a
+/// right checksum. The log opens only if it has every commit that its witness knows of, and then works on.
 pub fn witness(data: &[u8]) -> bool {
     thread_local! {
         static LOG: Vec<u8> = witnessed().0;
@@ -122,11 +122,11 @@ pub fn witness(data: &[u8]) -> bool {
         Ok(log) => log,
         Err(error) => {
             assert!(matches!(error, StorageError::Damaged { .. }), "{error}");
-            assert!(!knows_no_more, "it lags behind at most: {error}");
+            assert!(!knows_no_more, "the witness only lags behind, which is allowed: {error}");
             return false;
         }
     };
-    assert!(knows_no_more, "it is broken, or knows of more than there is");
+    assert!(knows_no_more, "a broken witness, or one that knows of more commits, was accepted");
     assert_eq!(log.bounds(), Some((1, COMMITS)));
     log.append(vec![(COMMITS + 1, Bytes::from_static(b"more"))], Box::new(|done| done.expect("memory")));
     log.close().expect("memory");
@@ -145,7 +145,7 @@ pub fn witnesses() -> Vec<Vec<u8>> {
     vec![whole, lags(COMMITS), lags(COMMITS - 1), lags(0)]
 }
 
-/// A message of a peer: one byte for which, then the body.
+/// A message of a peer: one byte for its type, then the body.
 pub fn peer_rpc(data: &[u8]) -> bool {
     let Some((which, body)) = data.split_first() else { return false };
     match which % 16 {
@@ -181,12 +181,12 @@ fn read_transfer(request: pb::TransferLeaderRequest) -> Result<(Vote, u64, Optio
     Ok((from, request.to_node_id, request.last_log_id.map(convert::read_log_id)))
 }
 
-/// What is used as it is once it is decoded.
+/// A message that is used as decoded, without further conversion.
 fn is<Q: Message + Default>(body: &[u8]) -> bool {
     Q::decode(body).is_ok()
 }
 
-/// What is read means the same when it is written and read again.
+/// A message that is converted. Written and read again, it must mean the same.
 fn read<Q: Message + Default + Clone + PartialEq, T>(
     body: &[u8],
     read: impl Fn(Q) -> Result<T, convert::Malformed>,

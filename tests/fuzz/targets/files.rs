@@ -1,4 +1,4 @@
-//! Files: snapshots and backups, a node's identity, settings, what `chat` keeps for its user, lines that it is piped.
+//! Files: snapshots and backups, a node's identity, settings, the files of `chat`, and lines piped into it.
 
 use std::{
     cell::RefCell,
@@ -27,10 +27,11 @@ use quorate::{
     wire::store,
 };
 
-use super::town::{self, ask};
+use super::fixture::{self, run_every_query};
 
-/// A snapshot or a backup. The first byte says how its frames are sealed: as they came, or rightly, so that what is
-/// inside is looked at as well. What is loaded can be asked anything.
+/// A snapshot or a backup. If the first byte is even, the rest is the archive. If it is odd, the rest is its pairs, put
+/// into frames with right checksums, so that the code behind the checksums is tested too. No query panics on the loaded
+/// state.
 pub fn archive(data: &[u8]) -> bool {
     let Some((how, bytes)) = unpacked(data) else { return false };
     let dir = DataDir::on(Arc::new(SimDisks::new(1)));
@@ -47,7 +48,7 @@ pub fn archive(data: &[u8]) -> bool {
     let view = slot.current().view().expect("just installed");
     assert_eq!(archive::digest(&view).ok(), Some(digest));
     let _ = StateMeta::read(&view);
-    ask(&view, "", 1);
+    run_every_query(&view, "", 1);
     true
 }
 
@@ -56,8 +57,8 @@ fn unpacked(data: &[u8]) -> Option<(u8, Vec<u8>)> {
     Some((*how, if how % 2 == 0 { rest.to_vec() } else { sealed(rest) }))
 }
 
-/// A backup that somebody makes a new cluster from. It is refused, and nothing is left of it; or the new cluster's
-/// files are whole, say the same, and have room for what is to come.
+/// A backup from which an operator makes a new cluster. Either it is refused and leaves nothing behind, or the files of
+/// the new cluster are whole, agree with each other, and leave room for more entries.
 pub fn restore(data: &[u8]) -> bool {
     let Some((_, backup)) = unpacked(data) else { return false };
     let dir = DataDir::on(Arc::new(SimDisks::new(1)));
@@ -81,7 +82,7 @@ pub fn restore(data: &[u8]) -> bool {
     true
 }
 
-/// What the first node of a restored cluster is started with.
+/// The settings of the first node of a restored cluster.
 fn founder() -> Settings {
     let mut config = NodeConfig::defaults("data");
     config.name = NodeName::new("n1").ok();
@@ -89,15 +90,15 @@ fn founder() -> Settings {
     Settings { blocking: Blocking::Inline, ..Settings::production(config) }
 }
 
-/// The result of what waits for nothing.
+/// The result of a future that never waits.
 fn at_once<T>(work: impl Future<Output = T>) -> T {
     match std::pin::pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => result,
-        Poll::Pending => panic!("it waits for something"),
+        Poll::Pending => panic!("the future waits for something"),
     }
 }
 
-/// An archive of one data frame that holds `pairs` as they are.
+/// An archive of one data frame that holds `pairs`, with right checksums.
 fn sealed(pairs: &[u8]) -> Vec<u8> {
     let crc = |mut frame: Vec<u8>| {
         let sum = crc32fast::hash(&frame).to_le_bytes();
@@ -114,7 +115,7 @@ fn sealed(pairs: &[u8]) -> Vec<u8> {
     [crc(head), crc(frame), crc(trailer)].concat()
 }
 
-/// As many pairs as there are whole ones.
+/// How many whole pairs there are.
 fn count(mut pairs: &[u8]) -> u64 {
     let mut count = 0;
     while let Some((lengths, rest)) = pairs.split_first_chunk::<8>() {
@@ -126,12 +127,12 @@ fn count(mut pairs: &[u8]) -> u64 {
 }
 
 pub fn archives() -> Vec<Vec<u8>> {
-    archives_of(&town::town())
+    archives_of(&fixture::populated_state())
 }
 
-/// Archives that are whole, of the town and of one that has come to the end of all numbers.
+/// Whole archives: of the fixture, and of a state at the end of all numbers.
 pub fn backups() -> Vec<Vec<u8>> {
-    let mut at_the_end = town::town();
+    let mut at_the_end = fixture::populated_state();
     let last = LogId::new(CommittedLeaderId::new(u64::MAX), u64::MAX);
     StateMeta::write_applied(&mut at_the_end, &last).expect("memory");
     [archives(), archives_of(&at_the_end)].concat()
@@ -161,7 +162,7 @@ fn archives_of(state: &MemoryKv) -> Vec<Vec<u8>> {
     vec![whole, [vec![1], pairs].concat()]
 }
 
-/// The record of who a node is: as it came, and sealed as a whole one is.
+/// A node's identity: the bytes as the file, and as the payload of a file with a right checksum.
 pub fn identity(data: &[u8]) -> bool {
     let mut framed = [&b"QRTRECRD"[..], &1_u32.to_le_bytes(), &(data.len() as u32).to_le_bytes(), data].concat();
     let sum = crc32fast::hash(&framed).to_le_bytes();
@@ -190,7 +191,7 @@ pub fn identities() -> Vec<Vec<u8>> {
     vec![identity.encode_to_vec(), whole]
 }
 
-/// A node's settings, from a file and from any variable of the environment.
+/// A node's settings, from a file and from each environment variable.
 pub fn config(data: &[u8]) -> bool {
     let text = String::from_utf8_lossy(data);
     let mut taken = false;
@@ -199,21 +200,21 @@ pub fn config(data: &[u8]) -> bool {
     for layer in names.iter().map(|name| from(name)).chain([Layer::from_toml("node.toml", &text)]) {
         let Ok(mut layer) = layer else { continue };
         layer.data_dir = Some("data".into());
-        // These two may be any text.
+        // These two accept any text, so they prove nothing.
         let says_nothing = Layer { data_dir: None, log: None, ..layer.clone() } == Layer::default();
         taken |= NodeConfig::from_layer(layer).is_ok() && !says_nothing;
     }
     taken
 }
 
-/// The names of all variables that are looked at.
+/// The names of all environment variables that are read.
 fn variables() -> Vec<String> {
     let names = RefCell::new(Vec::new());
     let asked = Layer::from_environment(|variable| {
         names.borrow_mut().push(variable.to_owned());
         None
     });
-    assert!(asked.is_ok(), "nothing is wrong with nothing");
+    assert!(asked.is_ok(), "an empty environment is valid");
     names.into_inner()
 }
 
@@ -229,16 +230,16 @@ pub fn configs() -> Vec<Vec<u8>> {
     texts.map(|text| text.as_bytes().to_vec()).to_vec()
 }
 
-/// Does `read` with `data` as the file `name` of a directory.
+/// Calls `read` with a directory in which the file `name` holds `data`.
 fn with_file<T>(name: &str, data: &[u8], read: impl FnOnce(&std::path::Path) -> T) -> T {
     let dir = tempfile::tempdir().expect("a directory");
     fs::write(dir.path().join(name), data).expect("a file");
     read(dir.path())
 }
 
-/// The names of clusters that a person gave.
+/// The user's file of clusters.
 pub fn clusters(data: &[u8]) -> bool {
-    with_file("config.toml", data, cli::reads_clusters)
+    with_file("config.toml", data, cli::reads_contexts)
 }
 
 pub fn cluster_files() -> Vec<Vec<u8>> {
@@ -246,7 +247,7 @@ pub fn cluster_files() -> Vec<Vec<u8>> {
     vec![work.as_bytes().to_vec(), b"[contexts]\n".to_vec()]
 }
 
-/// The kept sessions.
+/// The user's file of sessions.
 pub fn sessions(data: &[u8]) -> bool {
     with_file("sessions.json", data, cli::reads_sessions)
 }
@@ -256,7 +257,7 @@ pub fn session_files() -> Vec<Vec<u8>> {
     vec![saved.as_bytes().to_vec(), br#"{"sessions":[]}"#.to_vec()]
 }
 
-/// The outbox. What can be read can be changed, and read again.
+/// The user's outbox. An outbox that can be read can be changed and read again.
 pub fn outbox(data: &[u8]) -> bool {
     with_file("outbox", data, |dir| {
         let outbox = Outbox::at(dir.join("outbox"));
@@ -273,7 +274,7 @@ pub fn outbox(data: &[u8]) -> bool {
 pub fn outboxes() -> Vec<Vec<u8>> {
     let dir = tempfile::tempdir().expect("a directory");
     let outbox = Outbox::at(dir.path().join("outbox"));
-    let id = town::request_id;
+    let id = fixture::request_id;
     outbox.keep(id(1), &Recipient::Username("bob".into()), "hello").expect("a file");
     outbox.keep(id(2), &Recipient::Conversation(ConversationId(7)), "to all").expect("a file");
     let two = fs::read(dir.path().join("outbox")).expect("a file");
@@ -282,13 +283,13 @@ pub fn outboxes() -> Vec<Vec<u8>> {
     vec![two, fs::read(dir.path().join("outbox")).expect("a file")]
 }
 
-/// A line for `chat send --json -`.
+/// A line piped into `chat send --json -`.
 pub fn order(data: &[u8]) -> bool {
-    cli::is_order(data)
+    cli::is_input_message(data)
 }
 
 pub fn orders() -> Vec<Vec<u8>> {
-    let id = town::request_id(1);
+    let id = fixture::request_id(1);
     let line = format!(r#"{{"to":"bob","body":"caf\u00e9","requestId":"{id}"}}"#);
     vec![line.into_bytes(), br#"{"to":"c1","body":""}"#.to_vec()]
 }

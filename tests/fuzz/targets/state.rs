@@ -1,4 +1,4 @@
-//! The chat state: hostile commands on a sound state, sound commands on a hostile state, hostile questions.
+//! The chat state: hostile commands on a sound state, sound commands on a damaged state, hostile queries.
 
 use std::ops::ControlFlow;
 
@@ -15,28 +15,29 @@ use quorate::{
     wire::store::{self, command::Verb},
 };
 
-use super::town::{NEXT, NOW_MS, ask, command, history, run, town};
+use super::fixture::{NEXT, NOW_MS, command, history, populated_state, run, run_every_query};
 
-/// A batch of commands, as a log entry holds it. No command damages the state, and all replicas do the same (P8).
+/// A batch of commands, as in a log entry. No command damages the state, and two replicas end up identical (P8).
 pub fn commands(data: &[u8]) -> bool {
     let Ok(batch) = store::CommandBatch::decode(data) else { return false };
-    twice(&batch);
+    apply_twice(&batch);
     let mut alive = batch;
     for (number, found) in (1_000..).zip(&mut alive.commands) {
         *found = command(number, "alice", found.verb.take().unwrap_or(Verb::Tend(store::Tend {})));
     }
-    twice(&alive);
+    apply_twice(&alive);
     true
 }
 
-fn twice(batch: &store::CommandBatch) {
-    let (mut one, mut other) = (town(), town());
+/// Applies the batch on two replicas and compares them.
+fn apply_twice(batch: &store::CommandBatch) {
+    let (mut one, mut other) = (populated_state(), populated_state());
     let applied = apply(&mut one, NEXT, batch).expect("a command does not damage the state");
     assert_eq!(applied.outcomes.len(), batch.commands.len());
     drop(applied);
-    apply(&mut other, NEXT, batch).expect("nor does it on another replica");
+    apply(&mut other, NEXT, batch).expect("a command does not damage the state of another replica");
     assert!(one == other, "replicas differ");
-    ask(&one, "", 1);
+    run_every_query(&one, "", 1);
 }
 
 pub fn batches() -> Vec<Vec<u8>> {
@@ -47,7 +48,7 @@ pub fn batches() -> Vec<Vec<u8>> {
 
 fn keys() -> Vec<Vec<u8>> {
     let mut keys = Vec::new();
-    let scanned = town().scan(b"", END, &mut |key, _| {
+    let scanned = populated_state().scan(b"", END, &mut |key, _| {
         keys.push(key.to_vec());
         ControlFlow::Continue(())
     });
@@ -55,17 +56,18 @@ fn keys() -> Vec<Vec<u8>> {
     keys
 }
 
-/// One row of a state that someone else made: two bytes for which, then its value. It is served or named as damaged.
+/// One row with a foreign value: two bytes for its number, then the value. Queries and commands use it or report it as
+/// damaged.
 pub fn records(data: &[u8]) -> bool {
     let Some((which, value)) = data.split_first_chunk::<2>() else { return false };
-    let (keys, mut kv) = (keys(), town());
+    let (keys, mut kv) = (keys(), populated_state());
     let key = &keys[usize::from(u16::from_be_bytes(*which)) % keys.len()];
     kv.put(key, value).expect("memory");
-    ask(&kv, "", u64::from(which[1]));
+    run_every_query(&kv, "", u64::from(which[1]));
     let read = StateMeta::read(&kv).map(drop);
     let mut sound = named(read);
     for (number, by) in [(2_000, "alice"), (3_000, "bob")] {
-        for (number, verb) in (number..).zip(deeds()) {
+        for (number, verb) in (number..).zip(verbs()) {
             let mut changed: MemoryKv = kv.clone();
             sound &= named(run(&mut changed, vec![command(number, by, verb)]).map(drop));
         }
@@ -73,7 +75,7 @@ pub fn records(data: &[u8]) -> bool {
     sound
 }
 
-/// Whether it went well; if not, it says what is damaged.
+/// Whether it succeeded. A failure must be reported as damage.
 fn named(result: Result<(), StorageError>) -> bool {
     if let Err(error) = &result {
         assert!(matches!(error, StorageError::Damaged { .. }), "{error}");
@@ -81,7 +83,7 @@ fn named(result: Result<(), StorageError>) -> bool {
     result.is_ok()
 }
 
-fn deeds() -> Vec<Verb> {
+fn verbs() -> Vec<Verb> {
     use store::send_message::Recipient;
     let one = vec![store::MessageRef { conversation_id: 1, seq: 1 }, store::MessageRef { conversation_id: 1, seq: 2 }];
     vec![
@@ -105,16 +107,16 @@ fn deeds() -> Vec<Verb> {
     ]
 }
 
-/// Every row as it is, and as it would be with one field at its largest.
+/// Every row as it is, and with each field in turn at its largest.
 pub fn rows() -> Vec<Vec<u8>> {
-    let kv = town();
+    let kv = populated_state();
     let mut rows = Vec::new();
     for (which, key) in (0_u16..).zip(keys()) {
         let value = kv.get(&key).expect("memory").unwrap_or_default();
         let row = |value: &[u8]| [&which.to_be_bytes()[..], value].concat();
         rows.push(row(&value));
         for field in 1..=13_u8 {
-            // Protobuf takes the last of several.
+            // If a field occurs twice, protobuf takes the last.
             let largest = [&[8 * field][..], &[0xff; 9], &[1]].concat();
             rows.push(row(&[&value[..], &largest].concat()));
         }
@@ -122,12 +124,12 @@ pub fn rows() -> Vec<Vec<u8>> {
     rows
 }
 
-/// What a caller gives back to us or names: page tokens, cursors, ids, names, bearer tokens.
+/// What callers send as text: page tokens, cursors, ids, names, bearer tokens.
 pub fn tokens(data: &[u8]) -> bool {
     let text = String::from_utf8_lossy(data);
     let number = data.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
-    let state = town();
-    ask(&state, &text, number);
+    let state = populated_state();
+    run_every_query(&state, &text, number);
     let (conversation, request, address) = (text.parse::<ConversationId>(), text.parse(), text.parse::<Address>());
     if let Ok(id) = conversation {
         assert_eq!(id.to_string().parse(), Ok(id));
@@ -141,7 +143,7 @@ pub fn tokens(data: &[u8]) -> bool {
     }
     let named = [Username::new(&text).is_ok(), NodeName::new(&text).is_ok(), RoomTitle::new(&text).is_ok()];
     let ids = [conversation.is_ok(), request.is_ok(), RequestId::from_bytes(data).is_ok()];
-    // No value of a call's metadata has a line's end in it.
+    // Metadata values contain no line break, so a line break separates them here.
     let mut values = data.split(|byte| *byte == b'\n');
     let call = is_call(std::array::from_fn(|_| values.next()));
     call || address.is_ok() || [named, ids].concat().contains(&true)
@@ -156,7 +158,7 @@ pub fn page_tokens() -> Vec<Vec<u8>> {
     let words = ["c1", "c42", "127.0.0.1:7401", "[::1]:80", "alice", "Bearer abc", "linearizable", "stale", "17", "5S"];
     let words = words.into_iter().chain(calls);
     let tokens = ["a", "c", "j", "m", "f", "b"].map(|letter| format!("1{letter}{:016x}", 2));
-    let id = super::town::request_id(1).to_string();
+    let id = super::fixture::request_id(1).to_string();
     let texts = words.map(str::to_owned).chain(tokens).chain([id]);
     texts.map(String::into_bytes).chain([(7_u64 << 20).to_be_bytes().to_vec()]).collect()
 }

@@ -1,4 +1,4 @@
-//! What travels between clients and nodes: requests on their way in, replies and faults on their way out.
+//! Messages between clients and nodes: requests to a node, replies and faults to a client.
 
 use prost::{Message, Name};
 use quorate::{
@@ -8,16 +8,18 @@ use quorate::{
 };
 use tonic::{Code, Status};
 
-use super::town::{command, request_id, run, town};
+use super::fixture::{command, populated_state, request_id, run};
 
-/// A request of a client: one byte for its method, then its body. What the edge lets through does no harm.
+/// A request of a client: one byte for its method, then its body. A request that the edge accepts does not damage the
+/// state.
 pub fn requests(data: &[u8]) -> bool {
     let Some((method, body)) = data.split_first() else { return false };
     match judge(*method, body) {
         Judged::Refused => return false,
         Judged::Taken => {}
         Judged::Write(verb) => {
-            run(&mut town(), vec![command(1_000, "alice", verb)]).expect("a request does not damage the state");
+            run(&mut populated_state(), vec![command(1_000, "alice", verb)])
+                .expect("a request does not damage the state");
         }
     }
     true
@@ -25,12 +27,12 @@ pub fn requests(data: &[u8]) -> bool {
 
 pub fn bodies() -> Vec<Vec<u8>> {
     let bodies = [of_clients(), of_operators()].concat();
-    // Each as a request of every method: most are of the same shape.
+    // Each body as a request of every method, as many methods have requests of the same shape.
     let of_all = |body: &Vec<u8>| (0..METHODS).map(|method| [vec![method], body.clone()].concat()).collect::<Vec<_>>();
     bodies.iter().flat_map(of_all).collect()
 }
 
-/// What operators ask a node, and what nodes ask one that they do not know yet.
+/// Requests of operators, and those of nodes to a node that is no member yet.
 fn of_operators() -> Vec<Vec<u8>> {
     let (name, address, zone) = (|| "n2".to_owned(), || "h:1".to_owned(), || "a".to_owned());
     let etag = || "7-9".to_owned();
@@ -118,7 +120,7 @@ fn of_clients() -> Vec<Vec<u8>> {
     ]
 }
 
-/// A reply of a server, and a fault: one byte for which, then the body. Whatever it says can be shown as JSON.
+/// A reply of a server or a fault: one byte for which, then the body. Every reply can be shown as JSON.
 pub fn replies(data: &[u8]) -> bool {
     let Some((which, body)) = data.split_first() else { return false };
     match which % 9 {
@@ -142,7 +144,7 @@ fn shown<M: Message + Name + Default>(body: &[u8]) -> bool {
     true
 }
 
-/// Only a fault of ours says who leads.
+/// Reads a fault. Returns whether it names a leader, which only our own faults do.
 fn fault(body: &[u8]) -> bool {
     let status = Status::with_details(Code::Unavailable, "down", body.to_vec().into());
     let fault = Fault::from_status(&status);
@@ -201,7 +203,7 @@ pub fn answers() -> Vec<Vec<u8>> {
     ]
 }
 
-/// Text of others on its way to a terminal: nothing in it that a terminal would act on.
+/// Text from others for a terminal. Nothing that a terminal would act on is left in it.
 pub fn text(data: &[u8]) -> bool {
     let text = String::from_utf8_lossy(data);
     assert!(!line(&text).contains(char::is_control));

@@ -1,17 +1,19 @@
-//! Scenario 3: whoever takes part in a change loses its power at each step that its disk takes during it.
+//! Scenario 3: a node that takes part in a change loses its power at each step that its disk takes during the change.
+//!
+//! A step is one write or sync of the disk, so this hits every point at which a crash can leave a different state.
 
 use std::time::Duration;
 
 use crate::{
     cluster::{Cluster, Plan},
-    errands::Errand,
-    runner::scenario,
+    harness::scenario,
+    operator_tasks::Task,
 };
 
-/// Deaths in one simulation, spread evenly over the steps of the change.
+/// Power cuts in one simulation, spread evenly over the steps of the change. The seed shifts them.
 const DEATHS: u64 = 10;
 
-/// Who dies.
+/// Which node loses its power.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Victim {
     Leader,
@@ -23,9 +25,9 @@ fn n(at: usize) -> String {
     format!("n{at}")
 }
 
-/// Who is to die now; the newcomer is `n4`.
+/// The machine that plays this part now. The newcomer is always `n4`.
 fn victim(cluster: &mut Cluster, who: Victim) -> String {
-    let (leader, followers) = cluster.roles();
+    let (leader, followers) = cluster.leader_and_followers();
     match who {
         Victim::Leader => leader,
         Victim::Follower => followers.into_iter().find(|name| *name != n(4)).unwrap_or(leader),
@@ -33,14 +35,14 @@ fn victim(cluster: &mut Cluster, who: Victim) -> String {
     }
 }
 
-/// Makes `change` again and again. Each time the victim loses its power at another step; the change must end completed
-/// or untouched by itself, and the same command given again must finish it. `back` undoes it.
-fn sweep(cluster: &mut Cluster, who: Victim, change: &Errand, back: impl Fn(&mut Cluster)) {
+/// Makes `change` again and again; `undo` undoes it. Each time the victim loses its power at another step. The change
+/// must end by itself, completed or without effect, and the same command given again must complete it.
+fn sweep(cluster: &mut Cluster, who: Victim, change: &Task, undo: impl Fn(&mut Cluster)) {
     let name = victim(cluster, who);
-    let begun = cluster.world.machine(&name).disks().counts().steps;
-    cluster.insist(change.clone());
-    let steps = cluster.world.machine(&name).disks().counts().steps - begun;
-    back(cluster);
+    let before = cluster.world.machine(&name).disks().counts().steps;
+    cluster.run_until_done(change.clone());
+    let steps = cluster.world.machine(&name).disks().counts().steps - before;
+    undo(cluster);
     let stride = steps.div_ceil(DEATHS).max(1);
     let first = 1 + cluster.world.seed % stride;
     let mut deaths = 0;
@@ -49,11 +51,11 @@ fn sweep(cluster: &mut Cluster, who: Victim, change: &Errand, back: impl Fn(&mut
             return;
         }
         let name = victim(cluster, who);
-        tracing::info!(target: "simulation", name, step, steps, "to die at a step");
-        let ticket = cluster.ask(change.clone());
+        tracing::info!(target: "simulation", name, step, steps, "power cut at a step");
+        let task = cluster.submit(change.clone());
         cluster.world.machine(&name).disks().power_off_after(step);
-        let (disks, errands) = (cluster.world.machine(&name).disks(), cluster.errands.clone());
-        let over = |_: &mut Cluster| !disks.is_powered() || errands.ended(ticket).is_some();
+        let (disks, tasks) = (cluster.world.machine(&name).disks(), cluster.tasks.clone());
+        let over = |_: &mut Cluster| !disks.is_powered() || tasks.result(task).is_some();
         cluster.expect("the power goes, or the change ends", Duration::from_secs(60), over);
         if disks.is_powered() {
             disks.keep_power();
@@ -61,31 +63,30 @@ fn sweep(cluster: &mut Cluster, who: Victim, change: &Errand, back: impl Fn(&mut
             cluster.crash(&name, true);
             deaths += 1;
         }
-        // Never joint for ever: while the victim is down, the others settle it.
-        cluster.settled();
-        cluster.goes_on(3);
+        // The membership must not stay joint: while the victim is down, the others complete or revert the change.
+        cluster.wait_until_settled();
+        cluster.expect_writes(3);
         if !disks.is_powered() {
             cluster.restart(&name);
         }
-        cluster.insist(change.clone());
-        cluster.settled();
-        back(cluster);
+        cluster.run_until_done(change.clone());
+        cluster.wait_until_settled();
+        undo(cluster);
     }
-    // A change may take fewer steps than the first did; most of the steps must have come.
+    // A later change may take fewer steps than the first, so some cuts may never come. Most must.
     if deaths * 2 < DEATHS.min(steps) {
-        cluster.world.violation(format!("only {deaths} of the deaths at {steps} steps took place"));
+        cluster.world.violation(format!("the power went only {deaths} times, over {steps} steps"));
     }
 }
 
 fn remove_again(cluster: &mut Cluster) {
-    cluster.insist(Errand::Remove(n(4)));
-    cluster.recycle(&n(4));
+    cluster.remove_and_reuse(&n(4));
     cluster.expect_voters(&["n1", "n2", "n3"]);
 }
 
 fn add_again(cluster: &mut Cluster) {
-    cluster.recycle(&n(4));
-    cluster.insist(Errand::Add(n(4)));
+    cluster.reuse_removed(&n(4));
+    cluster.run_until_done(Task::Add(n(4)));
     cluster.expect_voters(&["n1", "n2", "n3", "n4"]);
 }
 
@@ -95,32 +96,32 @@ fn four() -> Plan {
 
 #[test]
 fn an_addition_survives_the_leaders_death_at_every_step() {
-    scenario(Plan::of(3, 1), |cluster| sweep(cluster, Victim::Leader, &Errand::Add(n(4)), remove_again));
+    scenario(Plan::of(3, 1), |cluster| sweep(cluster, Victim::Leader, &Task::Add(n(4)), remove_again));
 }
 
 #[test]
 fn an_addition_survives_a_followers_death_at_every_step() {
-    scenario(Plan::of(3, 1), |cluster| sweep(cluster, Victim::Follower, &Errand::Add(n(4)), remove_again));
+    scenario(Plan::of(3, 1), |cluster| sweep(cluster, Victim::Follower, &Task::Add(n(4)), remove_again));
 }
 
 #[test]
 fn an_addition_survives_the_newcomers_death_at_every_step() {
-    scenario(Plan::of(3, 1), |cluster| sweep(cluster, Victim::Newcomer, &Errand::Add(n(4)), remove_again));
+    scenario(Plan::of(3, 1), |cluster| sweep(cluster, Victim::Newcomer, &Task::Add(n(4)), remove_again));
 }
 
 #[test]
 fn a_removal_survives_the_leaders_death_at_every_step() {
-    scenario(four(), |cluster| sweep(cluster, Victim::Leader, &Errand::Remove(n(4)), add_again));
+    scenario(four(), |cluster| sweep(cluster, Victim::Leader, &Task::Remove(n(4)), add_again));
 }
 
 /// A joint change with both an incoming and an outgoing voter.
 #[test]
 fn a_replacement_survives_the_leaders_death_at_every_step() {
     scenario(Plan::of(3, 1), |cluster| {
-        sweep(cluster, Victim::Leader, &Errand::Replace(n(3), n(4)), |cluster| {
-            cluster.recycle(&n(3));
-            cluster.insist(Errand::Replace(n(4), n(3)));
-            cluster.recycle(&n(4));
+        sweep(cluster, Victim::Leader, &Task::Replace(n(3), n(4)), |cluster| {
+            cluster.reuse_removed(&n(3));
+            cluster.run_until_done(Task::Replace(n(4), n(3)));
+            cluster.reuse_removed(&n(4));
             cluster.expect_voters(&["n1", "n2", "n3"]);
         });
     });
@@ -129,6 +130,6 @@ fn a_replacement_survives_the_leaders_death_at_every_step() {
 #[test]
 fn a_demotion_survives_the_leaders_death_at_every_step() {
     scenario(four(), |cluster| {
-        sweep(cluster, Victim::Leader, &Errand::Demote(n(4)), |cluster| cluster.insist(Errand::Promote(n(4))));
+        sweep(cluster, Victim::Leader, &Task::Demote(n(4)), |cluster| cluster.run_until_done(Task::Promote(n(4))));
     });
 }

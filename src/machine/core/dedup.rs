@@ -1,0 +1,174 @@
+//! Exactly once (P4): every write has a request id, and every request id has one outcome.
+//!
+//! A command whose id is known gets the first outcome again and has no second effect. Ids are UUIDv7 (RFC 9562), which
+//! sort by the time at which clients minted them, so the table of outcomes is ordered by time and is pruned from its
+//! front once log time has passed [`REQUEST_WINDOW`]. An older id is refused with a reason of its own: its outcome may
+//! have been pruned, and a late retry must not send a message twice.
+//!
+//! A known id counts as the same request only if the command matches:
+//! - It has the same verb and the same fields, apart from those that a retry may change: password hash, password
+//!   version and the key of a new session.
+//! - It comes from the same session, or from the same account, as a client may have logged in again between attempts.
+//!
+//! Refusals are remembered like other outcomes, with three exceptions: refusals of the request id itself,
+//! SESSION_INVALID and OVERLOADED. These had no effect, so the same id may be sent again: a message in an outbox goes
+//! out under its first id after the user has logged in again.
+//!
+//! Not covered: a client that mints a new id for a retry. To the machine that is a new request.
+
+use super::{
+    actor::Actor,
+    context::Context,
+    error::{Result, refuse},
+    keys,
+    records::{keys_in, load, save},
+};
+use crate::{
+    fault_injection::{self, Bug},
+    storage,
+    types::{RequestId, limits::REQUEST_AHEAD, limits::REQUEST_WINDOW},
+    wire::{
+        Reason,
+        store::{self, command::Verb},
+    },
+};
+
+/// Reads a command's request id. Refuses one that is malformed, too old, or too far ahead of log time.
+pub fn request_id(context: &Context<'_>, command: &store::Command) -> Result<RequestId> {
+    let Ok(id) = RequestId::from_bytes(&command.request_id) else {
+        return refuse(Reason::RequestIdInvalid, "request_id must be a UUIDv7");
+    };
+    if is_too_old(id, context.now_ms()) {
+        let hours = REQUEST_WINDOW.as_secs() / 3600;
+        let message = format!(
+            "request_id was minted over {hours} h ago: outcomes are not remembered for so long, so it may have happened; \
+             look before sending it again under a new request_id"
+        );
+        return refuse(Reason::RequestTooOld, message);
+    }
+    let ahead_ms = u64::try_from(REQUEST_AHEAD.as_millis()).unwrap_or(u64::MAX);
+    if id.time_ms() > context.now_ms().saturating_add(ahead_ms) {
+        let minutes = REQUEST_AHEAD.as_secs() / 60;
+        let message = format!("request_id is more than {minutes} min in the future: set the clock of this computer");
+        return refuse(Reason::RequestIdInvalid, message);
+    }
+    Ok(id)
+}
+
+/// Whether the outcome of this request may have been pruned. Pruning asks the same, so nothing younger is ever pruned.
+fn is_too_old(id: RequestId, now_ms: u64) -> bool {
+    let window_ms = u64::try_from(REQUEST_WINDOW.as_millis()).unwrap_or(u64::MAX);
+    id.time_ms().saturating_add(window_ms) < now_ms
+}
+
+/// The remembered outcome of this request, if there is one. Refuses an id that belongs to another request.
+pub fn recall(
+    context: &Context<'_>,
+    id: RequestId,
+    command: &store::Command,
+    actor: Option<&Actor>,
+) -> Result<Option<store::Outcome>> {
+    let known: Option<store::RequestRecord> = load(context.state, &keys::request(id))?;
+    let Some(known) = known.filter(|_| !fault_injection::enabled(Bug::SkipDedup)) else { return Ok(None) };
+    let same_session = known.session == session_part(command);
+    let same_account = actor.is_some_and(|actor| actor.id.0 == known.account_id);
+    if known.fingerprint != fingerprint(command)[..] || !(same_session || same_account) {
+        return refuse(Reason::RequestIdReused, "request_id was used for another request; mint a new one");
+    }
+    Ok(known.outcome)
+}
+
+/// Remembers the outcome of a request.
+pub fn remember(
+    context: &mut Context<'_>,
+    id: RequestId,
+    command: &store::Command,
+    actor: Option<&Actor>,
+    outcome: &store::Outcome,
+) -> storage::Result<()> {
+    let record = store::RequestRecord {
+        fingerprint: fingerprint(command).to_vec().into(),
+        session: session_part(command).to_vec().into(),
+        account_id: actor.map_or(0, |actor| actor.id.0),
+        outcome: Some(outcome.clone()),
+    };
+    save(context.state, &keys::request(id), &record)
+}
+
+/// Forgets up to `limit` requests that are too old to be sent again.
+pub fn prune(context: &mut Context<'_>, limit: usize) -> storage::Result<()> {
+    for row in keys_in(context.state, &keys::all(keys::REQUEST), limit)? {
+        let old = RequestId::from_bytes(&row[1..]).is_ok_and(|id| is_too_old(id, context.now_ms()));
+        if !old {
+            break;
+        }
+        context.state.delete(&row)?;
+    }
+    Ok(())
+}
+
+/// The first half of the session key: enough to recognize the session, useless for acting in it.
+fn session_part(command: &store::Command) -> &[u8] {
+    &command.session_key[..command.session_key.len().min(16)]
+}
+
+/// 16 bytes of BLAKE3 over the verb, without the fields that two attempts at one request may fill differently.
+fn fingerprint(command: &store::Command) -> [u8; 16] {
+    let mut bytes = Vec::new();
+    match &command.verb {
+        None => {}
+        Some(Verb::CreateAccount(verb)) => {
+            Verb::CreateAccount(store::CreateAccount { password_hash: String::new(), username: verb.username.clone() })
+                .encode(&mut bytes)
+        }
+        Some(Verb::DeleteAccount(verb)) => {
+            Verb::DeleteAccount(store::DeleteAccount { password_version: 0, ..*verb }).encode(&mut bytes);
+        }
+        Some(Verb::ChangePassword(_)) => Verb::ChangePassword(store::ChangePassword::default()).encode(&mut bytes),
+        Some(Verb::CreateSession(verb)) => Verb::CreateSession(store::CreateSession {
+            password_version: 0,
+            new_session_key: Default::default(),
+            ..verb.clone()
+        })
+        .encode(&mut bytes),
+        Some(verb) => verb.encode(&mut bytes),
+    }
+    let hash = blake3::hash(&bytes);
+    hash.as_bytes().first_chunk().copied().expect("a BLAKE3 hash has 32 bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn print(verb: Verb) -> [u8; 16] {
+        fingerprint(&store::Command { verb: Some(verb), ..Default::default() })
+    }
+
+    #[test]
+    fn a_fingerprint_sees_every_field_but_the_secrets() {
+        let send =
+            |body: &str| print(Verb::SendMessage(store::SendMessage { body: body.into(), ..Default::default() }));
+        assert_ne!(send("one"), send("two"));
+        let create = |username: &str, password_hash: &str| {
+            print(Verb::CreateAccount(store::CreateAccount {
+                username: username.into(),
+                password_hash: password_hash.into(),
+            }))
+        };
+        assert_eq!(create("alice", "$1"), create("alice", "$2"));
+        assert_ne!(create("alice", "$1"), create("bob", "$1"));
+        let login = |device: &str, password_version| {
+            print(Verb::CreateSession(store::CreateSession {
+                device: device.into(),
+                password_version,
+                ..Default::default()
+            }))
+        };
+        assert_eq!(login("laptop", 1), login("laptop", 2));
+        assert_ne!(login("laptop", 1), login("phone", 1));
+        let join = print(Verb::JoinRoom(store::JoinRoom { conversation_id: 1 }));
+        let leave = print(Verb::LeaveRoom(store::LeaveRoom { conversation_id: 1 }));
+        assert_ne!(join, leave);
+    }
+}

@@ -1,0 +1,140 @@
+//! Rate limits on requests, writes and wrong passwords.
+//!
+//! Each node counts for itself. Requests are counted by address where they arrive. Writes are counted by account; since
+//! all writes end at the leader, an account has one rate however many connections it uses.
+//!
+//! A password attempt is counted before the check and taken back unless the password was wrong. So many guesses in
+//! parallel are limited like guesses in sequence, and correct sign-ins never count.
+
+use std::{future::Future, time::Duration};
+
+use super::{buckets::Buckets, origin::Origin};
+use crate::{
+    config,
+    types::{AccountId, limits},
+    wire::{Fault, Reason},
+};
+
+/// The counts of this node. Each table remembers at most [`limits::RATE_KEYS`] keys and locks itself; no lock is held
+/// while a password is checked.
+pub(in crate::server) struct Rates {
+    writes: Buckets<AccountId>,
+    requests: Buckets<Origin>,
+    wrong_passwords: Buckets<String>,
+    wrong_passwords_from: Buckets<Origin>,
+}
+
+impl Rates {
+    pub fn new(rates: &config::Rates) -> Self {
+        Self {
+            writes: Buckets::new(rates.writes, limits::RATE_KEYS),
+            requests: Buckets::new(rates.requests, limits::RATE_KEYS),
+            wrong_passwords: Buckets::new(rates.wrong_passwords, limits::RATE_KEYS),
+            wrong_passwords_from: Buckets::new(rates.wrong_passwords_from, limits::RATE_KEYS),
+        }
+    }
+
+    /// Counts a write of `account`, or refuses it with RATE_LIMITED.
+    pub fn write(&self, account: AccountId) -> Result<(), Fault> {
+        self.writes.take(&account).map_err(|wait| limited("too many writes by this account", wait))
+    }
+
+    /// Counts a request from `origin`, or refuses it with RATE_LIMITED.
+    pub fn request(&self, origin: Option<Origin>) -> Result<(), Fault> {
+        let Some(origin) = origin else { return Ok(()) };
+        self.requests.take(&origin).map_err(|wait| limited("too many requests from this address", wait))
+    }
+
+    /// Runs `checking`, a password check for the account `username`, unless the account or `origin` has had too many
+    /// wrong passwords lately. A check that its caller abandons counts as wrong.
+    pub async fn check_password<T>(
+        &self,
+        username: &str,
+        origin: Option<Origin>,
+        checking: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        const MESSAGE: &str = "too many wrong passwords lately";
+        let username = username.to_ascii_lowercase();
+        self.wrong_passwords.take(&username).map_err(|wait| limited(MESSAGE, wait))?;
+        if let Some(Err(wait)) = origin.map(|origin| self.wrong_passwords_from.take(&origin)) {
+            self.wrong_passwords.give_back(&username);
+            return Err(limited(MESSAGE, wait));
+        }
+        let checked = checking.await;
+        if checked.as_ref().err().is_none_or(|fault| fault.reason != Reason::BadCredentials) {
+            self.wrong_passwords.give_back(&username);
+            if let Some(origin) = origin {
+                self.wrong_passwords_from.give_back(&origin);
+            }
+        }
+        checked
+    }
+}
+
+fn limited(message: &str, wait: Duration) -> Fault {
+    Fault::new(Reason::RateLimited, message).next("wait as long as told, then repeat the call").retry_after(wait)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use super::*;
+
+    fn origin(address: &str) -> Option<Origin> {
+        Some(Origin::of(address.parse().unwrap()))
+    }
+
+    fn wrong() -> impl Future<Output = Result<(), Fault>> {
+        ready(Err(Fault::new(Reason::BadCredentials, "wrong")))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn wrong_passwords_are_slowed_down_for_the_account_from_anywhere_and_in_any_case() {
+        let rates = Rates::new(&config::Rates::DEFAULT);
+        for round in 0..10 {
+            let from = origin(&format!("10.0.0.{round}"));
+            assert_eq!(rates.check_password("Alice", from, wrong()).await.unwrap_err().reason, Reason::BadCredentials);
+        }
+        let refused = rates.check_password("alice", origin("10.0.1.1"), ready(Ok(()))).await.unwrap_err();
+        assert_eq!((refused.reason, refused.retry_after), (Reason::RateLimited, Some(Duration::from_secs(6))));
+        assert!(rates.check_password("bob", origin("10.0.1.1"), ready(Ok(()))).await.is_ok());
+        tokio::time::advance(Duration::from_secs(6)).await;
+        assert!(rates.check_password("alice", origin("10.0.1.1"), ready(Ok(()))).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn wrong_passwords_are_slowed_down_for_the_address_whatever_the_account() {
+        let rates = Rates::new(&config::Rates::DEFAULT);
+        for round in 0..60 {
+            let _ = rates.check_password(&format!("user{round}"), origin("10.0.0.1"), wrong()).await;
+        }
+        let refused = rates.check_password("alice", origin("10.0.0.1"), ready(Ok(()))).await.unwrap_err();
+        assert_eq!(refused.reason, Reason::RateLimited);
+        assert!(rates.check_password("alice", origin("10.0.0.2"), ready(Ok(()))).await.is_ok());
+        assert!(rates.check_password("alice", None, ready(Ok(()))).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn right_passwords_and_other_faults_are_never_counted() {
+        let rates = Rates::new(&config::Rates::DEFAULT);
+        for _ in 0..1_000 {
+            assert!(rates.check_password("alice", origin("10.0.0.1"), ready(Ok(()))).await.is_ok());
+            let busy = ready(Err::<(), _>(Fault::new(Reason::Overloaded, "busy")));
+            assert_eq!(
+                rates.check_password("alice", origin("10.0.0.1"), busy).await.unwrap_err().reason,
+                Reason::Overloaded
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_account_writes_no_faster_than_it_may_and_another_is_not_concerned() {
+        let rates = Rates::new(&config::Rates::DEFAULT);
+        let (alice, bob) = (AccountId(1), AccountId(2));
+        assert_eq!((0..2_000).filter(|_| rates.write(alice).is_ok()).count(), 1_000);
+        let refused = rates.write(alice).unwrap_err();
+        assert_eq!((refused.reason, refused.retry_after), (Reason::RateLimited, Some(Duration::from_millis(10))));
+        assert!(rates.write(bob).is_ok());
+    }
+}
