@@ -61,16 +61,16 @@ pub fn tolerance_check(layout: &Layout, change: &Change, accept_lower: bool) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{membership::Node, types::NodeId, wire::Reason};
+    use crate::{membership::Node, wire::Reason};
 
     #[test]
     fn a_verdict_made_half_way_through_another_change_is_a_conflict_and_can_be_repeated() {
-        let node = |id| Node { id: NodeId(id), name: format!("n{id}"), zone: String::new(), healthy: true };
-        let [one, two] = [[NodeId(1)], [NodeId(2)]];
+        let node = |id| Node { id, name: format!("n{id}"), zone: String::new(), healthy: true };
+        let (one, two) = ([1], [2]);
         let joint = Layout::joint([node(1), node(2)], one, two);
-        let half_way = Judged::tolerance(joint, Change::Remove(NodeId(1)), false);
+        let half_way = Judged::tolerance(joint, Change::Remove(1), false);
         assert_eq!(half_way.refusal().map(|fault| fault.reason), Some(Reason::ChangeInProgress));
-        let settled = Judged::tolerance(Layout::new([node(1)], one), Change::Remove(NodeId(1)), false);
+        let settled = Judged::tolerance(Layout::new([node(1)], one), Change::Remove(1), false);
         assert_eq!(settled.refusal().map(|fault| fault.reason), Some(Reason::Unsafe));
     }
 }
