@@ -20,6 +20,7 @@ const CLOCK_WARN: Duration = Duration::from_millis(250);
 const CLOCK_REFUSE: Duration = Duration::from_secs(2);
 /// Free bytes that a node needs beyond twice the state. A snapshot is received beside the live file, hence twice.
 const DISK_SPARE: u64 = 64 * 1024 * 1024;
+
 /// The result of the checks on a node that is no member yet.
 pub struct Preflight {
     /// The id that an earlier, interrupted run of the same command gave the node.
