@@ -136,10 +136,13 @@ impl LogStore {
         }
         while next <= last {
             let records = self.file.read_some(next..last.saturating_add(1), READ_BYTES).map_err(io::Error::other)?;
+            let Some(read_to) = records.last().map(|(index, _)| *index) else {
+                return Err(damaged(format!("log entry {next}"), "it is missing"));
+            };
             for (index, record) in records {
                 visit(decode(index, record)?).map_err(io::Error::other)?;
-                next = index + 1;
             }
+            next = read_to.saturating_add(1);
         }
         Ok(())
     }
@@ -155,7 +158,7 @@ impl LogStore {
     }
 
     fn entry_at(&self, index: u64) -> io::Result<Entry> {
-        let found = self.read(index..index + 1)?.pop();
+        let found = self.read(index..index.saturating_add(1))?.pop();
         found.ok_or_else(|| damaged(format!("log entry {index}"), "it is missing"))
     }
 
@@ -199,11 +202,11 @@ fn wait(submit: impl FnOnce(Done)) -> io::Result<()> {
 fn bounds_of(range: &impl RangeBounds<u64>) -> std::ops::Range<u64> {
     let start = match range.start_bound() {
         Bound::Included(start) => *start,
-        Bound::Excluded(start) => start + 1,
+        Bound::Excluded(start) => start.saturating_add(1),
         Bound::Unbounded => 0,
     };
     let end = match range.end_bound() {
-        Bound::Included(end) => end + 1,
+        Bound::Included(end) => end.saturating_add(1),
         Bound::Excluded(end) => *end,
         Bound::Unbounded => u64::MAX,
     };
@@ -281,7 +284,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
-        let first_removed = last_log_id.map_or(0, |id| id.index() + 1);
+        let first_removed = last_log_id.map_or(0, |id| id.index().saturating_add(1));
         durable(|done| self.file.truncate_from(first_removed, done)).await
     }
 

@@ -25,12 +25,14 @@
 
 use std::fmt::Display;
 
+pub mod claims;
 pub mod convert;
 #[cfg(test)]
 mod crashes;
 mod identity;
 mod log_store;
 pub mod network;
+mod peer_call;
 mod peer_service;
 mod snapshot;
 mod state_machine;
@@ -42,7 +44,8 @@ mod view_at_index;
 pub use identity::PeerIdentity;
 pub use log_store::LogStore;
 pub use network::{PeerNetwork, PeerNetworkFactory};
-pub use peer_service::{PeerService, Serving};
+pub use peer_call::Serving;
+pub use peer_service::PeerService;
 pub use snapshot::{Frame, SnapshotData, frames};
 pub use state_machine::{Changed, StateMachine, StateMeta, replay};
 pub use view_at_index::{NoView, ViewAtIndex};

@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     storage::{Blocking, DataDir, LogFile, Open, StateSlot, testing::SimDisks},
+    types::Clock,
     wire::{
         BoxedIo, Dialer,
         raft::{
@@ -94,7 +95,7 @@ fn runtime() -> tokio::runtime::Runtime {
 async fn peer_by(dialer: Dialer) -> PeerNetwork {
     let identity = PeerIdentity { cluster_id: "c".into(), epoch: 1, node_id: 1 };
     let member = Member { name: "n2".into(), address: "n2:7400".into(), zone: String::new() };
-    PeerNetworkFactory::new(identity, dialer, Blocking::Inline).new_client(2, &member).await
+    PeerNetworkFactory::new(identity, dialer, Blocking::Inline, Clock::system()).new_client(2, &member).await
 }
 
 fn option() -> RPCOption {
