@@ -8,4 +8,5 @@
 mod common;
 
 mod attacker;
+mod recovery;
 mod terms;
