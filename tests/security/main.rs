@@ -9,4 +9,5 @@ mod common;
 
 mod attacker;
 mod recovery;
+mod repeats;
 mod terms;

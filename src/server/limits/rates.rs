@@ -1,7 +1,8 @@
 //! Rate limits on requests, writes and wrong passwords.
 //!
 //! Each node counts for itself. Requests are counted by address where they arrive. Writes are counted by account; since
-//! all writes end at the leader, an account has one rate however many connections it uses.
+//! all writes end at the leader, an account has one rate however many connections it uses. A retry in a session that is
+//! over has no account and is counted by address.
 //!
 //! A password attempt is counted before the check and taken back unless the password was wrong. So many guesses in
 //! parallel are limited like guesses in sequence, and correct sign-ins never count.
@@ -19,6 +20,7 @@ use crate::{
 /// while a password is checked.
 pub(in crate::server) struct Rates {
     writes: Buckets<AccountId>,
+    writes_from: Buckets<Origin>,
     requests: Buckets<Origin>,
     wrong_passwords: Buckets<String>,
     wrong_passwords_from: Buckets<Origin>,
@@ -28,6 +30,7 @@ impl Rates {
     pub fn new(rates: &config::Rates) -> Self {
         Self {
             writes: Buckets::new(rates.writes, limits::RATE_KEYS),
+            writes_from: Buckets::new(rates.writes, limits::RATE_KEYS),
             requests: Buckets::new(rates.requests, limits::RATE_KEYS),
             wrong_passwords: Buckets::new(rates.wrong_passwords, limits::RATE_KEYS),
             wrong_passwords_from: Buckets::new(rates.wrong_passwords_from, limits::RATE_KEYS),
@@ -37,6 +40,13 @@ impl Rates {
     /// Counts a write of `account`, or refuses it with RATE_LIMITED.
     pub fn write(&self, account: AccountId) -> Result<(), Fault> {
         self.writes.take(&account).map_err(|wait| limited("too many writes by this account", wait))
+    }
+
+    /// Counts a write from `origin` that no live account stands for, or refuses it with RATE_LIMITED. An address has the
+    /// same rate as an account.
+    pub fn write_from(&self, origin: Option<Origin>) -> Result<(), Fault> {
+        let Some(origin) = origin else { return Ok(()) };
+        self.writes_from.take(&origin).map_err(|wait| limited("too many repeated writes from this address", wait))
     }
 
     /// Counts a request from `origin`, or refuses it with RATE_LIMITED.
