@@ -117,6 +117,17 @@ pub const LOG_CACHE_BYTES: usize = 32 * 1024 * 1024;
 pub const NODE_NAME_BYTES: usize = 32;
 /// Bytes in an address `host:port`.
 pub const ADDRESS_BYTES: usize = 255;
+/// Addresses that a node dials at once for callers that inspect it. The share of one caller's address, half of them, is
+/// enough to dial every node of a cluster.
+pub const DIALS: usize = 2 * NODES;
+/// Addresses that a node dials for one caller's address at once after a pause: four checks of the largest cluster.
+pub const DIAL_BURST: u32 = 256;
+/// Addresses a second that it dials for one caller's address after that.
+pub const DIALS_PER_SECOND: u32 = 8;
+/// Inspections that a node answers to one address at once after a pause.
+pub const INSPECTION_BURST: u32 = 200;
+/// Inspections a second that it answers to one address after that.
+pub const INSPECTIONS_PER_SECOND: u32 = 20;
 /// Requests for a digest at an exact index that a node serves at once.
 pub const DIGESTS: usize = 16;
 /// Nodes of a cluster, voters and learners together.

@@ -8,6 +8,7 @@
 mod common;
 
 mod attacker;
+mod dials;
 mod recovery;
 mod repeats;
 mod terms;

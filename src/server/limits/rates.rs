@@ -81,6 +81,42 @@ impl Rates {
     }
 }
 
+/// What a node does for callers that it does not know, each counted by address.
+///
+/// The check before a node is added asks the newcomer to dial every voter, and every voter to dial the newcomer. Neither
+/// can tell who asks. So a node looks at itself, and dials, no faster than an operator who repeats the command needs.
+pub(in crate::server) struct InspectionRates {
+    inspections: Buckets<Origin>,
+    dials: Buckets<Origin>,
+}
+
+impl InspectionRates {
+    pub fn new() -> Self {
+        Self {
+            inspections: Self::buckets(limits::INSPECTIONS_PER_SECOND, limits::INSPECTION_BURST),
+            dials: Self::buckets(limits::DIALS_PER_SECOND, limits::DIAL_BURST),
+        }
+    }
+
+    fn buckets(per_second: u32, burst: u32) -> Buckets<Origin> {
+        let rate = config::Rate { interval: Duration::from_secs(1) / per_second, burst };
+        Buckets::new(Some(rate), limits::RATE_KEYS)
+    }
+
+    /// Counts an inspection that dials so many addresses, or refuses it with RATE_LIMITED.
+    pub fn inspection(&self, origin: Option<Origin>, dials: usize) -> Result<(), Fault> {
+        let Some(origin) = origin else { return Ok(()) };
+        self.inspections.take(&origin).map_err(|wait| limited("too many inspections from this address", wait))?;
+        for taken in 0..dials {
+            if let Err(wait) = self.dials.take(&origin) {
+                (0..taken).for_each(|_| self.dials.give_back(&origin));
+                return Err(limited("too many addresses to dial from this address", wait));
+            }
+        }
+        Ok(())
+    }
+}
+
 fn limited(message: &str, wait: Duration) -> Fault {
     Fault::new(Reason::RateLimited, message).next("wait as long as told, then repeat the call").retry_after(wait)
 }
@@ -136,6 +172,18 @@ mod tests {
                 Reason::Overloaded
             );
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn dials_are_counted_one_by_one_and_a_refused_inspection_costs_none() {
+        let rates = InspectionRates::new();
+        let (burst, here) = (limits::DIAL_BURST as usize, origin("10.0.0.1"));
+        assert!(rates.inspection(here, burst - 1).is_ok());
+        assert_eq!(rates.inspection(here, 2).unwrap_err().reason, Reason::RateLimited);
+        assert!(rates.inspection(here, 1).is_ok() && rates.inspection(here, 0).is_ok());
+        assert!(rates.inspection(origin("10.0.0.2"), burst).is_ok());
+        let more = (0..1_000).filter(|_| rates.inspection(here, 0).is_ok()).count();
+        assert_eq!(more + 4, limits::INSPECTION_BURST as usize, "four were counted above, the refused one among them");
     }
 
     #[tokio::test(start_paused = true)]
