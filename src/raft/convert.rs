@@ -234,6 +234,7 @@ pub fn snapshot_header(sender: &Vote, meta: &SnapshotMeta) -> pb::SnapshotHeader
         vote: Some(vote(sender)),
         last_log_id: meta.last_log_id.as_ref().map(log_id),
         last_membership: Some(stored_membership(&meta.last_membership)),
+        ..Default::default()
     }
 }
 

@@ -30,10 +30,12 @@ pub mod convert;
 #[cfg(test)]
 mod crashes;
 mod identity;
+mod lineage;
 mod log_store;
 pub mod network;
 mod peer_call;
 mod peer_service;
+mod receive;
 mod snapshot;
 mod state_machine;
 #[cfg(test)]

@@ -369,7 +369,11 @@ impl NetSnapshot<TypeConfig> for PeerNetwork {
         let SnapshotData::View(view) = snapshot.snapshot else {
             return Err(NetworkError::from_string("a received snapshot cannot be forwarded").into());
         };
-        let header = convert::snapshot_header(&vote, &snapshot.meta);
+        let header = pb::SnapshotHeader {
+            cluster_id: self.identity.cluster_id.clone(),
+            epoch: self.identity.epoch,
+            ..convert::snapshot_header(&vote, &snapshot.meta)
+        };
         let index = snapshot.meta.last_log_id.as_ref().map(|id| id.index());
         tracing::info!(peer = self.target, index, "sending a snapshot");
         let (sender, receiver) = mpsc::channel(FRAMES_IN_FLIGHT);

@@ -11,7 +11,7 @@ use tonic::{Status, metadata::MetadataMap};
 use super::{
     PeerIdentity, Raft,
     claims::Standpoint,
-    types::{AppendEntriesRequest, VoteRequest},
+    types::{AppendEntriesRequest, StoredMembership, VoteRequest},
 };
 use crate::{
     storage::{Blocking, StateSlot},
@@ -62,6 +62,11 @@ impl Call {
     /// What this node knows now, to hold a claim against.
     pub fn standpoint(&self) -> Standpoint {
         Standpoint::of(&self.serving.raft.metrics().borrow_watched(), self.serving.clock.now_ms())
+    }
+
+    /// The last membership that this node knows to be committed.
+    pub fn committed_membership(&self) -> StoredMembership {
+        self.serving.raft.metrics().borrow_watched().committed_membership_config.as_ref().clone()
     }
 }
 

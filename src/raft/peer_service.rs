@@ -6,21 +6,19 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, stream};
-use openraft::{ReadPolicy, raft::TransferLeaderRequest};
+use openraft::{ReadPolicy, async_runtime::WatchReceiver, raft::TransferLeaderRequest};
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use super::{
     Serving, SnapshotData, convert,
     peer_call::{Call, invalid},
+    receive::{self, Header},
     stopped,
     types::{AppendEntriesRequest, Snapshot, StreamAppendError},
 };
-use crate::{
-    storage::archive,
-    wire::{
-        Fault, Reason,
-        raft::{self as pb, raft_service_server::RaftService},
-    },
+use crate::wire::{
+    Fault, Reason,
+    raft::{self as pb, raft_service_server::RaftService},
 };
 
 /// Answers peers of the same cluster and epoch that mean exactly this node, and refuses all others (see
@@ -30,7 +28,7 @@ use crate::{
 /// `Option` and is never held across an `await`: a call that began before [`PeerService::stop`] ends with the consensus
 /// that it was given.
 ///
-/// Invariant: no message reaches openraft before [`Call`] has checked it.
+/// Invariant: no message reaches openraft before [`Call`] or [`receive`] has checked it.
 ///
 /// [`PeerIdentity::check`]: super::PeerIdentity::check
 #[derive(Clone, Default)]
@@ -140,17 +138,18 @@ impl RaftService for PeerService {
     ) -> Result<Response<pb::SnapshotResponse>, Status> {
         let call = self.call(request.metadata())?;
         let mut chunks = request.into_inner();
-        let first = chunks.message().await?.and_then(|chunk| chunk.part);
-        let Some(pb::snapshot_chunk::Part::Header(header)) = first else {
-            return Err(Status::invalid_argument("a snapshot begins with its header"));
-        };
-        let (vote, meta) = convert::read_snapshot_header(header).map_err(invalid)?;
-        call.standpoint().snapshot(&vote, &meta).map_err(invalid)?;
+        let Header { vote, meta } = receive::header(&call, &mut chunks).await?;
+        let raft = &call.serving.raft;
+        let own = raft.metrics().borrow_watched().vote;
+        if vote < own {
+            // openraft would refuse it as well, but only after everything was received.
+            return Ok(Response::new(pb::SnapshotResponse { vote: Some(convert::vote(&own)) }));
+        }
         let index = meta.last_log_id.as_ref().map(|id| id.index());
         tracing::info!(index, "receiving a snapshot");
-        let loaded = receive(&call.serving, chunks).await?;
+        let loaded = receive::archive(&call, &meta, chunks).await?;
         let snapshot = Snapshot { meta, snapshot: SnapshotData::Received(loaded) };
-        let response = call.serving.raft.install_full_snapshot(vote, snapshot).await.map_err(fatal)?;
+        let response = raft.install_full_snapshot(vote, snapshot).await.map_err(fatal)?;
         tracing::info!(index, "installed a snapshot");
         Ok(Response::new(pb::SnapshotResponse { vote: Some(convert::vote(&response.vote)) }))
     }
@@ -182,29 +181,4 @@ impl RaftService for PeerService {
         let (read_log_id, _) = read.map_err(|error| Fault::new(Reason::NoQuorum, error.to_string()))?;
         Ok(Response::new(pb::ReadIndexResponse { read_log_id: Some(convert::log_id(read_log_id.log_id())) }))
     }
-}
-
-/// Receives the archive into a file beside the live one, with bounded memory: it reads the next chunk from the network
-/// only after it wrote the last one.
-async fn receive(serving: &Serving, mut chunks: Streaming<pb::SnapshotChunk>) -> Result<archive::Loaded, Status> {
-    let refused = |error: crate::storage::StorageError| {
-        tracing::warn!(%error, "a snapshot could not be received");
-        Status::from(Fault::new(Reason::Internal, format!("the snapshot could not be received: {error}")))
-    };
-    let blocking = serving.blocking;
-    let mut loader = serving.slot.loader().map_err(refused)?;
-    while let Some(chunk) = chunks.message().await? {
-        let Some(pb::snapshot_chunk::Part::Data(data)) = chunk.part else {
-            return Err(Status::invalid_argument("a snapshot has one header"));
-        };
-        let fed;
-        (loader, fed) = blocking
-            .run(move || {
-                let fed = loader.feed(&data);
-                (loader, fed)
-            })
-            .await;
-        fed.map_err(refused)?;
-    }
-    blocking.run(move || loader.finish()).await.map_err(refused)
 }

@@ -249,20 +249,18 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let slot = self.slot.clone();
         let expected = meta.clone();
         let install = move || -> Result<u64, StorageError> {
-            slot.install(snapshot.load(&slot)?)?;
+            let loaded = snapshot.load(&slot)?;
+            // Before it replaces the live state: a node with the wrong state is worse than one that stops.
+            if StateMeta::read(&loaded.view()?)?.applied != expected.last_log_id {
+                return Err(StorageError::damaged("a snapshot", "its applied id differs from the announced one"));
+            }
+            slot.install(loaded)?;
             if fault_injection::enabled(Bug::SnapshotWithoutMembership) {
                 let mut batch = slot.current().begin()?;
                 batch.delete(MEMBERSHIP)?;
                 batch.commit(Durable::Yes)?;
             }
-            let found = StateMeta::read(&slot.current().view()?)?;
-            if found.applied != expected.last_log_id {
-                return Err(StorageError::damaged(
-                    "the installed snapshot",
-                    "its applied id differs from the announced one",
-                ));
-            }
-            Ok(found.applied.map_or(0, |id| id.index()))
+            Ok(expected.last_log_id.map_or(0, |id| id.index()))
         };
         let applied = self.blocking.run(install).await.map_err(io::Error::other)?;
         self.views.settle(applied, None);

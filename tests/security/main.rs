@@ -11,4 +11,5 @@ mod attacker;
 mod dials;
 mod recovery;
 mod repeats;
+mod snapshots;
 mod terms;

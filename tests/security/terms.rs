@@ -32,7 +32,7 @@ async fn a_single_message_of_the_greatest_term_does_not_end_elections() {
             refused("a pre-vote", attacker.stand(stands, last, true).await, Reason::InvalidArgument);
             refused("a transfer", attacker.transfer(leads, last).await, Reason::InvalidArgument);
             let last_membership = Some(StoredMembership::default());
-            let header = SnapshotHeader { vote: leads, last_log_id: last, last_membership };
+            let header = SnapshotHeader { vote: leads, last_log_id: last, last_membership, ..Default::default() };
             refused("a snapshot", attacker.install(header, &[]).await, Reason::InvalidArgument);
         }
     }

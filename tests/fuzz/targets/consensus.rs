@@ -212,7 +212,8 @@ pub fn rpcs() -> Vec<Vec<u8>> {
     };
     let heartbeat = pb::AppendRequest { entries: Vec::new(), ..append.clone() };
     let stored = pb::StoredMembership { log_id: pb_id, membership: Some(membership) };
-    let header = pb::SnapshotHeader { vote: pb_vote, last_log_id: pb_id, last_membership: Some(stored) };
+    let header =
+        pb::SnapshotHeader { vote: pb_vote, last_log_id: pb_id, last_membership: Some(stored), ..Default::default() };
     let chunk = |part| pb::SnapshotChunk { part: Some(part) };
     let member = pb::CheckMemberResponse { member: true, membership_index: 5, leader_address: "h:1".into() };
     let with = |which: u8, body: Vec<u8>| [vec![which], body].concat();
