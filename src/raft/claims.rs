@@ -30,7 +30,7 @@ use super::types::{
     AppendEntriesRequest, LogId, Metrics, SnapshotMeta, StreamAppendError, StreamAppendResult, Vote, VoteRequest,
     VoteResponse,
 };
-use crate::types::limits;
+use crate::types::{NodeId, limits};
 
 /// Why a peer's message cannot be true.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -107,6 +107,16 @@ pub fn check_append_answer(answer: &StreamAppendResult, sent: Option<&LogId>, no
 pub fn check_vote_answer(answer: &VoteResponse, now_ms: u64, own: u64) -> Result {
     check_term(&answer.vote, now_ms, own)?;
     answer.last_log_id.iter().try_for_each(|id| held_by(&answer.vote, id))
+}
+
+/// Whether `vote` is that of `sender` as an elected leader.
+pub fn is_leader(vote: &Vote, sender: NodeId) -> bool {
+    vote.is_committed() && vote.leader_id().voted_for == sender
+}
+
+/// Whether `vote` is that of `sender` as a candidate.
+pub fn is_candidate(vote: &Vote, sender: NodeId) -> bool {
+    !vote.is_committed() && vote.leader_id().voted_for == sender
 }
 
 /// What this node knows when a peer speaks to it.
@@ -306,5 +316,13 @@ mod tests {
         assert_eq!(here.transfer(&vote, Some(&id(6, 120))), Ok(()));
         assert!(here.transfer(&Vote::new_committed(u64::MAX, 2), None).is_err());
         assert!(here.transfer(&vote, Some(&id(6, u64::MAX))).is_err());
+    }
+
+    #[test]
+    fn a_sender_speaks_for_itself_alone() {
+        let (leader, candidate) = (Vote::new_committed(5, 2), Vote::new(5, 2));
+        assert!(is_leader(&leader, 2) && is_candidate(&candidate, 2));
+        assert!(!is_leader(&leader, 3) && !is_leader(&candidate, 2));
+        assert!(!is_candidate(&candidate, 3) && !is_candidate(&leader, 2));
     }
 }

@@ -162,6 +162,7 @@ impl RaftService for PeerService {
         let message = request.into_inner();
         let from = convert::require_vote(message.from).map_err(invalid)?;
         let last_log_id = message.last_log_id.map(convert::read_log_id);
+        call.check_leader(&from)?;
         call.standpoint().transfer(&from, last_log_id.as_ref()).map_err(invalid)?;
         let rpc = TransferLeaderRequest::new(from, message.to_node_id, last_log_id);
         let answer = call.serving.raft.handle_transfer_leader(rpc).await.map_err(fatal)?;
@@ -177,6 +178,7 @@ impl RaftService for PeerService {
         request: Request<pb::ReadIndexRequest>,
     ) -> Result<Response<pb::ReadIndexResponse>, Status> {
         let call = self.call(request.metadata())?;
+        call.check_member()?;
         let read = call.serving.raft.get_read_log_id(ReadPolicy::ReadIndex).await;
         let (read_log_id, _) = read.map_err(|error| Fault::new(Reason::NoQuorum, error.to_string()))?;
         Ok(Response::new(pb::ReadIndexResponse { read_log_id: Some(convert::log_id(read_log_id.log_id())) }))

@@ -34,6 +34,7 @@ pub(super) async fn header(call: &Call, chunks: &mut Streaming<pb::SnapshotChunk
     };
     let (cluster_id, epoch) = (header.cluster_id.clone(), header.epoch);
     let (vote, meta) = convert::read_snapshot_header(header).map_err(invalid)?;
+    call.check_leader(&vote)?;
     call.standpoint().snapshot(&vote, &meta).map_err(invalid)?;
     let own = &call.serving.identity;
     // Nodes of 0.1.0 name neither.

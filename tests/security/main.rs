@@ -11,5 +11,6 @@ mod attacker;
 mod dials;
 mod recovery;
 mod repeats;
+mod senders;
 mod snapshots;
 mod terms;

@@ -142,7 +142,9 @@ impl Replica {
 
     /// The parts that the service for peers needs.
     pub fn serving(&self, settings: &Settings) -> Serving {
-        let contact = self.leader_contact.clone();
+        let (contact, leadership) = (self.leader_contact.clone(), self.leadership.clone());
+        // openraft's own lease. A leader that has lost its quorum is silent for longer (`quorum_loss_probe_interval`).
+        let lease = settings.config.election_timeout_max;
         Serving {
             identity: PeerIdentity::from(&self.identity),
             raft: self.raft.clone(),
@@ -150,6 +152,7 @@ impl Replica {
             blocking: settings.blocking,
             clock: settings.clock.clone(),
             on_leader_contact: Arc::new(move || contact.record()),
+            leased_leader: Arc::new(move || leadership.leased_leader(lease)),
         }
     }
 
