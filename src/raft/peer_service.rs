@@ -96,6 +96,7 @@ fn valid_requests(
 impl RaftService for PeerService {
     type AppendStream = Pin<Box<dyn Stream<Item = Result<pb::AppendResponse, Status>> + Send>>;
 
+    /// Receives entries and heartbeats of a leader, pipelined on one stream. Answers come in the order of the requests.
     async fn append(
         &self,
         request: Request<Streaming<pb::AppendRequest>>,
@@ -132,6 +133,7 @@ impl RaftService for PeerService {
         Ok(Response::new(convert::vote_response(&response.map_err(fatal)?)))
     }
 
+    /// Receives a snapshot and installs it. Nothing of a broken or damaged transfer reaches the live state.
     async fn install_snapshot(
         &self,
         request: Request<Streaming<pb::SnapshotChunk>>,
@@ -173,6 +175,8 @@ impl RaftService for PeerService {
         Ok(Response::new(response))
     }
 
+    /// Confirms this leader by a quorum round and returns its read index. A node that does not lead fails with NO_QUORUM;
+    /// the caller then looks for the leader again.
     async fn read_index(
         &self,
         request: Request<pb::ReadIndexRequest>,

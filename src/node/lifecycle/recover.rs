@@ -110,6 +110,7 @@ impl Recovery {
         Ok(recovery)
     }
 
+    /// Opens and compares the directories. Those to compare are closed again.
     fn open_all(settings: Settings, compare: &[PathBuf]) -> Result<Self, StartError> {
         let own = Opened::open(&settings, &settings.config.data_dir)?;
         let mut highest_term = own.term()?;
@@ -144,6 +145,8 @@ impl Recovery {
         blocking.run(move || self.carry_out_blocking()).await
     }
 
+    /// Writes the new epoch first, then the membership entry: see the module's section on crashes. The epoch is above that
+    /// of every survivor that was named, so that two recoveries from different survivors cannot share one.
     fn carry_out_blocking(self) -> Result<Identity, StartError> {
         let Self { settings, dir, stores, highest_term, survivor, compared } = self;
         let damaged = |error: io::Error| broken(&dir, &error);
