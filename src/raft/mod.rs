@@ -19,6 +19,8 @@
 //! - The log is purged only up to the entry that is durable in the state file (see [`StateMachine`]).
 //! - Disk and wire carry our own protobuf (`chat.raft.v1`), never openraft's serde form, so that versions interoperate.
 //!   [`convert`] is the only file that knows both.
+//! - openraft believes its peers, so nothing of a peer reaches it unchecked: requests pass `peer_call`, snapshots
+//!   `receive`, answers the network (see [`claims`]).
 //! - [`types`] spells every openraft generic once.
 //!
 //! [`storage::LogFile`]: crate::storage::LogFile

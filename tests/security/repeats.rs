@@ -7,8 +7,9 @@ use quorate::{
     wire::{
         Fault, Reason,
         chat::{
-            DeleteSessionRequest, SendMessageRequest, account_service_client::AccountServiceClient,
-            message_service_client::MessageServiceClient, send_message_request::Recipient,
+            ChangePasswordRequest, DeleteSessionRequest, SendMessageRequest,
+            account_service_client::AccountServiceClient, message_service_client::MessageServiceClient,
+            send_message_request::Recipient,
         },
         metadata,
     },
@@ -37,6 +38,25 @@ async fn a_forged_session_with_a_known_request_id_puts_nothing_into_the_log() {
         let status = messages.send_message(request).await.expect_err("it has no session");
         assert_eq!(Fault::from_status(&status).reason, Reason::SessionInvalid, "{status:?}");
     }
+    assert_eq!(cluster.membership(1).nodes[0].matched_index, before, "the log did not grow");
+}
+
+/// A retry of a change of password passes without the old one, which is no longer right.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_known_request_id_does_not_stand_for_a_password() {
+    let cluster = Cluster::of(1).start().await;
+    let [alice, mallory] = cluster.accounts(["alice", "mallory"]).await;
+    let id = alice.request_id();
+    alice.try_send(id, "mallory", "once").await.expect("a message");
+    let before = cluster.membership(1).nodes[0].matched_index;
+    let request = ChangePasswordRequest {
+        request_id: id.to_string(),
+        old_password: "a guess at it".into(),
+        new_password: "something quite else".into(),
+    };
+    let asked = AccountServiceClient::new(cluster.channel(1)).change_password(mallory.signed(request)).await;
+    let fault = Fault::from_status(&asked.expect_err("the old password is wrong"));
+    assert_eq!(fault.reason, Reason::BadCredentials, "{fault:?}");
     assert_eq!(cluster.membership(1).nodes[0].matched_index, before, "the log did not grow");
 }
 

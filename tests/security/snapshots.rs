@@ -56,8 +56,9 @@ async fn a_snapshot_of_another_cluster_is_refused_whoever_sends_it() {
     while other.membership(1).commit_index < behind + 50 {
         mallory.send("mallory", "mine").await;
     }
-    let (applied, membership) = described(&other, 1).await;
+    // The archive first: a node that starts again begins a term, with an entry.
     let frames = archive(&other, 1).await;
+    let (applied, membership) = described(&other, 1).await;
     let (leader, followers) = cluster.roles().await;
     let term = cluster.membership(leader).term;
     for target in followers {
