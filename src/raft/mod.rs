@@ -19,19 +19,25 @@
 //! - The log is purged only up to the entry that is durable in the state file (see [`StateMachine`]).
 //! - Disk and wire carry our own protobuf (`chat.raft.v1`), never openraft's serde form, so that versions interoperate.
 //!   [`convert`] is the only file that knows both.
+//! - openraft believes its peers, so nothing of a peer reaches it unchecked: requests pass `peer_call`, snapshots
+//!   `receive`, answers the network (see [`claims`]).
 //! - [`types`] spells every openraft generic once.
 //!
 //! [`storage::LogFile`]: crate::storage::LogFile
 
 use std::fmt::Display;
 
+pub mod claims;
 pub mod convert;
 #[cfg(test)]
 mod crashes;
 mod identity;
+mod lineage;
 mod log_store;
 pub mod network;
+mod peer_call;
 mod peer_service;
+mod receive;
 mod snapshot;
 mod state_machine;
 #[cfg(test)]
@@ -42,7 +48,8 @@ mod view_at_index;
 pub use identity::PeerIdentity;
 pub use log_store::LogStore;
 pub use network::{PeerNetwork, PeerNetworkFactory};
-pub use peer_service::{PeerService, Serving};
+pub use peer_call::Serving;
+pub use peer_service::PeerService;
 pub use snapshot::{Frame, SnapshotData, frames};
 pub use state_machine::{Changed, StateMachine, StateMeta, replay};
 pub use view_at_index::{NoView, ViewAtIndex};

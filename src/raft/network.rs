@@ -25,15 +25,15 @@ use tokio::sync::mpsc;
 use tonic::{Code, Request, Status, transport::Channel};
 
 use super::{
-    Frame, PeerIdentity, SnapshotData, convert, frames,
+    Frame, PeerIdentity, SnapshotData, claims, convert, frames,
     types::{
-        AppendEntriesRequest, Member, RpcError, Snapshot, SnapshotResponse, StreamAppendResult, StreamingError,
+        AppendEntriesRequest, LogId, Member, RpcError, Snapshot, SnapshotResponse, StreamAppendResult, StreamingError,
         TransferLeaderRequest, TransferLeaderResponse, TypeConfig, Vote, VoteRequest, VoteResponse,
     },
 };
 use crate::{
     storage::{Blocking, archive},
-    types::{NodeId, limits},
+    types::{Clock, NodeId, limits},
     wire::{
         Address, Dialer, Profile,
         raft::{self as pb, raft_service_client::RaftServiceClient},
@@ -129,14 +129,16 @@ pub struct PeerNetworkFactory {
     identity: PeerIdentity,
     dialer: Dialer,
     blocking: Blocking,
+    clock: Clock,
     transfers: Transfers,
     addresses: AddressBook,
 }
 
 impl PeerNetworkFactory {
     /// Makes clients that dial with `dialer` and call as `identity`.
-    pub fn new(identity: PeerIdentity, dialer: Dialer, blocking: Blocking) -> Self {
-        Self { identity, dialer, blocking, transfers: Transfers::default(), addresses: AddressBook::default() }
+    pub fn new(identity: PeerIdentity, dialer: Dialer, blocking: Blocking, clock: Clock) -> Self {
+        let (transfers, addresses) = (Transfers::default(), AddressBook::default());
+        Self { identity, dialer, blocking, clock, transfers, addresses }
     }
 
     /// The snapshots being sent.
@@ -159,6 +161,7 @@ impl PeerNetworkFactory {
             addresses: self.addresses.clone(),
             dialled: None,
             blocking: self.blocking,
+            clock: self.clock.clone(),
             transfers: self.transfers.clone(),
         }
     }
@@ -195,6 +198,7 @@ pub struct PeerNetwork {
     /// The address in use, and the channel to it.
     dialled: Option<(String, Channel)>,
     blocking: Blocking,
+    clock: Clock,
     transfers: Transfers,
 }
 
@@ -243,8 +247,33 @@ impl PeerNetwork {
         let mut client = self.client()?;
         let answer = tokio::time::timeout(timeout, client.vote(request)).await;
         let response = answer.map_err(|_| self.timeout(RPCTypes::Vote, timeout))?.map_err(rpc_error)?;
-        convert::read_vote_response(response.into_inner()).map_err(|error| NetworkError::new(&error).into())
+        let response = convert::read_vote_response(response.into_inner()).map_err(|e| NetworkError::new(&e))?;
+        let checked = claims::check_vote_answer(&response, self.clock.now_ms(), rpc.vote.leader_id().term);
+        checked.map_err(|error| implausible(self.target, &error))?;
+        Ok(response)
     }
+}
+
+/// The last entry that a stream of appends has sent. Cheap to clone; all clones are the same.
+#[derive(Debug, Clone, Default)]
+struct LastSent(Arc<Mutex<Option<LogId>>>);
+
+impl LastSent {
+    fn note(&self, request: &AppendEntriesRequest) {
+        let last = request.entries.last().map(|entry| entry.log_id).max(request.prev_log_id);
+        let mut sent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *sent = last.max(*sent);
+    }
+
+    fn get(&self) -> Option<LogId> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The error of a call whose answer cannot be true: openraft must not see it, and must not ask again at once.
+fn implausible(peer: NodeId, error: &claims::Implausible) -> Unreachable<TypeConfig> {
+    tracing::warn!(peer, %error, "refused the answer of a peer");
+    Unreachable::from_string(error)
 }
 
 fn unreachable_peer(why: impl ToString) -> RpcError {
@@ -260,12 +289,15 @@ fn is_contiguous(request: &AppendEntriesRequest, peer: NodeId) -> bool {
     gap.is_none()
 }
 
-/// Maps a failed call to what openraft does next: it backs off from an unreachable peer, and retries other errors at once.
+/// Maps a failed call to what openraft does next: it backs off from a peer that is unreachable or refuses it, and
+/// retries other errors at once.
 fn rpc_error(status: Status) -> RpcError {
     match status.code() {
-        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::PermissionDenied => {
-            Unreachable::new(&status).into()
-        }
+        Code::Unavailable
+        | Code::DeadlineExceeded
+        | Code::Cancelled
+        | Code::PermissionDenied
+        | Code::InvalidArgument => Unreachable::new(&status).into(),
         _ => NetworkError::new(&status).into(),
     }
 }
@@ -294,14 +326,20 @@ impl NetStreamAppend<TypeConfig> for PeerNetwork {
             let peer = self.target;
             let mut contiguous = input.take_while(move |request| std::future::ready(is_contiguous(request, peer)));
             let Some(first) = contiguous.next().await else { return Ok(stream::empty().boxed()) };
-            let requests = stream::iter([first]).chain(contiguous).map(|request| convert::append_request(&request));
+            let (term, sent, clock) = (first.vote.leader_id().term, LastSent::default(), self.clock.clone());
+            let noted = sent.clone();
+            let requests = stream::iter([first]).chain(contiguous).map(move |request| {
+                noted.note(&request);
+                convert::append_request(&request)
+            });
             let request = self.request(requests);
             let mut client = self.client()?;
             let opening = tokio::time::timeout(timeout, client.append(request)).await;
             let answers = opening.map_err(|_| self.timeout(RPCTypes::AppendEntries, timeout))?.map_err(rpc_error)?;
-            let results = answers.into_inner().map(|answer| match answer {
-                Ok(response) => Ok(convert::read_append_response(response)),
-                Err(status) => Err(rpc_error(status)),
+            let results = answers.into_inner().map(move |answer| {
+                let answer = convert::read_append_response(answer.map_err(rpc_error)?);
+                let checked = claims::check_append_answer(&answer, sent.get().as_ref(), clock.now_ms(), term);
+                checked.map(|()| answer).map_err(|error| implausible(peer, &error).into())
             });
             Ok(results.boxed())
         }
@@ -336,7 +374,11 @@ impl NetSnapshot<TypeConfig> for PeerNetwork {
         let SnapshotData::View(view) = snapshot.snapshot else {
             return Err(NetworkError::from_string("a received snapshot cannot be forwarded").into());
         };
-        let header = convert::snapshot_header(&vote, &snapshot.meta);
+        let header = pb::SnapshotHeader {
+            cluster_id: self.identity.cluster_id.clone(),
+            epoch: self.identity.epoch,
+            ..convert::snapshot_header(&vote, &snapshot.meta)
+        };
         let index = snapshot.meta.last_log_id.as_ref().map(|id| id.index());
         tracing::info!(peer = self.target, index, "sending a snapshot");
         let (sender, receiver) = mpsc::channel(FRAMES_IN_FLIGHT);
@@ -359,7 +401,10 @@ impl NetSnapshot<TypeConfig> for PeerNetwork {
         };
         let response = answer.map_err(rpc_error)?.into_inner();
         tracing::info!(peer = self.target, index, "the snapshot is installed");
-        Ok(SnapshotResponse::new(convert::require_vote(response.vote).map_err(|e| NetworkError::new(&e))?))
+        let answer = convert::require_vote(response.vote).map_err(|e| NetworkError::new(&e))?;
+        let checked = claims::check_term(&answer, self.clock.now_ms(), vote.leader_id().term);
+        checked.map_err(|error| implausible(self.target, &error))?;
+        Ok(SnapshotResponse::new(answer))
     }
 }
 

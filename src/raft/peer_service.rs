@@ -2,39 +2,24 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
-use futures::{Stream, StreamExt};
-use openraft::{ReadPolicy, raft::TransferLeaderRequest};
+use futures::{Stream, StreamExt, stream};
+use openraft::{ReadPolicy, async_runtime::WatchReceiver, raft::TransferLeaderRequest};
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use super::{
-    PeerIdentity, Raft, SnapshotData, convert, stopped,
+    Serving, SnapshotData, convert,
+    peer_call::{Call, invalid},
+    receive::{self, Header},
+    stopped,
     types::{AppendEntriesRequest, Snapshot, StreamAppendError},
 };
-use crate::{
-    storage::{Blocking, StateSlot, archive},
-    wire::{
-        Fault, Reason,
-        raft::{self as pb, raft_service_server::RaftService},
-    },
+use crate::wire::{
+    Fault, Reason,
+    raft::{self as pb, raft_service_server::RaftService},
 };
-
-/// The parts of a member that answer its peers.
-#[derive(Clone)]
-pub struct Serving {
-    /// This node.
-    pub identity: PeerIdentity,
-    /// The consensus.
-    pub raft: Raft,
-    /// The state, beside which snapshots are received.
-    pub slot: StateSlot,
-    /// Where blocking work runs.
-    pub blocking: Blocking,
-    /// Called whenever a leader of the current term is heard.
-    pub on_leader_contact: Arc<dyn Fn() + Send + Sync>,
-}
 
 /// Answers peers of the same cluster and epoch that mean exactly this node, and refuses all others (see
 /// [`PeerIdentity::check`]). Cheap to clone; all clones are the same service.
@@ -42,52 +27,69 @@ pub struct Serving {
 /// An empty node refuses everybody until it is adopted and [`PeerService::serve`] is called. The lock guards only the
 /// `Option` and is never held across an `await`: a call that began before [`PeerService::stop`] ends with the consensus
 /// that it was given.
+///
+/// Invariant: no message reaches openraft before [`Call`] or [`receive`] has checked it.
+///
+/// [`PeerIdentity::check`]: super::PeerIdentity::check
 #[derive(Clone, Default)]
 pub struct PeerService(Arc<RwLock<Option<Serving>>>);
 
 impl PeerService {
     /// Starts to answer.
     pub fn serve(&self, serving: Serving) {
-        *self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(serving);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(serving);
     }
 
     /// Refuses every call from now on.
     pub fn stop(&self) {
-        *self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    fn serving(&self, headers: &MetadataMap) -> Result<Serving, Status> {
-        let current = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+    fn call(&self, headers: &MetadataMap) -> Result<Call, Status> {
+        let current = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
         let serving = current.ok_or_else(|| {
             Fault::new(Reason::NotMember, "this node does not take part in any cluster at the moment")
         })?;
-        serving.identity.check(headers)?;
-        Ok(serving)
+        Ok(Call::accept(serving, headers)?)
     }
-}
-
-fn malformed(error: convert::Malformed) -> Status {
-    Status::invalid_argument(error.to_string())
 }
 
 fn fatal(error: impl std::fmt::Display) -> Status {
     stopped(error).into()
 }
 
-/// The requests of a stream up to the first one that fails or is malformed. The answers end there, and the leader opens
-/// the stream again.
-fn valid_requests(requests: Streaming<pb::AppendRequest>) -> impl Stream<Item = AppendEntriesRequest> + Send {
-    requests
-        .map(|request| match request.map(convert::read_append_request) {
-            Ok(Ok(request)) => Some(request),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "a leader sent a malformed append");
+/// Why a stream of appends was ended by this node. Cheap to clone; all clones are the same.
+#[derive(Clone, Default)]
+struct Refusal(Arc<Mutex<Option<Status>>>);
+
+impl Refusal {
+    fn set(&self, status: Status) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+    }
+
+    fn take(&self) -> Option<Status> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// The requests of a stream up to the first one that breaks off or is refused. The answers end there, with the `refusal`,
+/// and an honest leader opens the stream again.
+fn valid_requests(
+    call: Call,
+    requests: Streaming<pb::AppendRequest>,
+    refusal: Refusal,
+) -> impl Stream<Item = AppendEntriesRequest> + Send {
+    let valid = move |request: Result<pb::AppendRequest, Status>| {
+        let request = convert::read_append_request(request.ok()?).map_err(invalid);
+        match request.and_then(|request| call.check_append(&request).map(|()| request)) {
+            Ok(request) => Some(request),
+            Err(status) => {
+                refusal.set(status);
                 None
             }
-            Err(_) => None,
-        })
-        .take_while(|request| std::future::ready(request.is_some()))
-        .filter_map(std::future::ready)
+        }
+    };
+    requests.map(valid).take_while(|request| std::future::ready(request.is_some())).filter_map(std::future::ready)
 }
 
 #[tonic::async_trait]
@@ -99,10 +101,10 @@ impl RaftService for PeerService {
         &self,
         request: Request<Streaming<pb::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        let serving = self.serving(request.metadata())?;
-        let on_leader_contact = serving.on_leader_contact.clone();
-        let requests = valid_requests(request.into_inner());
-        let answers = serving.raft.stream_append(requests);
+        let call = self.call(request.metadata())?;
+        let (raft, on_leader_contact) = (call.serving.raft.clone(), call.serving.on_leader_contact.clone());
+        let refusal = Refusal::default();
+        let answers = raft.stream_append(valid_requests(call, request.into_inner(), refusal.clone()));
         let answers = answers.map(move |answer| match answer {
             Ok(result) => {
                 // A leader of an older term is answered with the higher vote. Any other answer went to a leader of the
@@ -114,17 +116,19 @@ impl RaftService for PeerService {
             }
             Err(error) => Err(fatal(error)),
         });
-        Ok(Response::new(Box::pin(answers)))
+        let end = stream::once(async move { refusal.take() }).filter_map(std::future::ready).map(Err);
+        Ok(Response::new(Box::pin(answers.chain(end))))
     }
 
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
-        let serving = self.serving(request.metadata())?;
+        let call = self.call(request.metadata())?;
         let message = request.into_inner();
         let pre_vote = message.pre_vote;
-        let rpc = convert::read_vote_request(message).map_err(malformed)?;
+        let rpc = convert::read_vote_request(message).map_err(invalid)?;
+        call.check_candidate(&rpc)?;
         let response = match pre_vote {
-            true => serving.raft.pre_vote(rpc).await,
-            false => serving.raft.vote(rpc).await,
+            true => call.serving.raft.pre_vote(rpc).await,
+            false => call.serving.raft.vote(rpc).await,
         };
         Ok(Response::new(convert::vote_response(&response.map_err(fatal)?)))
     }
@@ -134,18 +138,20 @@ impl RaftService for PeerService {
         &self,
         request: Request<Streaming<pb::SnapshotChunk>>,
     ) -> Result<Response<pb::SnapshotResponse>, Status> {
-        let serving = self.serving(request.metadata())?;
+        let call = self.call(request.metadata())?;
         let mut chunks = request.into_inner();
-        let first = chunks.message().await?.and_then(|chunk| chunk.part);
-        let Some(pb::snapshot_chunk::Part::Header(header)) = first else {
-            return Err(Status::invalid_argument("a snapshot begins with its header"));
-        };
-        let (vote, meta) = convert::read_snapshot_header(header).map_err(malformed)?;
+        let Header { vote, meta } = receive::header(&call, &mut chunks).await?;
+        let raft = &call.serving.raft;
+        let own = raft.metrics().borrow_watched().vote;
+        if vote < own {
+            // openraft would refuse it as well, but only after everything was received.
+            return Ok(Response::new(pb::SnapshotResponse { vote: Some(convert::vote(&own)) }));
+        }
         let index = meta.last_log_id.as_ref().map(|id| id.index());
         tracing::info!(index, "receiving a snapshot");
-        let loaded = receive(&serving, chunks).await?;
+        let loaded = receive::archive(&call, &meta, chunks).await?;
         let snapshot = Snapshot { meta, snapshot: SnapshotData::Received(loaded) };
-        let response = serving.raft.install_full_snapshot(vote, snapshot).await.map_err(fatal)?;
+        let response = raft.install_full_snapshot(vote, snapshot).await.map_err(fatal)?;
         tracing::info!(index, "installed a snapshot");
         Ok(Response::new(pb::SnapshotResponse { vote: Some(convert::vote(&response.vote)) }))
     }
@@ -154,12 +160,14 @@ impl RaftService for PeerService {
         &self,
         request: Request<pb::TransferLeaderRequest>,
     ) -> Result<Response<pb::TransferLeaderResponse>, Status> {
-        let serving = self.serving(request.metadata())?;
+        let call = self.call(request.metadata())?;
         let message = request.into_inner();
-        let from = convert::require_vote(message.from).map_err(malformed)?;
+        let from = convert::require_vote(message.from).map_err(invalid)?;
         let last_log_id = message.last_log_id.map(convert::read_log_id);
+        call.check_leader(&from)?;
+        call.standpoint().transfer(&from, last_log_id.as_ref()).map_err(invalid)?;
         let rpc = TransferLeaderRequest::new(from, message.to_node_id, last_log_id);
-        let answer = serving.raft.handle_transfer_leader(rpc).await.map_err(fatal)?;
+        let answer = call.serving.raft.handle_transfer_leader(rpc).await.map_err(fatal)?;
         let response = match answer {
             Ok(()) => pb::TransferLeaderResponse { accepted: true, refusal: String::new() },
             Err(error) => pb::TransferLeaderResponse { accepted: false, refusal: error.to_string() },
@@ -173,34 +181,10 @@ impl RaftService for PeerService {
         &self,
         request: Request<pb::ReadIndexRequest>,
     ) -> Result<Response<pb::ReadIndexResponse>, Status> {
-        let serving = self.serving(request.metadata())?;
-        let read = serving.raft.get_read_log_id(ReadPolicy::ReadIndex).await;
+        let call = self.call(request.metadata())?;
+        call.check_member()?;
+        let read = call.serving.raft.get_read_log_id(ReadPolicy::ReadIndex).await;
         let (read_log_id, _) = read.map_err(|error| Fault::new(Reason::NoQuorum, error.to_string()))?;
         Ok(Response::new(pb::ReadIndexResponse { read_log_id: Some(convert::log_id(read_log_id.log_id())) }))
     }
-}
-
-/// Receives the archive into a file beside the live one, with bounded memory: it reads the next chunk from the network
-/// only after it wrote the last one.
-async fn receive(serving: &Serving, mut chunks: Streaming<pb::SnapshotChunk>) -> Result<archive::Loaded, Status> {
-    let refused = |error: crate::storage::StorageError| {
-        tracing::warn!(%error, "a snapshot could not be received");
-        Status::from(Fault::new(Reason::Internal, format!("the snapshot could not be received: {error}")))
-    };
-    let blocking = serving.blocking;
-    let mut loader = serving.slot.loader().map_err(refused)?;
-    while let Some(chunk) = chunks.message().await? {
-        let Some(pb::snapshot_chunk::Part::Data(data)) = chunk.part else {
-            return Err(Status::invalid_argument("a snapshot has one header"));
-        };
-        let fed;
-        (loader, fed) = blocking
-            .run(move || {
-                let fed = loader.feed(&data);
-                (loader, fed)
-            })
-            .await;
-        fed.map_err(refused)?;
-    }
-    blocking.run(move || loader.finish()).await.map_err(refused)
 }

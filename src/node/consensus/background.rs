@@ -274,7 +274,9 @@ mod tests {
             let applied = StateMeta::read(&stores.slot.current().view().unwrap()).unwrap().applied;
             let members = BTreeMap::from([(1, as_member(&identity)), (2, as_member(&identity))]);
             let joint = Membership::new(vec![[1].into(), [1].into()], members).unwrap();
-            LogStore::new(stores.log.clone()).append_membership(1, joint, applied, 0).unwrap();
+            let log = LogStore::new(stores.log.clone());
+            let at = log.next_id(applied, 1).unwrap();
+            log.append_membership(1, joint, applied, at).unwrap();
             stores.log.close().unwrap();
         }
         let node = Node::start(settings).await.unwrap();

@@ -79,6 +79,15 @@ impl Leadership {
         leader_in(metrics, self.contact.elapsed().is_some_and(|ago| ago <= self.timeout))
     }
 
+    /// The leader that nobody but a voter can have deposed: another node that was heard within `lease`, or this node with a
+    /// quorum behind it.
+    pub fn leased_leader(&self, lease: Duration) -> Option<NodeId> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let leader = leader_in(&metrics, self.contact.elapsed().is_some_and(|ago| ago <= lease))?;
+        (leader != metrics.id || self.quorum_answers(&metrics)).then_some(leader)
+    }
+
     /// Whether a majority supports the leader, as far as this node can tell.
     pub fn has_quorum(&self) -> bool {
         let metrics = self.raft.metrics();

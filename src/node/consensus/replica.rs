@@ -21,7 +21,7 @@ use crate::{
         network::{AddressBook, Transfers},
     },
     storage::{LogFile, StateSlot, StorageError},
-    types::NodeId,
+    types::{NodeId, limits},
 };
 
 /// Why the stores or the consensus of a node could not start.
@@ -89,11 +89,17 @@ impl Replica {
         elections: Elections,
     ) -> Result<Arc<Self>, ReplicaError> {
         let Stores { log, slot } = stores;
+        check_vote(&log)?;
         let publish = hub.clone();
         let machine = StateMachine::new(slot.clone(), settings.blocking, move |changed| publish.publish(&changed))?;
         let (applied, views) = (machine.watch_applied(), machine.views());
         let peer_identity = PeerIdentity::from(&identity);
-        let network = PeerNetworkFactory::new(peer_identity.clone(), settings.dialer.clone(), settings.blocking);
+        let network = PeerNetworkFactory::new(
+            peer_identity.clone(),
+            settings.dialer.clone(),
+            settings.blocking,
+            settings.clock.clone(),
+        );
         let (transfers, addresses) = (network.transfers(), network.addresses());
         let mut config = raft_config(&identity.cluster_id, &settings.config)?;
         config.enable_elect = elections == Elections::AtOnce;
@@ -136,13 +142,17 @@ impl Replica {
 
     /// The parts that the service for peers needs.
     pub fn serving(&self, settings: &Settings) -> Serving {
-        let contact = self.leader_contact.clone();
+        let (contact, leadership) = (self.leader_contact.clone(), self.leadership.clone());
+        // openraft's own lease. A leader that has lost its quorum is silent for longer (`quorum_loss_probe_interval`).
+        let lease = settings.config.election_timeout_max;
         Serving {
             identity: PeerIdentity::from(&self.identity),
             raft: self.raft.clone(),
             slot: self.slot.clone(),
             blocking: settings.blocking,
+            clock: settings.clock.clone(),
             on_leader_contact: Arc::new(move || contact.record()),
+            leased_leader: Arc::new(move || leadership.leased_leader(lease)),
         }
     }
 
@@ -185,6 +195,19 @@ impl Replica {
         if let Err(error) = closing.await {
             tracing::error!(%error, "the state was not made durable; the log will replay it");
         }
+    }
+}
+
+/// Refuses to run with a vote of a term without a next one, which versions that believed any peer could be made to store.
+/// This node could neither be elected nor follow anybody.
+fn check_vote(log: &LogFile) -> Result<(), ReplicaError> {
+    let vote = LogStore::new(log.clone()).vote().map_err(|error| StorageError::io("the vote on disk", error))?;
+    match vote.map(|vote| vote.leader_id().term).filter(|term| *term >= limits::TERM) {
+        None => Ok(()),
+        Some(term) => Err(ReplicaError::Consensus(format!(
+            "the vote on disk is of term {term}, which no cluster reaches: a peer has forged it. If no node of the cluster \
+             has a better one, `chat-node recover` resets it"
+        ))),
     }
 }
 

@@ -30,7 +30,7 @@ pub async fn inspect(settings: Settings) -> Result<Inspection, StartError> {
     let view = stores.slot.current().view()?;
     let meta = StateMeta::read(&view)?;
     // A log that was purged to its end begins with the next entry to come.
-    let after_purged = bounds.last_purged_log_id.as_ref().map_or(0, |id| id.index() + 1);
+    let after_purged = bounds.last_purged_log_id.as_ref().map_or(0, |id| id.index().saturating_add(1));
     let seconds = i64::try_from(identity.create_time_ms / 1_000).unwrap_or(i64::MAX);
     let inspection = Inspection {
         vote: vote.as_ref().map(convert::vote),

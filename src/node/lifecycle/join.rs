@@ -23,6 +23,8 @@ use crate::{
 /// cannot follow.
 pub const PROTOCOL: u32 = 1;
 
+/// All that a node tells of an address at which no node answers.
+const NO_ANSWER: &str = "no answer";
 /// Timeout of one call to another node.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -73,19 +75,20 @@ impl Node {
     }
 
     async fn dial(&self, address: &str) -> DialResult {
-        let result = |reachable, detail: String, node_id, cluster_id| DialResult {
-            address: address.to_owned(),
-            reachable,
-            detail,
-            node_id,
-            cluster_id,
+        let address = address.to_owned();
+        let answer = match address.parse::<Address>() {
+            Ok(parsed) => inspect_remote(self, &parsed, Vec::new()).await.map_err(|fault| fault.message),
+            Err(error) => Err(error.to_string()),
         };
-        let Ok(parsed) = address.parse::<Address>() else {
-            return result(false, "not an address".into(), 0, String::new());
-        };
-        match inspect_remote(self, &parsed, Vec::new()).await {
-            Ok(answer) => result(true, String::new(), answer.node_id, answer.cluster_id),
-            Err(fault) => result(false, fault.message, 0, String::new()),
+        match answer {
+            Ok(InspectResponse { node_id, cluster_id, .. }) => {
+                DialResult { address, reachable: true, node_id, cluster_id, ..Default::default() }
+            }
+            Err(why) => {
+                // The caller may be anybody, and the reason tells an open port from a closed one.
+                tracing::debug!(address, why, "an address that was to be dialled does not answer");
+                DialResult { address, detail: NO_ANSWER.to_owned(), ..Default::default() }
+            }
         }
     }
 

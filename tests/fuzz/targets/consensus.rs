@@ -6,8 +6,12 @@ use bytes::Bytes;
 use prost::Message;
 use quorate::{
     raft::{
-        LogStore, convert,
-        types::{CommittedLeaderId, Entry, EntryPayload, LogId, Member, Membership, Proposal, Vote},
+        LogStore,
+        claims::Standpoint,
+        convert,
+        types::{
+            AppendEntriesRequest, CommittedLeaderId, Entry, EntryPayload, LogId, Member, Membership, Proposal, Vote,
+        },
     },
     storage::{Blocking, DataDir, Disks, LogFile, Open, StorageError, testing::SimDisks},
     wire::raft as pb,
@@ -149,7 +153,7 @@ pub fn witnesses() -> Vec<Vec<u8>> {
 pub fn peer_rpc(data: &[u8]) -> bool {
     let Some((which, body)) = data.split_first() else { return false };
     match which % 16 {
-        0 => read(body, convert::read_append_request, convert::append_request),
+        0 => read(body, claimed_append, convert::append_request),
         1 => read(body, |response| Ok(convert::read_append_response(response)), convert::append_response),
         2 => read(body, convert::read_vote_request, |request| convert::vote_request(request, false)),
         3 => read(body, convert::read_vote_response, convert::vote_response),
@@ -174,6 +178,15 @@ pub fn peer_rpc(data: &[u8]) -> bool {
         14 => is::<pb::CheckMemberRequest>(body),
         _ => is::<pb::CheckMemberResponse>(body),
     }
+}
+
+/// An append that is held against what a node knows, as the service for peers does.
+fn claimed_append(request: pb::AppendRequest) -> Result<AppendEntriesRequest, convert::Malformed> {
+    let request = convert::read_append_request(request)?;
+    for (now_ms, term) in [(0, 0), (1 << 41, 3), (u64::MAX, u64::MAX)] {
+        let _ = Standpoint { now_ms, term, committed: Some(id(2, 5)) }.append(&request);
+    }
+    Ok(request)
 }
 
 fn read_transfer(request: pb::TransferLeaderRequest) -> Result<(Vote, u64, Option<LogId>), convert::Malformed> {
@@ -212,7 +225,8 @@ pub fn rpcs() -> Vec<Vec<u8>> {
     };
     let heartbeat = pb::AppendRequest { entries: Vec::new(), ..append.clone() };
     let stored = pb::StoredMembership { log_id: pb_id, membership: Some(membership) };
-    let header = pb::SnapshotHeader { vote: pb_vote, last_log_id: pb_id, last_membership: Some(stored) };
+    let header =
+        pb::SnapshotHeader { vote: pb_vote, last_log_id: pb_id, last_membership: Some(stored), ..Default::default() };
     let chunk = |part| pb::SnapshotChunk { part: Some(part) };
     let member = pb::CheckMemberResponse { member: true, membership_index: 5, leader_address: "h:1".into() };
     let with = |which: u8, body: Vec<u8>| [vec![which], body].concat();
