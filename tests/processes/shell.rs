@@ -4,7 +4,7 @@ use std::{
     fs::File,
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, Stdio},
     sync::{
         atomic::{AtomicU16, Ordering},
         mpsc,
@@ -124,21 +124,6 @@ impl Running {
         kill_process(pid, signal).expect("the process is there");
     }
 
-    /// Waits until the node ends by itself.
-    #[track_caller]
-    pub fn ended(&mut self) -> ExitStatus {
-        self.ended_within(TIMEOUT)
-    }
-
-    #[track_caller]
-    fn ended_within(&mut self, limit: Duration) -> ExitStatus {
-        let mut status = None;
-        eventually_within(limit, "the node ends", || {
-            status = self.child.try_wait().expect("its status");
-            status.is_some()
-        });
-        status.expect("just seen")
-    }
 
     /// Waits until the node ends by itself. Returns its exit code and its whole log.
     #[track_caller]
@@ -149,7 +134,12 @@ impl Running {
     /// The same with a timeout of the caller's own.
     #[track_caller]
     pub fn exit_within(&mut self, limit: Duration) -> (Option<i32>, String) {
-        let status = self.ended_within(limit);
+        let mut status = None;
+        eventually_within(limit, "the node ends", || {
+            status = self.child.try_wait().expect("its status");
+            status.is_some()
+        });
+        let status = status.expect("just seen");
         (status.code(), format!("{status}\n{}", self.logged()))
     }
 
