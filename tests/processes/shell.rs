@@ -124,7 +124,6 @@ impl Running {
         kill_process(pid, signal).expect("the process is there");
     }
 
-
     /// Waits until the node ends by itself. Returns its exit code and its whole log.
     #[track_caller]
     pub fn exit(&mut self) -> (Option<i32>, String) {
