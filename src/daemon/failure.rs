@@ -37,6 +37,10 @@ pub(super) fn start_failure(error: StartError, dir: &Path) -> Failure {
             .next("use `chat-node run` to start the node that is there; for a new cluster, give an empty directory"),
         StartError::NoIdentity => Failure::new(Exit::Refused, format!("{dir}: {error}"))
             .next("give an empty directory, or clear this one if its set-up was broken off"),
+        StartError::IdentityLost(_) => Failure::new(Exit::Quarantined, format!("{dir}: {error}")).next(
+            "put `identity` back from a copy of this directory, or keep the directory for inspection and replace the \
+             node: chat-admin replace-node OLD NEW ADDRESS; clear it only if its `init` or `restore` was interrupted",
+        ),
         StartError::Lives { .. } => Failure::new(Exit::Refused, error.to_string())
             .next("nothing is lost: start the missing nodes, or add new ones with `chat-admin add-node`"),
         StartError::Unusable(_) => Failure::new(Exit::Refused, error.to_string())

@@ -27,6 +27,8 @@ use super::{
 /// A process owns the directory while it holds the lock on this file. The file is never removed: then a second process
 /// could lock a new file of the same name.
 const LOCK: &str = "lock";
+/// The folder that `mkfs.ext4` puts into the root of a file system. A data directory may be such a root.
+const LOST_FOUND: &str = "lost+found";
 /// The end of the name of a file that is being written and not renamed into place yet.
 const UNFINISHED: &str = ".tmp";
 
@@ -66,7 +68,7 @@ impl DataDir {
         self.disks.path(name)
     }
 
-    /// Whether it holds nothing but the lock.
+    /// Whether it holds nothing but the lock, and perhaps the `lost+found` of a fresh file system.
     pub fn is_empty(&self) -> Result<bool> {
         Ok(self.disks.list()?.is_empty())
     }
@@ -191,8 +193,10 @@ impl Disks for Directory {
         let failed = |e| failed("listing", &self.path, e);
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
-            if name != LOCK {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let is_of_the_file_system = name == LOST_FOUND && entry.file_type().map_err(failed)?.is_dir();
+            if name != LOCK && !is_of_the_file_system {
                 names.push(name);
             }
         }

@@ -84,6 +84,20 @@ fn a_record_that_was_not_finished_is_swept_away() {
 }
 
 #[test]
+fn a_fresh_file_system_is_empty_in_spite_of_its_lost_and_found() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("lost+found")).unwrap();
+    let dir = DataDir::create_or_open(folder.path()).unwrap();
+    assert!(dir.is_empty().unwrap());
+    fs::create_dir(folder.path().join("lost+found.old")).unwrap();
+    assert!(!dir.is_empty().unwrap(), "another folder is not accepted");
+    fs::remove_dir(folder.path().join("lost+found.old")).unwrap();
+    fs::remove_dir(folder.path().join("lost+found")).unwrap();
+    fs::write(folder.path().join("lost+found"), "").unwrap();
+    assert!(!dir.is_empty().unwrap(), "nor is a file of that name");
+}
+
+#[test]
 fn a_store_that_is_missing_or_empty_is_damage_and_not_a_new_store() {
     let folder = tempfile::tempdir().unwrap();
     let dir = DataDir::create_or_open(folder.path()).unwrap();
