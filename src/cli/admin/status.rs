@@ -143,7 +143,6 @@ fn nodes(survey: &Survey) -> Table {
             (false, false) => ("NO", Some(Style::Bad)),
         };
         let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
-        let version = survey.answers.get(&node.node_id).map_or(&node.version, |answer| &answer.version);
         table.styled_row([
             (node.name.clone(), None),
             (survey.role(node), None),
@@ -151,7 +150,7 @@ fn nodes(survey: &Survey) -> Table {
             (node.address.clone(), None),
             (reachable.to_owned(), style),
             (survey.lag(node).map_or("-".to_owned(), |lag| lag.to_string()), None),
-            (or_dash(version), None),
+            (or_dash(survey.version(node)), None),
         ]);
     }
     table

@@ -12,7 +12,10 @@ use crate::{
         Settings,
         consensus::{LOG, STATE},
     },
-    raft::{LogStore, StateMeta},
+    raft::{
+        LogStore, StateMeta,
+        types::{EntryPayload, Membership},
+    },
     storage::{DataDir, LogFile, Open, Result, StateSlot, StorageError},
 };
 
@@ -26,13 +29,9 @@ pub fn refuse_leftovers(dir: &DataDir, settings: &Settings) -> std::result::Resu
         return Err(StartError::NoIdentity);
     }
     let has_state = names.iter().any(|name| name == STATE);
-    let described = describe_log(dir, settings).and_then(|log| {
-        let state = if has_state { describe_state(dir)? } else { None };
-        Ok([log, state].into_iter().flatten().collect::<Vec<_>>())
-    });
-    match described {
-        Ok(found) if found.is_empty() => Ok(()),
-        Ok(found) => Err(StartError::IdentityLost(found.join(" and "))),
+    match describe(dir, settings, has_state) {
+        Ok(None) => Ok(()),
+        Ok(Some(found)) => Err(StartError::IdentityLost(found)),
         // The stores are made in this order: the log, then the state. So the making of this log was interrupted.
         Err(StorageError::Damaged { .. }) if !has_state => Ok(()),
         Err(error @ StorageError::Damaged { .. }) => Err(StartError::IdentityLost(error.to_string())),
@@ -40,27 +39,40 @@ pub fn refuse_leftovers(dir: &DataDir, settings: &Settings) -> std::result::Resu
     }
 }
 
-/// What the log holds; `None` if it was never written to.
-fn describe_log(dir: &DataDir, settings: &Settings) -> Result<Option<String>> {
+/// What the stores hold; `None` if nothing was ever written to them.
+fn describe(dir: &DataDir, settings: &Settings, has_state: bool) -> Result<Option<String>> {
     let file = LogFile::open(dir, LOG, Open::Existing, settings.blocking)?;
     let log = LogStore::new(file.clone());
     let damaged = |error: io::Error| StorageError::damaged(dir.path(LOG).display().to_string(), error);
     let (vote, last) = (log.vote().map_err(damaged)?, log.bounds().map_err(damaged)?.last_log_id);
+    let (applied, membership) = match has_state {
+        true => {
+            let meta = StateMeta::read(&StateSlot::open(dir, STATE, Open::Existing)?.current().view()?)?;
+            (meta.applied, meta.membership.membership().clone())
+        }
+        false => Default::default(),
+    };
+    // The state on disk may be older than the log, and lack the last membership.
+    let mut members = names(&membership);
+    if has_state {
+        log.each_after(applied, |entry| {
+            if let EntryPayload::Membership(newer) = &entry.payload {
+                members = names(newer);
+            }
+            Ok(())
+        })
+        .map_err(damaged)?;
+    }
     file.close()?;
-    Ok(match (last, vote) {
-        (Some(last), _) => Some(format!("a log up to entry {}", last.index())),
+    let of = if members.is_empty() { String::new() } else { format!(" of a cluster of {}", members.join(", ")) };
+    Ok(match (last.max(applied), vote) {
+        (Some(last), _) if has_state => Some(format!("log and state{of}, up to entry {}", last.index())),
+        (Some(last), _) => Some(format!("a log up to entry {}, and no state", last.index())),
         (None, Some(vote)) => Some(format!("a vote in term {}", vote.leader_id().term)),
         (None, None) => None,
     })
 }
 
-/// What the state holds; `None` if no entry was ever applied to it.
-fn describe_state(dir: &DataDir) -> Result<Option<String>> {
-    let slot = StateSlot::open(dir, STATE, Open::Existing)?;
-    let StateMeta { applied, membership } = StateMeta::read(&slot.current().view()?)?;
-    let members: Vec<_> = membership.membership().nodes().map(|(_, member)| member.name.clone()).collect();
-    Ok(applied.map(|applied| match members.is_empty() {
-        true => format!("a state up to entry {}", applied.index()),
-        false => format!("the state of a cluster of {} up to entry {}", members.join(", "), applied.index()),
-    }))
+fn names(membership: &Membership) -> Vec<String> {
+    membership.nodes().map(|(_, member)| member.name.clone()).collect()
 }
