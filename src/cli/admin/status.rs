@@ -24,7 +24,7 @@ pub(super) async fn once(context: &CommandContext<'_>, output: &mut Output) -> R
 pub(super) async fn watch(context: &CommandContext<'_>, interval: Duration, output: &mut Output) -> Result<()> {
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let in_place = output.is_terminal() && !output.is_json();
+    let in_place = output.can_redraw() && !output.is_json();
     if in_place {
         output.raw("\u{1b}[2J")?;
     }

@@ -225,7 +225,11 @@ impl State {
             }
             Delivery::Waiting(fault) => self.set_stage(id, Stage::Waiting(fault.message)),
             Delivery::Refused(fault) => self.set_stage(id, Stage::Failed(fault.message)),
-            Delivery::TooOld(_) => self.set_stage(id, Stage::TooOld),
+            Delivery::TooOld(fault) => {
+                self.set_stage(id, Stage::TooOld);
+                // It names both clocks: a message that was just typed is too old only by a wrong one.
+                self.notice = Some(fault.message);
+            }
         }
     }
 
