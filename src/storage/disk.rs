@@ -43,7 +43,7 @@ pub trait Disks: Debug + Send + Sync + 'static {
     /// Removes a file, if it exists. Open handles stay usable.
     fn remove(&self, name: &str) -> Result<()>;
 
-    /// The names of all files except the lock, sorted.
+    /// The names of all files except the lock and the folder `lost+found`, sorted.
     fn list(&self) -> Result<Vec<String>>;
 
     /// How many bytes can still be written.

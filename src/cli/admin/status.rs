@@ -24,7 +24,7 @@ pub(super) async fn once(context: &CommandContext<'_>, output: &mut Output) -> R
 pub(super) async fn watch(context: &CommandContext<'_>, interval: Duration, output: &mut Output) -> Result<()> {
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let in_place = output.is_terminal() && !output.is_json();
+    let in_place = output.can_redraw() && !output.is_json();
     if in_place {
         output.raw("\u{1b}[2J")?;
     }
@@ -143,7 +143,6 @@ fn nodes(survey: &Survey) -> Table {
             (false, false) => ("NO", Some(Style::Bad)),
         };
         let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
-        let version = survey.answers.get(&node.node_id).map_or(&node.version, |answer| &answer.version);
         table.styled_row([
             (node.name.clone(), None),
             (survey.role(node), None),
@@ -151,7 +150,7 @@ fn nodes(survey: &Survey) -> Table {
             (node.address.clone(), None),
             (reachable.to_owned(), style),
             (survey.lag(node).map_or("-".to_owned(), |lag| lag.to_string()), None),
-            (or_dash(version), None),
+            (or_dash(survey.version(node)), None),
         ]);
     }
     table

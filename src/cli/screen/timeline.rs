@@ -1,6 +1,6 @@
 //! The loaded part of the open conversation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::MESSAGES;
 use crate::{
@@ -34,6 +34,10 @@ pub(super) struct Timeline {
     pub(super) loading: bool,
     /// Rows below the view. At 0 the view follows new messages.
     pub(super) rows_below: usize,
+    /// Messages that were asked to be marked as read one by one.
+    pub(super) marked: BTreeSet<u64>,
+    /// This account's read mark when the conversation was opened with unread messages.
+    pub(super) read_before: Option<u64>,
     /// The number up to which the other account has read; 0 in rooms and if receipts are off.
     pub(super) read_by_other: u64,
 }
@@ -41,7 +45,26 @@ pub(super) struct Timeline {
 impl Timeline {
     pub(super) fn new(to: Recipient, id: Option<ConversationId>) -> Self {
         let (messages, changes) = (BTreeMap::new(), BTreeMap::new());
-        Self { to, id, messages, changes, complete: false, loading: true, rows_below: 0, read_by_other: 0 }
+        Self {
+            to,
+            id,
+            messages,
+            changes,
+            complete: false,
+            loading: true,
+            rows_below: 0,
+            marked: BTreeSet::new(),
+            read_before: None,
+            read_by_other: 0,
+        }
+    }
+
+    /// The first message that was new to `account` when it opened the conversation, if that is loaded.
+    pub(super) fn first_new(&self, account: &str) -> Option<u64> {
+        let read_before = self.read_before?;
+        let reaches_back = self.complete || self.messages.keys().next().is_some_and(|oldest| *oldest <= read_before);
+        let mut later = self.messages.range(read_before + 1..).filter(|_| reaches_back);
+        later.find(|(_, message)| is_unread(message, account)).map(|(seq, _)| *seq)
     }
 
     /// Whether this is the conversation `id`.
@@ -135,4 +158,9 @@ impl Timeline {
         }
         .map(|message| message.seq)
     }
+}
+
+/// Whether `account` had not read the message when it was loaded.
+pub(super) fn is_unread(message: &Message, account: &str) -> bool {
+    !message.read && !message.sender.eq_ignore_ascii_case(account)
 }

@@ -39,20 +39,33 @@ pub fn request_id(context: &Context<'_>, command: &store::Command) -> Result<Req
         return refuse(Reason::RequestIdInvalid, "request_id must be a UUIDv7");
     };
     if is_too_old(id, context.now_ms()) {
-        let hours = REQUEST_WINDOW.as_secs() / 3600;
+        let (clocks, hours) = (clocks(id, context.now_ms()), REQUEST_WINDOW.as_secs() / 3600);
         let message = format!(
-            "request_id was minted over {hours} h ago: outcomes are not remembered for so long, so it may have happened; \
-             look before sending it again under a new request_id"
+            "{clocks}; if the request is new, correct the wrong clock; if it is over {hours} h old, it may have \
+             happened: look before sending it again under a new request_id"
         );
         return refuse(Reason::RequestTooOld, message);
     }
     let ahead_ms = u64::try_from(REQUEST_AHEAD.as_millis()).unwrap_or(u64::MAX);
     if id.time_ms() > context.now_ms().saturating_add(ahead_ms) {
-        let minutes = REQUEST_AHEAD.as_secs() / 60;
-        let message = format!("request_id is more than {minutes} min in the future: set the clock of this computer");
+        let message = format!("{}; correct the wrong clock", clocks(id, context.now_ms()));
         return refuse(Reason::RequestIdInvalid, message);
     }
     Ok(id)
+}
+
+/// Both clocks and how far they are apart: the one by which the client minted `id`, and that of the cluster.
+fn clocks(id: RequestId, now_ms: u64) -> String {
+    let time = |ms: u64| prost_types::Timestamp { seconds: i64::try_from(ms / 1_000).unwrap_or(i64::MAX), nanos: 0 };
+    let apart_s = id.time_ms().abs_diff(now_ms) / 1_000;
+    let (hours, minutes) = (apart_s / 3_600, apart_s / 60 % 60);
+    let which = if id.time_ms() < now_ms { "behind" } else { "ahead of" };
+    format!(
+        "when the request was made, the clock of its computer said {}, which is {hours} h {minutes} min {which} the \
+         cluster's clock, {}",
+        time(id.time_ms()),
+        time(now_ms)
+    )
 }
 
 /// Whether the outcome of this request may have been pruned. Pruning asks the same, so nothing younger is ever pruned.

@@ -31,5 +31,5 @@ pub use self::{
     reads::{applied_index, unreadable_state},
     replica::{Elections, Replica, ReplicaError},
     status::VERSION,
-    stores::{LOG, Stores},
+    stores::{LOG, STATE, Stores},
 };

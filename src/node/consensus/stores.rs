@@ -8,7 +8,8 @@ use crate::{
 
 /// The file name of the log.
 pub const LOG: &str = "log.redb";
-const STATE: &str = "state.redb";
+/// The file name of the state.
+pub const STATE: &str = "state.redb";
 
 /// The stores of one data directory, open.
 ///
@@ -23,8 +24,13 @@ pub struct Stores {
 
 impl Stores {
     /// Opens both. With `fresh` they start empty; otherwise they must exist.
+    ///
+    /// A state exists only beside a complete log: a crash while the stores are made leaves a log without a state.
     pub fn open(dir: &DataDir, settings: &Settings, fresh: bool) -> Result<Self, StorageError> {
         let how = if fresh { Open::Fresh } else { Open::Existing };
+        if fresh {
+            dir.disks().remove(STATE)?;
+        }
         let log = LogFile::open(dir, LOG, how, settings.blocking)?;
         let slot = StateSlot::open(dir, STATE, how)?;
         let stores = Self { log, slot };

@@ -25,7 +25,7 @@ impl Node {
     /// Like [`Node::init`], in a directory that the caller opened.
     ///
     /// The identity is written last. After a crash before that, the directory holds stores without an identity: `start`
-    /// treats it as an empty node, and `init` refuses it because it is not empty.
+    /// and `init` refuse it, and the operator clears it.
     pub async fn init_on(settings: Settings, dir: DataDir) -> Result<Identity, StartError> {
         if !dir.is_empty()? {
             return Err(StartError::NotEmpty);

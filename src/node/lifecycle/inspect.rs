@@ -2,7 +2,7 @@
 
 use prost_types::Timestamp;
 
-use super::StartError;
+use super::{StartError, leftovers::refuse_leftovers};
 use crate::{
     node::{
         Settings,
@@ -18,10 +18,8 @@ use crate::{
 pub async fn inspect(settings: Settings) -> Result<Inspection, StartError> {
     let dir = DataDir::open(&settings.config.data_dir)?;
     let Some(identity) = identity::read(&dir)? else {
-        return match dir.is_empty()? {
-            true => Ok(Inspection::default()),
-            false => Err(StartError::NoIdentity),
-        };
+        refuse_leftovers(&dir, &settings)?;
+        return Ok(Inspection::default());
     };
     let stores = Stores::open(&dir, &settings, false)?;
     let log = LogStore::new(stores.log.clone());

@@ -30,7 +30,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::StartError;
+use super::{StartError, leftovers::refuse_leftovers};
 use crate::{
     machine::query::{Missing, Summary, missing, summary},
     node::{Identity, Settings, consensus::Stores, identity},
@@ -236,6 +236,7 @@ impl Opened {
         let unusable = |why: &str| unusable(path, why);
         let dir = DataDir::open(path)?;
         let Some(identity) = identity::read(&dir)? else {
+            refuse_leftovers(&dir, settings)?;
             return Err(unusable("it holds no node's identity, so there is nothing to recover"));
         };
         let stores = Stores::open(&dir, settings, false)?;

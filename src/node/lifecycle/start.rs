@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock, RwLock};
 
 use tokio::sync::{Mutex, watch};
 
-use super::StartError;
+use super::{StartError, leftovers::refuse_leftovers};
 use crate::{
     config::NodeConfig,
     node::{
@@ -33,7 +33,7 @@ impl Node {
     pub async fn start_on(settings: Settings, dir: DataDir) -> Result<Self, StartError> {
         let node = Self::assemble(settings, dir.clone());
         let Some(identity) = identity::read(&dir)? else {
-            node.refuse_foreign_files()?;
+            refuse_leftovers(&dir, node.settings())?;
             return Ok(node);
         };
         if identity.removed {
@@ -90,17 +90,6 @@ impl Node {
             ready: watch::Sender::new(false),
         };
         Self { inner: Arc::new(inner) }
-    }
-
-    /// Refuses a directory without an identity that holds files of something else.
-    ///
-    /// Stores without an identity are what an interrupted adoption leaves. Nobody relies on them.
-    fn refuse_foreign_files(&self) -> Result<(), StartError> {
-        let ours = |name: &String| name.starts_with("log.redb") || name.starts_with("state.redb");
-        match self.inner.dir.disks().list()?.iter().all(ours) {
-            true => Ok(()),
-            false => Err(StartError::NoIdentity),
-        }
     }
 
     /// Starts consensus and the background duties under this identity.

@@ -17,6 +17,9 @@ pub enum StartError {
     /// The directory holds files, but no identity.
     #[error("the data directory holds files but no identity: it is not a node's, or its set-up was interrupted")]
     NoIdentity,
+    /// The directory holds the files of a member, but no identity.
+    #[error("the data directory is that of a member whose file `identity` is missing: it holds {0}")]
+    IdentityLost(String),
     /// The cluster has removed this node.
     #[error("node {name} (id {node_id}) was removed from cluster {cluster_id}")]
     Removed {
