@@ -29,7 +29,9 @@ async fn run(command: NodeCommand) -> Result<()> {
         NodeCommand::Init { settings, json } => {
             daemon::init(with_logs(settings.load()?)?, &mut Output::standard(json)).await
         }
-        NodeCommand::Run { settings } => daemon::run(with_logs(settings.load()?)?).await,
+        NodeCommand::Run { settings, trust_this_disk } => {
+            daemon::run(with_logs(settings.load()?)?, trust_this_disk).await
+        }
         NodeCommand::Demo(options) => demo::run(options, &mut Output::standard(false)).await,
         NodeCommand::Inspect { data_dir, json } => daemon::inspect(&data_dir, &mut Output::standard(json)).await,
         NodeCommand::Restore { settings, from, json } => {

@@ -19,6 +19,8 @@
 //! - The log is purged only up to the entry that is durable in the state file (see [`StateMachine`]).
 //! - Disk and wire carry our own protobuf (`chat.raft.v1`), never openraft's serde form, so that versions interoperate.
 //!   [`convert`] is the only file that knows both.
+//! - A node whose disk may have gone back in time votes for nobody and acknowledges nothing (see [`OwnDisk`]); a peer that
+//!   promised more than it knows is told so (see [`PeerMemory`]).
 //! - [`types`] spells every openraft generic once.
 //!
 //! [`storage::LogFile`]: crate::storage::LogFile
@@ -28,9 +30,12 @@ use std::fmt::Display;
 pub mod convert;
 #[cfg(test)]
 mod crashes;
+mod disk_checks;
 mod identity;
+mod incarnation;
 mod log_store;
 pub mod network;
+mod peer_memory;
 mod peer_service;
 mod snapshot;
 mod state_machine;
@@ -39,9 +44,12 @@ mod tests;
 pub mod types;
 mod view_at_index;
 
+pub use disk_checks::{DiskChecks, OwnDisk, OwnState};
 pub use identity::PeerIdentity;
+pub use incarnation::{Announcement, Incarnation, Stage};
 pub use log_store::LogStore;
 pub use network::{PeerNetwork, PeerNetworkFactory};
+pub use peer_memory::{PeerCondition, PeerMemory};
 pub use peer_service::{PeerService, Serving};
 pub use snapshot::{Frame, SnapshotData, frames};
 pub use state_machine::{Changed, StateMachine, StateMeta, replay};

@@ -22,20 +22,21 @@ use openraft::{
     network::{Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption, RPCTypes},
 };
 use tokio::sync::mpsc;
-use tonic::{Code, Request, Status, transport::Channel};
+use tonic::{Code, Request, Response, Status, transport::Channel};
 
 use super::{
-    Frame, PeerIdentity, SnapshotData, convert, frames,
+    DiskChecks, Frame, PeerIdentity, SnapshotData, convert, frames,
+    peer_memory::{Conflict, Evidence},
     types::{
-        AppendEntriesRequest, Member, RpcError, Snapshot, SnapshotResponse, StreamAppendResult, StreamingError,
-        TransferLeaderRequest, TransferLeaderResponse, TypeConfig, Vote, VoteRequest, VoteResponse,
+        AppendEntriesRequest, Member, RpcError, Snapshot, SnapshotResponse, StreamAppendError, StreamAppendResult,
+        StreamingError, TransferLeaderRequest, TransferLeaderResponse, TypeConfig, Vote, VoteRequest, VoteResponse,
     },
 };
 use crate::{
     storage::{Blocking, archive},
     types::{NodeId, limits},
     wire::{
-        Address, Dialer, Profile,
+        Address, Dialer, Fault, Profile, Reason,
         raft::{self as pb, raft_service_client::RaftServiceClient},
     },
 };
@@ -131,12 +132,14 @@ pub struct PeerNetworkFactory {
     blocking: Blocking,
     transfers: Transfers,
     addresses: AddressBook,
+    disks: DiskChecks,
 }
 
 impl PeerNetworkFactory {
     /// Makes clients that dial with `dialer` and call as `identity`.
-    pub fn new(identity: PeerIdentity, dialer: Dialer, blocking: Blocking) -> Self {
-        Self { identity, dialer, blocking, transfers: Transfers::default(), addresses: AddressBook::default() }
+    pub fn new(identity: PeerIdentity, dialer: Dialer, blocking: Blocking, disks: DiskChecks) -> Self {
+        let (transfers, addresses) = (Transfers::default(), AddressBook::default());
+        Self { identity, dialer, blocking, transfers, addresses, disks }
     }
 
     /// The snapshots being sent.
@@ -160,6 +163,7 @@ impl PeerNetworkFactory {
             dialled: None,
             blocking: self.blocking,
             transfers: self.transfers.clone(),
+            disks: self.disks.clone(),
         }
     }
 }
@@ -196,6 +200,7 @@ pub struct PeerNetwork {
     dialled: Option<(String, Channel)>,
     blocking: Blocking,
     transfers: Transfers,
+    disks: DiskChecks,
 }
 
 impl PeerNetwork {
@@ -229,7 +234,23 @@ impl PeerNetwork {
     fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         self.identity.stamp(&mut request, self.target);
+        self.disks.stamp(request.metadata_mut(), self.target);
         request
+    }
+
+    /// Hears what the answer to a call says of the peer's disk. The answer of a peer that has forgotten does not count.
+    fn heard<T>(&self, answer: Result<Response<T>, Status>) -> Result<Response<T>, RpcError> {
+        match answer {
+            Ok(response) => {
+                self.disks.hear_answer(self.target, response.metadata()).map_err(|evidence| forgetful(&evidence))?;
+                Ok(response)
+            }
+            Err(status) => {
+                let _ = self.disks.hear_answer(self.target, status.metadata());
+                note_failure(&self.disks, self.target, &status);
+                Err(rpc_error(status))
+            }
+        }
     }
 
     fn timeout(&self, action: RPCTypes, timeout: Duration) -> RpcError {
@@ -237,17 +258,58 @@ impl PeerNetwork {
     }
 
     async fn send_vote(&mut self, rpc: VoteRequest, pre: bool, option: RPCOption) -> Result<VoteResponse, RpcError> {
+        self.disks.own.may_vote().map_err(|fault| unreachable_peer(fault.message))?;
         let timeout = option.soft_ttl();
         let request = self.request(convert::vote_request(&rpc, pre));
         let mut client = self.client()?;
         let answer = tokio::time::timeout(timeout, client.vote(request)).await;
-        let response = answer.map_err(|_| self.timeout(RPCTypes::Vote, timeout))?.map_err(rpc_error)?;
-        convert::read_vote_response(response.into_inner()).map_err(|error| NetworkError::new(&error).into())
+        let response = self.heard(answer.map_err(|_| self.timeout(RPCTypes::Vote, timeout))?)?.into_inner();
+        let response = convert::read_vote_response(response).map_err(|error| NetworkError::new(&error))?;
+        if !pre {
+            self.disks.peers.note_term(self.target, response.vote.leader_id().term);
+        }
+        Ok(response)
     }
 }
 
 fn unreachable_peer(why: impl ToString) -> RpcError {
     Unreachable::from_string(why).into()
+}
+
+fn forgetful(evidence: &Evidence) -> RpcError {
+    unreachable_peer(format!("the disk of the peer went back in time: {}", evidence.why))
+}
+
+/// Remembers why a call to a peer failed.
+fn note_failure(disks: &DiskChecks, peer: NodeId, status: &Status) {
+    let fault = Fault::from_status(status);
+    match fault.reason {
+        Reason::Verifying => disks.peers.note_refusal(peer, &fault.message),
+        _ => disks.peers.note_error(peer, &fault.message),
+    }
+}
+
+/// What an answer of `peer` to the leader of `term` tells of its log.
+fn read_answer(
+    disks: &DiskChecks,
+    peer: NodeId,
+    term: u64,
+    answer: Result<pb::AppendResponse, Status>,
+) -> Result<StreamAppendResult, RpcError> {
+    let result = answer.map(convert::read_append_response).map_err(|status| {
+        note_failure(disks, peer, &status);
+        rpc_error(status)
+    })?;
+    match &result {
+        Ok(Some(matched)) => disks.peers.note_acked(peer, term, *matched),
+        Err(StreamAppendError::Conflict(conflict))
+            if disks.peers.judge_conflict(peer, term, *conflict) == Conflict::Withheld =>
+        {
+            return Err(unreachable_peer("its log ends before what it acknowledged"));
+        }
+        _ => {}
+    }
+    Ok(result)
 }
 
 /// Whether a request leaves no gap in the log of `peer`.
@@ -293,15 +355,18 @@ impl NetStreamAppend<TypeConfig> for PeerNetwork {
             let peer = self.target;
             let mut contiguous = input.take_while(move |request| std::future::ready(is_contiguous(request, peer)));
             let Some(first) = contiguous.next().await else { return Ok(stream::empty().boxed()) };
-            let requests = stream::iter([first]).chain(contiguous).map(|request| convert::append_request(&request));
+            let term = first.vote.leader_id().term;
+            let memory = self.disks.peers.clone();
+            let requests = stream::iter([first]).chain(contiguous).map(move |request| {
+                memory.note_committed(request.leader_commit);
+                convert::append_request(&request)
+            });
             let request = self.request(requests);
             let mut client = self.client()?;
             let opening = tokio::time::timeout(timeout, client.append(request)).await;
-            let answers = opening.map_err(|_| self.timeout(RPCTypes::AppendEntries, timeout))?.map_err(rpc_error)?;
-            let results = answers.into_inner().map(|answer| match answer {
-                Ok(response) => Ok(convert::read_append_response(response)),
-                Err(status) => Err(rpc_error(status)),
-            });
+            let answers = self.heard(opening.map_err(|_| self.timeout(RPCTypes::AppendEntries, timeout))?)?;
+            let disks = self.disks.clone();
+            let results = answers.into_inner().map(move |answer| read_answer(&disks, peer, term, answer));
             Ok(results.boxed())
         }
         .boxed()
@@ -331,8 +396,9 @@ impl NetSnapshot<TypeConfig> for PeerNetwork {
         let SnapshotData::View(view) = snapshot.snapshot else {
             return Err(NetworkError::from_string("a received snapshot cannot be forwarded").into());
         };
-        let header = convert::snapshot_header(&vote, &snapshot.meta);
-        let index = snapshot.meta.last_log_id.as_ref().map(|id| id.index());
+        let meta = snapshot.meta.clone();
+        let header = convert::snapshot_header(&vote, &meta);
+        let index = meta.last_log_id.as_ref().map(|id| id.index());
         tracing::info!(peer = self.target, index, "sending a snapshot");
         let (sender, receiver) = mpsc::channel(FRAMES_IN_FLIGHT);
         let first = pb::SnapshotChunk { part: Some(pb::snapshot_chunk::Part::Header(header)) };
@@ -352,8 +418,11 @@ impl NetSnapshot<TypeConfig> for PeerNetwork {
             closed = cancel => return Err(closed.into()),
             answer = transfer => answer.map_err(|error| StreamingError::from(NetworkError::new(&error)))?,
         };
-        let response = answer.map_err(rpc_error)?.into_inner();
+        let response = self.heard(answer)?.into_inner();
         tracing::info!(peer = self.target, index, "the snapshot is installed");
+        if let Some(last) = meta.last_log_id {
+            self.disks.peers.note_acked(self.target, vote.leader_id().term, last);
+        }
         Ok(SnapshotResponse::new(convert::require_vote(response.vote).map_err(|e| NetworkError::new(&e))?))
     }
 }
@@ -394,8 +463,7 @@ impl NetTransferLeader<TypeConfig> for PeerNetwork {
         let request = self.request(message);
         let mut client = self.client()?;
         let answer = tokio::time::timeout(timeout, client.transfer_leader(request)).await;
-        let response = answer.map_err(|_| self.timeout(RPCTypes::TransferLeader, timeout))?.map_err(rpc_error)?;
-        let response = response.into_inner();
+        let response = self.heard(answer.map_err(|_| self.timeout(RPCTypes::TransferLeader, timeout))?)?.into_inner();
         match response.accepted {
             true => Ok(Ok(())),
             false => Err(NetworkError::from_string(response.refusal).into()),

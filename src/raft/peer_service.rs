@@ -10,13 +10,14 @@ use openraft::{ReadPolicy, raft::TransferLeaderRequest};
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use super::{
-    PeerIdentity, Raft, SnapshotData, convert, stopped,
+    DiskChecks, PeerIdentity, Raft, SnapshotData, convert, stopped,
     types::{AppendEntriesRequest, Snapshot, StreamAppendError},
 };
 use crate::{
     storage::{Blocking, StateSlot, archive},
+    types::NodeId,
     wire::{
-        Fault, Reason,
+        Fault, Reason, metadata,
         raft::{self as pb, raft_service_server::RaftService},
     },
 };
@@ -32,6 +33,8 @@ pub struct Serving {
     pub slot: StateSlot,
     /// Where blocking work runs.
     pub blocking: Blocking,
+    /// Trust in the disks.
+    pub disks: DiskChecks,
     /// Called whenever a leader of the current term is heard.
     pub on_leader_contact: Arc<dyn Fn() + Send + Sync>,
 }
@@ -64,6 +67,40 @@ impl PeerService {
         serving.identity.check(headers)?;
         Ok(serving)
     }
+
+    /// Answers a call with `handle`. Both sides learn of each other's disk, whatever comes of the call.
+    async fn answer<Q, A, F>(
+        &self,
+        request: Request<Q>,
+        handle: impl FnOnce(Serving, NodeId, Q) -> F,
+    ) -> Result<Response<A>, Status>
+    where
+        F: Future<Output = Result<A, Status>>,
+    {
+        let serving = self.serving(request.metadata())?;
+        let (disks, from) = (serving.disks.clone(), caller(request.metadata()));
+        let heard = disks.hear_call(from, request.metadata()).and_then(|()| Ok(disks.own.may_answer()?));
+        let result = match heard {
+            Ok(()) => handle(serving, from, request.into_inner()).await,
+            Err(status) => Err(status),
+        };
+        match result {
+            Ok(message) => {
+                let mut response = Response::new(message);
+                disks.stamp(response.metadata_mut(), from);
+                Ok(response)
+            }
+            Err(mut status) => {
+                disks.stamp(status.metadata_mut(), from);
+                Err(status)
+            }
+        }
+    }
+}
+
+/// The node that calls, by its own word; 0 if it does not say.
+fn caller(headers: &MetadataMap) -> NodeId {
+    headers.get(metadata::FROM).and_then(|from| from.to_str().ok()?.parse().ok()).unwrap_or(0)
 }
 
 fn malformed(error: convert::Malformed) -> Status {
@@ -76,7 +113,11 @@ fn fatal(error: impl std::fmt::Display) -> Status {
 
 /// The requests of a stream up to the first one that fails or is malformed. The answers end there, and the leader opens
 /// the stream again.
-fn valid_requests(requests: Streaming<pb::AppendRequest>) -> impl Stream<Item = AppendEntriesRequest> + Send {
+fn valid_requests(
+    requests: Streaming<pb::AppendRequest>,
+    disks: DiskChecks,
+    from: NodeId,
+) -> impl Stream<Item = AppendEntriesRequest> + Send {
     requests
         .map(|request| match request.map(convert::read_append_request) {
             Ok(Ok(request)) => Some(request),
@@ -86,8 +127,95 @@ fn valid_requests(requests: Streaming<pb::AppendRequest>) -> impl Stream<Item = 
             }
             Err(_) => None,
         })
+        .map(move |request| {
+            let request = request.filter(|request| disks.own.may_follow(request.vote.leader_id().term).is_ok())?;
+            disks.peers.note_term(from, request.vote.leader_id().term);
+            disks.peers.note_committed(request.leader_commit);
+            Some(request)
+        })
         .take_while(|request| std::future::ready(request.is_some()))
         .filter_map(std::future::ready)
+}
+
+/// The answers to a leader's stream of appends.
+fn append(
+    serving: Serving,
+    from: NodeId,
+    requests: Streaming<pb::AppendRequest>,
+) -> <PeerService as RaftService>::AppendStream {
+    let (on_leader_contact, disks) = (serving.on_leader_contact.clone(), serving.disks.clone());
+    let requests = valid_requests(requests, disks.clone(), from);
+    let answers = serving.raft.stream_append(requests).map(move |answer| match answer {
+        Ok(result) => {
+            // The trust may have gone while the stream was open.
+            disks.own.may_answer()?;
+            // A leader of an older term is answered with the higher vote. Any other answer went to a leader of the
+            // current term.
+            if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
+                on_leader_contact();
+            }
+            Ok(convert::append_response(&result))
+        }
+        Err(error) => Err(fatal(error)),
+    });
+    Box::pin(answers)
+}
+
+async fn vote(serving: Serving, from: NodeId, message: pb::VoteRequest) -> Result<pb::VoteResponse, Status> {
+    serving.disks.own.may_vote()?;
+    let pre_vote = message.pre_vote;
+    let rpc = convert::read_vote_request(message).map_err(malformed)?;
+    if !pre_vote {
+        serving.disks.peers.note_term(from, rpc.vote.leader_id().term);
+    }
+    let response = match pre_vote {
+        true => serving.raft.pre_vote(rpc).await,
+        false => serving.raft.vote(rpc).await,
+    };
+    // The trust may have gone meanwhile.
+    serving.disks.own.may_vote()?;
+    Ok(convert::vote_response(&response.map_err(fatal)?))
+}
+
+async fn install_snapshot(
+    serving: Serving,
+    mut chunks: Streaming<pb::SnapshotChunk>,
+) -> Result<pb::SnapshotResponse, Status> {
+    let first = chunks.message().await?.and_then(|chunk| chunk.part);
+    let Some(pb::snapshot_chunk::Part::Header(header)) = first else {
+        return Err(Status::invalid_argument("a snapshot begins with its header"));
+    };
+    let (vote, meta) = convert::read_snapshot_header(header).map_err(malformed)?;
+    serving.disks.own.may_follow(vote.leader_id().term)?;
+    let index = meta.last_log_id.as_ref().map(|id| id.index());
+    tracing::info!(index, "receiving a snapshot");
+    let loaded = receive(&serving, chunks).await?;
+    let snapshot = Snapshot { meta, snapshot: SnapshotData::Received(loaded) };
+    let response = serving.raft.install_full_snapshot(vote, snapshot).await.map_err(fatal)?;
+    tracing::info!(index, "installed a snapshot");
+    serving.disks.own.may_answer()?;
+    Ok(pb::SnapshotResponse { vote: Some(convert::vote(&response.vote)) })
+}
+
+async fn transfer_leader(
+    serving: Serving,
+    message: pb::TransferLeaderRequest,
+) -> Result<pb::TransferLeaderResponse, Status> {
+    serving.disks.own.may_vote()?;
+    let from = convert::require_vote(message.from).map_err(malformed)?;
+    let last_log_id = message.last_log_id.map(convert::read_log_id);
+    let rpc = TransferLeaderRequest::new(from, message.to_node_id, last_log_id);
+    let answer = serving.raft.handle_transfer_leader(rpc).await.map_err(fatal)?;
+    Ok(match answer {
+        Ok(()) => pb::TransferLeaderResponse { accepted: true, refusal: String::new() },
+        Err(error) => pb::TransferLeaderResponse { accepted: false, refusal: error.to_string() },
+    })
+}
+
+async fn read_index(serving: Serving) -> Result<pb::ReadIndexResponse, Status> {
+    let read = serving.raft.get_read_log_id(ReadPolicy::ReadIndex).await;
+    let (read_log_id, _) = read.map_err(|error| Fault::new(Reason::NoQuorum, error.to_string()))?;
+    Ok(pb::ReadIndexResponse { read_log_id: Some(convert::log_id(read_log_id.log_id())) })
 }
 
 #[tonic::async_trait]
@@ -98,81 +226,32 @@ impl RaftService for PeerService {
         &self,
         request: Request<Streaming<pb::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        let serving = self.serving(request.metadata())?;
-        let on_leader_contact = serving.on_leader_contact.clone();
-        let requests = valid_requests(request.into_inner());
-        let answers = serving.raft.stream_append(requests);
-        let answers = answers.map(move |answer| match answer {
-            Ok(result) => {
-                // A leader of an older term is answered with the higher vote. Any other answer went to a leader of the
-                // current term.
-                if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
-                    on_leader_contact();
-                }
-                Ok(convert::append_response(&result))
-            }
-            Err(error) => Err(fatal(error)),
-        });
-        Ok(Response::new(Box::pin(answers)))
+        self.answer(request, |serving, from, requests| async move { Ok(append(serving, from, requests)) }).await
     }
 
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
-        let serving = self.serving(request.metadata())?;
-        let message = request.into_inner();
-        let pre_vote = message.pre_vote;
-        let rpc = convert::read_vote_request(message).map_err(malformed)?;
-        let response = match pre_vote {
-            true => serving.raft.pre_vote(rpc).await,
-            false => serving.raft.vote(rpc).await,
-        };
-        Ok(Response::new(convert::vote_response(&response.map_err(fatal)?)))
+        self.answer(request, vote).await
     }
 
     async fn install_snapshot(
         &self,
         request: Request<Streaming<pb::SnapshotChunk>>,
     ) -> Result<Response<pb::SnapshotResponse>, Status> {
-        let serving = self.serving(request.metadata())?;
-        let mut chunks = request.into_inner();
-        let first = chunks.message().await?.and_then(|chunk| chunk.part);
-        let Some(pb::snapshot_chunk::Part::Header(header)) = first else {
-            return Err(Status::invalid_argument("a snapshot begins with its header"));
-        };
-        let (vote, meta) = convert::read_snapshot_header(header).map_err(malformed)?;
-        let index = meta.last_log_id.as_ref().map(|id| id.index());
-        tracing::info!(index, "receiving a snapshot");
-        let loaded = receive(&serving, chunks).await?;
-        let snapshot = Snapshot { meta, snapshot: SnapshotData::Received(loaded) };
-        let response = serving.raft.install_full_snapshot(vote, snapshot).await.map_err(fatal)?;
-        tracing::info!(index, "installed a snapshot");
-        Ok(Response::new(pb::SnapshotResponse { vote: Some(convert::vote(&response.vote)) }))
+        self.answer(request, |serving, _, chunks| install_snapshot(serving, chunks)).await
     }
 
     async fn transfer_leader(
         &self,
         request: Request<pb::TransferLeaderRequest>,
     ) -> Result<Response<pb::TransferLeaderResponse>, Status> {
-        let serving = self.serving(request.metadata())?;
-        let message = request.into_inner();
-        let from = convert::require_vote(message.from).map_err(malformed)?;
-        let last_log_id = message.last_log_id.map(convert::read_log_id);
-        let rpc = TransferLeaderRequest::new(from, message.to_node_id, last_log_id);
-        let answer = serving.raft.handle_transfer_leader(rpc).await.map_err(fatal)?;
-        let response = match answer {
-            Ok(()) => pb::TransferLeaderResponse { accepted: true, refusal: String::new() },
-            Err(error) => pb::TransferLeaderResponse { accepted: false, refusal: error.to_string() },
-        };
-        Ok(Response::new(response))
+        self.answer(request, |serving, _, message| transfer_leader(serving, message)).await
     }
 
     async fn read_index(
         &self,
         request: Request<pb::ReadIndexRequest>,
     ) -> Result<Response<pb::ReadIndexResponse>, Status> {
-        let serving = self.serving(request.metadata())?;
-        let read = serving.raft.get_read_log_id(ReadPolicy::ReadIndex).await;
-        let (read_log_id, _) = read.map_err(|error| Fault::new(Reason::NoQuorum, error.to_string()))?;
-        Ok(Response::new(pb::ReadIndexResponse { read_log_id: Some(convert::log_id(read_log_id.log_id())) }))
+        self.answer(request, |serving, _, _| read_index(serving)).await
     }
 }
 

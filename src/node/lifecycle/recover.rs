@@ -27,7 +27,7 @@ use std::{
 use super::StartError;
 use crate::{
     machine::query::{Missing, Summary, missing, summary},
-    node::{Identity, Settings, consensus::Stores, identity},
+    node::{Identity, Settings, consensus::Stores, disk_record, identity},
     raft::{
         LogStore, StateMeta, replay,
         types::{EntryPayload, Member, Membership},
@@ -147,6 +147,11 @@ impl Recovery {
         let log = LogStore::new(self.stores.log.clone());
         let at = log.append_sole_voter(identity.node_id, &identity::as_member(&identity), applied, self.highest_term);
         at.map_err(|error| broken(&self.dir, &error))?;
+        if !identity.directory_id.is_empty() {
+            self.stores.label_as(&identity)?;
+            // The operator has judged the data: whatever the directory went through, it is what the cluster goes on from.
+            disk_record::create(&self.dir, &identity)?;
+        }
         self.stores.log.close()?;
         Ok(identity)
     }
@@ -175,7 +180,7 @@ impl Opened {
         let Some(identity) = identity::read(&dir)? else {
             return Err(unusable("it holds no node's identity, so there is nothing to recover"));
         };
-        let stores = Stores::open(&dir, settings, false)?;
+        let stores = Stores::open_to_recover(&dir, settings, &identity)?;
         let log = LogStore::new(stores.log.clone());
         let damaged = |error: io::Error| broken(&dir, &error);
         let mut state = stores.slot.current().begin()?;
