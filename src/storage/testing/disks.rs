@@ -27,6 +27,13 @@ struct SavedFile {
     bytes: Vec<u8>,
 }
 
+impl Image {
+    /// Whether there was such a file.
+    pub fn holds(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+}
+
 /// How a folder goes back in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GoBack {
