@@ -21,9 +21,51 @@ mod recover;
 mod run;
 mod signals;
 
-pub use self::{
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+
+use self::{
     init::{init, restore},
     inspect::inspect,
     recover::recover,
     run::run,
 };
+use crate::{
+    cli::{
+        Exit, Failure, Output, Result, completions, demo, man,
+        node::{NodeArgs, NodeCommand},
+        parse, run_to_end,
+    },
+    config::{LogFormat, NodeConfig},
+    telemetry,
+};
+
+/// The whole program: parses the arguments, runs the command and returns the exit code.
+pub fn main() -> ExitCode {
+    run_to_end(tokio::runtime::Runtime::new(), dispatch(parse::<NodeArgs>().command))
+}
+
+async fn dispatch(command: NodeCommand) -> Result<()> {
+    match command {
+        NodeCommand::Init { settings, json } => init(with_logs(settings.load()?)?, &mut Output::standard(json)).await,
+        NodeCommand::Run { settings, trust_this_disk } => run(with_logs(settings.load()?)?, trust_this_disk).await,
+        NodeCommand::Demo(options) => demo::run(options, &mut Output::standard(false)).await,
+        NodeCommand::Inspect { data_dir, json } => inspect(&data_dir, &mut Output::standard(json)).await,
+        NodeCommand::Restore { settings, from, json } => {
+            restore(with_logs(settings.load()?)?, &from, &mut Output::standard(json)).await
+        }
+        NodeCommand::Recover { data_dir, compare, yes_lose_data, json } => {
+            recover(&data_dir, &compare, yes_lose_data, &mut Output::standard(json)).await
+        }
+        NodeCommand::Man { directory } => man(NodeArgs::command(), &directory),
+        NodeCommand::Completions { shell } => completions(shell, NodeArgs::command(), &mut Output::standard(false)),
+    }
+}
+
+fn with_logs(config: NodeConfig) -> Result<NodeConfig> {
+    let json = config.log.format == LogFormat::Json;
+    telemetry::init(&config.log.filter, json)
+        .map_err(|error| Failure::new(Exit::Configuration, error.to_string()).next("correct --log"))?;
+    Ok(config)
+}

@@ -232,6 +232,7 @@ fn bounds_of(range: &impl RangeBounds<u64>) -> std::ops::Range<u64> {
 }
 
 impl RaftLogReader<TypeConfig> for LogStore {
+    /// Reads the entries in `range`, as far as they exist.
     async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
         range: RB,
@@ -270,6 +271,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.clone()
     }
 
+    /// Returns after the fsync: openraft answers a candidate only with a vote that a crash cannot take back.
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         let value = Bytes::from(convert::vote(vote).encode_to_vec());
         if fault_injection::enabled(Bug::VoteBeforeFsync) {
@@ -291,6 +293,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.committed()
     }
 
+    /// Returns before the fsync and calls `callback` after it. Entries are readable at once, as openraft requires.
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
@@ -301,11 +304,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         Ok(())
     }
 
+    /// Deletes the entries after `last_log_id`, which conflict with those of the leader. Durable when it returns.
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
         let first_removed = last_log_id.map_or(0, |id| id.index() + 1);
         durable(|done| self.file.truncate_from(first_removed, done)).await
     }
 
+    /// Deletes the entries up to and including `log_id` and records that id, in one transaction. Durable when it returns.
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
         let marker = convert::log_id(&log_id).encode_to_vec().into();
         durable(|done| self.file.purge_to(log_id.index(), (PURGED, marker), done)).await

@@ -257,6 +257,7 @@ impl PeerNetwork {
         Timeout { action, id: self.identity.node_id, target: self.target, timeout }.into()
     }
 
+    /// Asks for a vote, or for the promise of one (pre-vote).
     async fn send_vote(&mut self, rpc: VoteRequest, pre: bool, option: RPCOption) -> Result<VoteResponse, RpcError> {
         self.disks.own.may_vote().map_err(|fault| unreachable_peer(fault.message))?;
         let timeout = option.soft_ttl();
@@ -386,6 +387,10 @@ impl NetVote<TypeConfig> for PeerNetwork {
 impl NetSnapshot<TypeConfig> for PeerNetwork {
     type SnapshotData = SnapshotData;
 
+    /// Sends a snapshot: the header, then the archive frame by frame, while it is read from one view of the state.
+    ///
+    /// It ends when the peer has installed it, when the call fails, or when openraft cancels it because this node no longer
+    /// leads. There is no resumption: openraft starts again with a newer snapshot.
     async fn full_snapshot(
         &mut self,
         vote: Vote,
@@ -449,6 +454,8 @@ async fn read_frames(
 }
 
 impl NetTransferLeader<TypeConfig> for PeerNetwork {
+    /// Asks the peer to stand for election at once (Ongaro's dissertation, section 3.10). A refusal becomes an
+    /// error that carries its reason.
     async fn transfer_leader(
         &mut self,
         req: TransferLeaderRequest,

@@ -222,6 +222,7 @@ async fn read_index(serving: Serving) -> Result<pb::ReadIndexResponse, Status> {
 impl RaftService for PeerService {
     type AppendStream = Pin<Box<dyn Stream<Item = Result<pb::AppendResponse, Status>> + Send>>;
 
+    /// Receives entries and heartbeats of a leader, pipelined on one stream. Answers come in the order of the requests.
     async fn append(
         &self,
         request: Request<Streaming<pb::AppendRequest>>,
@@ -233,6 +234,7 @@ impl RaftService for PeerService {
         self.answer(request, vote).await
     }
 
+    /// Receives a snapshot and installs it. Nothing of a broken or damaged transfer reaches the live state.
     async fn install_snapshot(
         &self,
         request: Request<Streaming<pb::SnapshotChunk>>,
@@ -247,6 +249,8 @@ impl RaftService for PeerService {
         self.answer(request, |serving, _, message| transfer_leader(serving, message)).await
     }
 
+    /// Confirms this leader by a quorum round and returns its read index. A node that does not lead fails with NO_QUORUM;
+    /// the caller then looks for the leader again.
     async fn read_index(
         &self,
         request: Request<pb::ReadIndexRequest>,

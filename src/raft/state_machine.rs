@@ -202,12 +202,16 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     type SnapshotData = SnapshotData;
     type SnapshotBuilder = Self;
 
+    /// Called once at the start. openraft applies the log from the entry after this one.
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
         let view = self.slot.current().view().map_err(io::Error::other)?;
         let meta = StateMeta::read(&view).map_err(io::Error::other)?;
         Ok((meta.applied, meta.membership))
     }
 
+    /// Applies a stream of committed entries, in transactions of up to [`APPLY_ENTRIES`], and answers their callers.
+    ///
+    /// openraft awaits it before it applies more. A returned error is fatal to the node.
     async fn apply<Strm>(&mut self, mut incoming: Strm) -> Result<(), io::Error>
     where
         Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
@@ -248,6 +252,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.clone()
     }
 
+    /// Replaces the state with a received one. The receiver verified and synced the file before (`peer_service::receive`),
+    /// and the replacement is a rename, so a crash leaves either the old or the new state, never a mix.
+    ///
+    /// If the old state is left, its log still holds what follows it: openraft purges only after this returns.
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
         self.views.claim(meta.last_log_id.as_ref().map_or(0, |id| id.index()));
         let slot = self.slot.clone();
@@ -275,6 +283,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         Ok(())
     }
 
+    /// The snapshot that openraft sends to a follower whose next entry is purged. It is newer than the last reported one,
+    /// which openraft allows: a snapshot need only reach the purged entries.
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
         let view = self.slot.current().view().map_err(io::Error::other)?;
         let meta = StateMeta::read(&view).map_err(io::Error::other)?;
@@ -288,6 +298,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
     type SnapshotData = SnapshotData;
 
+    /// Makes the state durable and reports it as a snapshot, after which openraft may purge the log up to it.
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let slot = self.slot.clone();
         let build = move || -> Result<Snapshot, StorageError> {

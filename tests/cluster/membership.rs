@@ -13,7 +13,7 @@ use quorate::{
 };
 use tokio::sync::mpsc;
 
-use crate::common::{Cluster, TIMEOUT, change, eventually};
+use crate::common::{Cluster, Endpoint, TIMEOUT, change, eventually};
 
 fn node_id(cluster: &Cluster, leader: usize, name: &str) -> Option<u64> {
     cluster.membership(leader).nodes.iter().find(|node| node.name == name).map(|node| node.node_id)
@@ -418,10 +418,14 @@ async fn a_removed_node_with_a_compacted_log_is_not_taken_for_a_fresh_one() {
     })
     .await;
     cluster.remove_node(3, true).await.unwrap();
+    // It cannot ask the others whether it is still a member, so it does not know yet that it was removed.
+    for other in [1, 2] {
+        cluster.network.refuse(Endpoint::Node(3), Endpoint::Node(other));
+    }
     cluster.restart(3).await.unwrap();
-    // At once, before the node has asked whether it is still a member.
     let refused = cluster.try_add_node(cluster.adding(3), |_| {}).await.unwrap_err();
     assert!(refused.reason == Reason::Unsafe && refused.message.contains("`empty node`"), "{refused:?}");
+    cluster.heal();
     assert_eq!(cluster.exited(3).await, Exit::Removed);
     assert_eq!(cluster.voters(1).len(), 2, "{}", cluster.status());
 }

@@ -27,7 +27,7 @@ fn a_directory_that_is_taken_is_refused() {
     chat_node(&["run", "--data-dir", &data, "--listen", &other]).expect(4).says("in use by another process");
     cluster.kill("n1");
     init(Path::new(&data), &other).expect(4).says("is not empty").says("next: use `chat-node run` to start");
-    // And it has harmed nothing.
+    // None of the refused commands has done any harm.
     cluster.start("n1");
     cluster.account("alice");
 }

@@ -127,8 +127,13 @@ impl Running {
     /// Waits until the node ends by itself.
     #[track_caller]
     pub fn ended(&mut self) -> ExitStatus {
+        self.ended_within(TIMEOUT)
+    }
+
+    #[track_caller]
+    fn ended_within(&mut self, limit: Duration) -> ExitStatus {
         let mut status = None;
-        eventually("the node ends", || {
+        eventually_within(limit, "the node ends", || {
             status = self.child.try_wait().expect("its status");
             status.is_some()
         });
@@ -138,7 +143,13 @@ impl Running {
     /// Waits until the node ends by itself. Returns its exit code and its whole log.
     #[track_caller]
     pub fn exit(&mut self) -> (Option<i32>, String) {
-        let status = self.ended();
+        self.exit_within(TIMEOUT)
+    }
+
+    /// The same with a timeout of the caller's own.
+    #[track_caller]
+    pub fn exit_within(&mut self, limit: Duration) -> (Option<i32>, String) {
+        let status = self.ended_within(limit);
         (status.code(), format!("{status}\n{}", self.logged()))
     }
 
@@ -165,10 +176,15 @@ impl Drop for Running {
 
 /// Polls until `holds` returns true; panics after [`TIMEOUT`].
 #[track_caller]
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn eventually(what: &str, holds: impl FnMut() -> bool) {
+    eventually_within(TIMEOUT, what, holds);
+}
+
+#[track_caller]
+fn eventually_within(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
-        assert!(begun.elapsed() < TIMEOUT, "waited {TIMEOUT:?} in vain until {what}");
+        assert!(begun.elapsed() < limit, "waited {limit:?} in vain until {what}");
         thread::sleep(Duration::from_millis(20));
     }
 }

@@ -24,16 +24,26 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
+use std::process::ExitCode;
+
 use clap::CommandFactory;
 
 pub use args::{Args, Command};
 
-use super::{Exit, Failure, Output, Result, completions, man, probe};
+use super::{Exit, Failure, Output, Result, completions, man, parse, probe, run_to_end};
 use crate::{
     client::{Cluster, Settings},
     types::{Clock, Entropy},
     wire::Dialer,
 };
+
+/// The whole program: parses the arguments, runs the command and returns the exit code.
+pub fn main() -> ExitCode {
+    let args = parse::<Args>();
+    let mut output = Output::standard(args.json);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    run_to_end(runtime, run(args, Dialer::tcp(), &mut output))
+}
 
 /// Runs a command.
 ///

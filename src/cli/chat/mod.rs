@@ -29,18 +29,32 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, IsTerminal};
+use std::{
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
 
 use clap::CommandFactory;
 
 pub use args::Chat;
 pub use command_context::Environment;
-pub use completion::complete;
 
 use args::Verb;
 use command_context::CommandContext;
+use completion::complete;
 
-use super::{Failure, Result, man, screen};
+use super::{Exit, Failure, Result, man, parse, run_to_end, screen};
+
+/// The whole program: parses the arguments, runs the command and returns the exit code.
+pub fn main() -> ExitCode {
+    // Before anything else: when the shell asks for completions, the process does only that.
+    if complete() {
+        return Exit::Ok.into();
+    }
+    let chat: Chat = parse();
+    let environment = Environment::standard(chat.json);
+    run_to_end(tokio::runtime::Runtime::new(), run(chat, environment))
+}
 
 /// Runs one command. Without a verb it opens the full-screen client on a terminal, and prints the help elsewhere.
 ///

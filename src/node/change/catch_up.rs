@@ -74,6 +74,7 @@ impl ChangeOperation {
     }
 }
 
+/// The fault of a learner that makes no progress.
 fn stuck(lag: u64) -> Fault {
     let message =
         format!("the node has made no progress for {} s; it is {lag} entries behind", STUCK_TIMEOUT.as_secs());

@@ -1,8 +1,9 @@
 //! Single checks of a change, as the operator sees them.
 
+use super::faults::{change_in_progress, check_failed};
 use crate::{
     membership::{ACCEPT_LOWER_TOLERANCE, Change, Layout, Verdict, judge},
-    wire::admin::Check,
+    wire::{Fault, admin::Check},
 };
 
 /// The checks of a change, and what they were made on.
@@ -26,6 +27,13 @@ impl Judged {
     pub fn passed(&self) -> bool {
         self.checks.iter().all(|check| check.ok)
     }
+
+    /// The fault of the first check that failed. A verdict on a joint layout was made half way through another change,
+    /// so it says nothing about the time after that, even if that change is done by now.
+    pub fn refusal(&self) -> Option<Fault> {
+        let failed = self.checks.iter().find(|check| !check.ok)?;
+        Some(if self.layout.is_joint() { change_in_progress() } else { check_failed(failed) })
+    }
 }
 
 /// One check from its detail, or from the detail and the hint of its failure.
@@ -47,5 +55,22 @@ pub fn tolerance_check(layout: &Layout, change: &Change, accept_lower: bool) -> 
             check(accept_lower, detail, format!("give {ACCEPT_LOWER_TOLERANCE} if that is meant"))
         }
         Verdict::Refused { why, next } => check(false, why, next),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{membership::Node, wire::Reason};
+
+    #[test]
+    fn a_verdict_made_half_way_through_another_change_is_a_conflict_and_can_be_repeated() {
+        let node = |id| Node { id, name: format!("n{id}"), zone: String::new(), healthy: true };
+        let (one, two) = ([1], [2]);
+        let joint = Layout::joint([node(1), node(2)], one, two);
+        let half_way = Judged::tolerance(joint, Change::Remove(1), false);
+        assert_eq!(half_way.refusal().map(|fault| fault.reason), Some(Reason::ChangeInProgress));
+        let settled = Judged::tolerance(Layout::new([node(1)], one), Change::Remove(1), false);
+        assert_eq!(settled.refusal().map(|fault| fault.reason), Some(Reason::Unsafe));
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     node::consensus::metrics,
     raft::types::Metrics,
-    wire::{Fault, Reason},
+    wire::{Fault, Reason, admin::Check},
 };
 
 /// Another change is between its two steps.
@@ -21,4 +21,10 @@ pub fn membership_changed(metrics: &Metrics) -> Fault {
         Fault::new(Reason::EtagMismatch, message).next("look at `chat-admin status` and repeat the command");
     fault.metadata.insert("etag".into(), metrics::etag(metrics));
     fault
+}
+
+/// A check does not pass, so the change is refused.
+pub fn check_failed(check: &Check) -> Fault {
+    let message = format!("refused by the check `{}`: {}", check.name, check.detail);
+    Fault::new(Reason::Unsafe, message).next(check.hint.clone())
 }

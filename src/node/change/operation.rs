@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::{
     checks::Judged,
-    faults::{change_in_progress, membership_changed},
+    faults::{change_in_progress, check_failed, membership_changed},
     liveness,
     lock::ChangeLockGuard,
 };
@@ -205,24 +205,18 @@ impl ChangeOperation {
     /// Reports the checks and fails if one of them failed. Returns the last message of a dry run, or nothing if the change
     /// is to be made.
     pub fn report_checks(&self, judged: Judged) -> Result<Option<ChangeProgress>, Fault> {
-        let Judged { checks, layout, change } = judged;
-        self.require_passed(checks)?;
-        Ok(self.validate_only.then(|| self.dry_run_result(&layout, &change)))
+        self.report(ChangeProgress { checks: judged.checks.clone(), ..self.message(Phase::Checks) });
+        match judged.refusal() {
+            Some(fault) => Err(fault),
+            None => Ok(self.validate_only.then(|| self.dry_run_result(&judged.layout, &judged.change))),
+        }
     }
 
-    /// Reports the checks and fails if one of them failed.
+    /// Reports checks that do not depend on the voters, and fails if one of them failed.
     pub fn require_passed(&self, checks: Vec<Check>) -> Result<(), Fault> {
-        let failed = checks.iter().find(|check| !check.ok).cloned();
+        let refusal = checks.iter().find(|check| !check.ok).map(check_failed);
         self.report(ChangeProgress { checks, ..self.message(Phase::Checks) });
-        match failed {
-            None => Ok(()),
-            // The verdict was made half way through another change, so it says nothing about the time after that.
-            Some(_) if self.is_joint() => Err(change_in_progress()),
-            Some(check) => {
-                let message = format!("refused by the check `{}`: {}", check.name, check.detail);
-                Err(Fault::new(Reason::Unsafe, message).next(check.hint))
-            }
-        }
+        refusal.map_or(Ok(()), Err)
     }
 
     /// The last message of a dry run: the tolerance that the cluster would have after the change.

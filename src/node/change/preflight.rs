@@ -20,6 +20,7 @@ const CLOCK_WARN: Duration = Duration::from_millis(250);
 const CLOCK_REFUSE: Duration = Duration::from_secs(2);
 /// Free bytes that a node needs beyond twice the state. A snapshot is received beside the live file, hence twice.
 const DISK_SPARE: u64 = 64 * 1024 * 1024;
+
 /// The result of the checks on a node that is no member yet.
 pub struct Preflight {
     /// The id that an earlier, interrupted run of the same command gave the node.
@@ -38,7 +39,7 @@ impl ChangeOperation {
         leaving: Option<NodeId>,
     ) -> Preflight {
         let mut checks = vec![self.unique(newcomer, leaving)];
-        let dial: Vec<String> = self.other_voters().into_iter().map(|(_, address)| address).collect();
+        let dial: Vec<String> = self.voters().into_iter().map(|(_, address)| address).collect();
         let asked_at = self.node.clock().now_ms();
         let answer = inspect_remote(&self.node, &newcomer.address, dial).await;
         let answered_at = self.node.clock().now_ms();
@@ -64,7 +65,8 @@ impl ChangeOperation {
         Preflight { adopted_id, judged: Judged { checks, layout, change } }
     }
 
-    fn other_voters(&self) -> Vec<(NodeId, String)> {
+    /// Id and address of every voter, this leader included.
+    fn voters(&self) -> Vec<(NodeId, String)> {
         let metrics = self.metrics();
         let voters = metrics.membership_config.voter_ids();
         voters
@@ -72,6 +74,7 @@ impl ChangeOperation {
             .collect()
     }
 
+    /// Whether no other member has the name or the address.
     fn unique(&self, newcomer: &Newcomer, leaving: Option<NodeId>) -> Check {
         let metrics = self.metrics();
         for (id, member) in metrics.membership_config.nodes().filter(|(id, _)| Some(**id) != leaving) {
@@ -98,6 +101,8 @@ impl ChangeOperation {
         (same && found.pristine).then_some(found.node_id)
     }
 
+    /// Whether the node holds no data, or only the identity that an earlier run gave it. Old data would bring back votes and
+    /// entries of another history.
     fn empty(&self, newcomer: &Newcomer, found: &InspectResponse, adopted_id: Option<NodeId>) -> Check {
         let Identity { cluster_id: own, epoch, .. } = &self.replica.identity;
         let fresh_start = "stop it, start it again with an empty data directory, and add that";
@@ -128,9 +133,10 @@ impl ChangeOperation {
         check("empty node", result)
     }
 
+    /// Whether the new node reached the voters that this leader reaches, and found the right nodes there.
     fn reaches_voters(&self, found: &InspectResponse, layout: &Layout, leaving: Option<NodeId>) -> Check {
         let own = &self.replica.identity;
-        for (id, address) in self.other_voters() {
+        for (id, address) in self.voters() {
             let Some(dialled) = found.dialled.iter().find(|dialled| dialled.address == address) else { continue };
             // A voter that this leader does not reach either, or that is to leave, may be replaced there by anything, even
             // by an empty node.
@@ -154,8 +160,7 @@ impl ChangeOperation {
     async fn reached_by_voters(&self, newcomer: &Newcomer, layout: &Layout, leaving: Option<NodeId>) -> Check {
         let own = self.replica.identity.node_id;
         let answering = |id: NodeId| layout.node(id).is_some_and(|node| node.healthy);
-        let asked =
-            self.other_voters().into_iter().filter(|(id, _)| *id != own && Some(*id) != leaving && answering(*id));
+        let asked = self.voters().into_iter().filter(|(id, _)| *id != own && Some(*id) != leaving && answering(*id));
         let asking = asked.map(|(_, address)| async move {
             let voter = address.parse::<Address>().ok()?;
             let answer = inspect_remote(&self.node, &voter, vec![newcomer.address.to_string()]).await.ok()?;
@@ -171,6 +176,7 @@ impl ChangeOperation {
         }
     }
 
+    /// Whether the node has room for the state and for a snapshot beside it.
     fn disk(&self, found: &InspectResponse) -> Check {
         let need = self.replica.slot.current().size_bytes().saturating_mul(2).saturating_add(DISK_SPARE);
         let mib = |bytes: u64| bytes / (1024 * 1024);
@@ -184,6 +190,7 @@ impl ChangeOperation {
     }
 }
 
+/// Whether a node answers at the address at all.
 fn answers(newcomer: &Newcomer, answer: &Result<InspectResponse, Fault>) -> Check {
     let hint = "start it with `chat-node run` on an empty data directory, and check address and firewall";
     match answer {
@@ -221,6 +228,7 @@ fn as_started(newcomer: &Newcomer, found: &InspectResponse) -> Check {
     }
 }
 
+/// Whether the node speaks the same protocol. Its program version may differ.
 fn version(found: &InspectResponse) -> Check {
     match found.protocol == PROTOCOL {
         true => check("version", Ok(format!("{}, protocol {}", found.version, found.protocol))),

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use super::{checks::tolerance_check, operation::ChangeOperation};
+use super::{
+    checks::{Judged, tolerance_check},
+    operation::ChangeOperation,
+};
 use crate::{
     membership::{Change, Layout},
     raft::types::ChangeMembers,
@@ -75,13 +78,13 @@ impl ChangeOperation {
     async fn try_promote(&self, guard: &ReadyGuard) -> Result<(), Fault> {
         let based_on = *self.metrics().membership_config.log_id();
         let layout = self.probe_for_promotion().await;
-        let verdict = tolerance_check(&layout, &Change::Promote(guard.id), false);
-        if !verdict.ok {
-            let message = format!("the node was not promoted: {}", verdict.detail);
-            return Err(Fault::new(Reason::Unsafe, message).next(verdict.hint));
+        let judged = Judged::tolerance(layout, Change::Promote(guard.id), false);
+        if let Some(fault) = judged.refusal() {
+            let message = format!("the node was not promoted: {}", fault.message);
+            return Err(Fault { message, ..fault });
         }
         let others = guard.ready.lock().clone();
-        let together = promotable(layout, guard.id, others);
+        let together = promotable(judged.layout, guard.id, others);
         tracing::info!(learners = ?together, "promoting");
         self.report(self.message(Phase::Joint));
         self.change_membership_if(based_on, ChangeMembers::AddVoterIds(together), true).await

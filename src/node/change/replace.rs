@@ -3,7 +3,7 @@
 use super::{
     Progress,
     admission::Resolved,
-    checks::{Judged, tolerance_check},
+    checks::Judged,
     operation::ChangeOperation,
     requests::{Newcomer, ReplaceNode},
 };
@@ -13,7 +13,7 @@ use crate::{
     raft::types::ChangeMembers,
     types::NodeId,
     wire::{
-        Fault, Reason,
+        Fault,
         admin::{ChangeProgress, change_progress::Phase},
     },
 };
@@ -110,10 +110,10 @@ impl ChangeOperation {
     /// catching up may have taken long.
     async fn swap(&self, old: NodeId, new: NodeId) -> Result<(), Fault> {
         let based_on = *self.metrics().membership_config.log_id();
-        let verdict = tolerance_check(&self.probe_voters().await, &self.remaining_change(old, new), false);
-        if !verdict.ok {
-            let message = format!("the node was not replaced: {}", verdict.detail);
-            return Err(Fault::new(Reason::Unsafe, message).next(verdict.hint));
+        let judged = Judged::tolerance(self.probe_voters().await, self.remaining_change(old, new), false);
+        if let Some(fault) = judged.refusal() {
+            let message = format!("the node was not replaced: {}", fault.message);
+            return Err(Fault { message, ..fault });
         }
         self.report(self.message(Phase::Joint));
         if !self.is_voter(old) {

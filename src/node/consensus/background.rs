@@ -47,6 +47,7 @@ pub fn start(node: Node, replica: Arc<Replica>) {
     tokio::spawn(watch_membership(node, replica));
 }
 
+/// Makes the state durable, if anything was applied since the last time. A disk that fails here ends the node.
 async fn flush(node: Node, replica: Arc<Replica>) {
     let mut flushed = 0;
     loop {
@@ -100,6 +101,7 @@ fn differs(a: &Metrics, b: &Metrics) -> bool {
         || a.membership_config != b.membership_config
 }
 
+/// Writes each change of role, leader and membership to the log.
 fn log_changes(before: Option<&Metrics>, now: &Metrics) {
     let (node, term, index) = (now.id, now.current_term, now.last_log_index);
     if before.is_none_or(|before| before.state != now.state) {
@@ -132,7 +134,8 @@ pub async fn record_address(node: &Node, metrics: &Metrics) -> storage::Result<(
     node.settings().blocking.run(record).await
 }
 
-/// Keeps readiness up to date.
+/// Keeps readiness up to date: this node hears a leader with a quorum and has applied nearly all that it knows to be
+/// committed. Also announces a quorum that was lost or found again.
 async fn watch_readiness(node: Node, replica: Arc<Replica>) {
     let mut had_quorum = false;
     while node.runs(&replica) {
@@ -239,6 +242,7 @@ async fn check_after_start(node: &Node, replica: &Replica) -> MembershipCheck {
     }
 }
 
+/// Records the removal, so that this data never starts a member again, and ends the node.
 async fn stop_as_removed(node: &Node, replica: &Replica) {
     let dir = node.inner.dir.clone();
     let file = node.inner.identity_file.lock().await;

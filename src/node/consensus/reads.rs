@@ -118,6 +118,7 @@ impl Reader {
         }
     }
 
+    /// Waits until this node has applied the entry at `index`.
     async fn wait_applied(&self, index: u64, deadline: Instant) -> Result<(), Fault> {
         let mut applied = self.applied.clone();
         let reached = applied.wait_for(|applied| *applied >= index);
@@ -132,6 +133,7 @@ impl Reader {
         }
     }
 
+    /// The fault of a read whose round has no answer at its deadline, by who leads.
     fn round_timed_out(&self) -> Fault {
         match (self.leadership.leader(), self.leadership.is_leader()) {
             (None, _) => self.leadership.not_leader(),
@@ -181,6 +183,7 @@ impl ReadIndexTask {
         }
     }
 
+    /// One round: at this node if it leads, else at the leader.
     async fn ask(&mut self) -> Answer {
         if self.leadership.is_leader() {
             return self.ask_here().await;

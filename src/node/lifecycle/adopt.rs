@@ -48,6 +48,7 @@ impl Node {
         adopting.await.unwrap_or_else(|error| Err(failed(&error)))
     }
 
+    /// Takes the identity and starts consensus, unless that is done already. One adoption runs at a time.
     async fn become_member(&self, identity: Identity) -> Result<(), Fault> {
         let _one_at_a_time = self.inner.identity_file.lock().await;
         match self.replica() {
@@ -61,6 +62,7 @@ impl Node {
         taken
     }
 
+    /// Refuses an adoption while the node stops, or under another name than the one it was started with.
     fn may_adopt(&self, identity: &Identity) -> Result<(), Fault> {
         if self.is_stopping() {
             return Err(Fault::new(Reason::Unreachable, "this node is stopping").next("start it again, then add it"));
@@ -74,6 +76,8 @@ impl Node {
             .next(format!("add it as {own}, or start it again as {}", identity.name)))
     }
 
+    /// Opens the stores, writes the identity and starts consensus. If an earlier adoption wrote the same identity and
+    /// failed afterwards, it opens the existing stores and continues.
     async fn take_identity(&self, identity: Identity) -> Result<(), Fault> {
         let blocking = self.settings().blocking;
         let dir = self.inner.dir.clone();

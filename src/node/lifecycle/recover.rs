@@ -104,6 +104,7 @@ impl Recovery {
         Ok(recovery)
     }
 
+    /// Opens and compares the directories. Those to compare are closed again.
     fn open_all(settings: Settings, compare: &[PathBuf]) -> Result<Self, StartError> {
         let own = Opened::open(&settings, &settings.config.data_dir)?;
         let mut highest_term = own.term()?;
@@ -138,6 +139,8 @@ impl Recovery {
         blocking.run(move || self.carry_out_blocking()).await
     }
 
+    /// Writes the new epoch first, then the membership entry: see the module's section on crashes. The epoch is above that
+    /// of every survivor that was named, so that two recoveries from different survivors cannot share one.
     fn carry_out_blocking(self) -> Result<Identity, StartError> {
         let epochs = self.compared.iter().map(|compared| compared.other.identity.epoch);
         let epoch = epochs.fold(self.survivor.identity.epoch, u64::max) + 1;

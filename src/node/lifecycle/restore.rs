@@ -60,6 +60,8 @@ fn clear(dir: &DataDir) {
     }
 }
 
+/// Loads the state, makes the first node its only member, prepares the log to continue after it, and writes the identity
+/// last.
 fn create(settings: &Settings, dir: &DataDir, identity: &Identity, from: &Path) -> Result<(), StartError> {
     let stores = Stores::create(dir, settings, identity)?;
     load(&stores, from)?;
@@ -84,6 +86,7 @@ fn create(settings: &Settings, dir: &DataDir, identity: &Identity, from: &Path) 
     Ok(())
 }
 
+/// Reads the archive into a new state file and installs it once it is verified.
 fn load(stores: &Stores, from: &Path) -> Result<(), StartError> {
     let unreadable = |error: &dyn std::fmt::Display| StartError::Backup(format!("{}: {error}", from.display()));
     let mut file = File::open(from).map_err(|error| unreadable(&error))?;
