@@ -9,7 +9,6 @@
 
 use super::{Identity, Settings};
 use crate::{
-    fault_injection::{self, Bug},
     storage::{DataDir, FileMark, Result, StorageError},
     wire::store::{self, DiskRecord},
 };
@@ -61,9 +60,6 @@ pub fn begin(dir: &DataDir, settings: &Settings, identity: &Identity) -> Result<
             "trusting this disk by the word of an operator (--trust-this-disk): what it may have forgotten is lost"
         );
     }
-    if fault_injection::enabled(Bug::TrustTheCopy) {
-        record.suspicion.clear();
-    }
     dir.write_record(FILE, &record)?;
     let suspicion = Some(record.suspicion).filter(|why| !why.is_empty());
     Ok(Start { number: record.starts, recovered: record.recovered, suspicion, trusted_by_operator })
@@ -105,4 +101,78 @@ fn suspicion(
         .find(|file| record.files.iter().any(|before| before.name == file.name && !mark(before).may_be(mark(file))));
     Ok(replaced
         .map(|file| format!("it was copied, moved or restored ({} is another file than at the last start)", file.name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        config::NodeConfig,
+        storage::{
+            Open,
+            testing::{GoBack, SimDisks},
+        },
+    };
+
+    /// A directory that has just been made.
+    fn made() -> (SimDisks, DataDir) {
+        let disks = SimDisks::new(1);
+        let dir = DataDir::on(Arc::new(disks.clone()));
+        for file in [LOG, WITNESS] {
+            dir.disk(file, Open::Fresh).unwrap();
+        }
+        create(&dir, &Identity::default()).unwrap();
+        (disks, dir)
+    }
+
+    fn start(dir: &DataDir, trust_this_disk: bool) -> Start {
+        let settings = Settings { trust_this_disk, ..Settings::production(NodeConfig::defaults("d")) };
+        begin(dir, &settings, &Identity::default()).unwrap()
+    }
+
+    #[test]
+    fn a_nodes_own_disk_is_trusted_and_a_copy_of_it_is_not_until_it_is_cleared() {
+        let (disks, dir) = made();
+        assert_eq!(start(&dir, false), Start { number: 1, ..Start::default() });
+        let image = disks.image();
+        assert_eq!(start(&dir, false), Start { number: 2, ..Start::default() });
+        disks.go_back(&image, GoBack::Copy);
+        for number in 2..4 {
+            let start = start(&dir, false);
+            assert_eq!(start.number, number);
+            assert!(start.suspicion.is_some_and(|why| why.contains("log.redb")), "it lasts beyond a restart");
+        }
+        update(&dir, 9, 9, None).unwrap();
+        assert_eq!(start(&dir, false), Start { number: 10, recovered: 9, ..Start::default() });
+    }
+
+    #[test]
+    fn an_operator_may_trust_a_copy() {
+        let (disks, dir) = made();
+        disks.go_back(&disks.image(), GoBack::Copy);
+        let trusted = Start { number: 1, recovered: 1, suspicion: None, trusted_by_operator: true };
+        assert_eq!(start(&dir, true), trusted);
+        assert_eq!(start(&dir, false).suspicion, None, "for good");
+    }
+
+    #[test]
+    fn a_record_that_is_missing_or_of_another_directory_is_noticed() {
+        let (disks, dir) = made();
+        let other = Identity { directory_id: bytes::Bytes::from_static(b"other"), ..Identity::default() };
+        let settings = Settings::production(NodeConfig::defaults("d"));
+        assert!(matches!(begin(&dir, &settings, &other), Err(StorageError::Foreign { .. })));
+        crate::storage::Disks::remove(&disks, FILE).unwrap();
+        assert!(start(&dir, false).suspicion.is_some_and(|why| why.contains("missing")));
+    }
+
+    #[test]
+    fn a_device_that_was_reset_repeats_the_number_of_a_start() {
+        let (disks, dir) = made();
+        let image = disks.image();
+        assert_eq!(start(&dir, false).number, 1);
+        disks.go_back(&image, GoBack::Device);
+        assert_eq!(start(&dir, false), Start { number: 1, ..Start::default() }, "which the peers know");
+    }
 }

@@ -23,6 +23,7 @@ use super::{
     types::LogId,
 };
 use crate::{
+    fault_injection::{self, Bug},
     types::NodeId,
     wire::{Fault, Reason, metadata},
 };
@@ -129,29 +130,27 @@ impl OwnDisk {
         self.state.send_if_modified(|state| std::mem::replace(&mut state.unheard, unheard.clone()) != unheard);
     }
 
-    /// Waits until the disk is trusted.
-    pub async fn trusted(&self) {
-        // The sender lives in `self`, so the wait cannot fail.
-        let _ = self.changes().wait_for(|state| state.said.stage == Stage::Trusted).await;
-    }
-
     /// Whether this node may answer a leader of `term`.
     pub fn may_follow(&self, term: u64) -> Result<(), Fault> {
         let state = self.state.borrow();
         let late = state.barrier.is_some_and(|barrier| term < barrier.committed_leader_id().term);
-        if state.said.stage == Stage::Verifying || late { Err(self.refusal(&state)) } else { Ok(()) }
+        if bars(state.said.stage != Stage::Trusted && (late || state.said.stage == Stage::Verifying)) {
+            Err(self.refusal(&state))
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether this node may answer calls of consensus at all.
     pub fn may_answer(&self) -> Result<(), Fault> {
         let state = self.state.borrow();
-        if state.said.stage == Stage::Verifying { Err(self.refusal(&state)) } else { Ok(()) }
+        if bars(state.said.stage == Stage::Verifying) { Err(self.refusal(&state)) } else { Ok(()) }
     }
 
     /// Whether this node may vote, and stand for election.
     pub fn may_vote(&self) -> Result<(), Fault> {
         let state = self.state.borrow();
-        if state.said.stage == Stage::Trusted { Ok(()) } else { Err(self.refusal(&state)) }
+        if bars(state.said.stage != Stage::Trusted) { Err(self.refusal(&state)) } else { Ok(()) }
     }
 
     /// Why this node takes no part now.
@@ -171,6 +170,11 @@ impl OwnDisk {
             "start the other nodes; if they are gone for good, or fewer than three vote: `chat-node run --trust-this-disk` on {name}"
         ))
     }
+}
+
+/// Whether a node takes no part that is `untrusted`.
+fn bars(untrusted: bool) -> bool {
+    untrusted && !fault_injection::enabled(Bug::TrustTheCopy)
 }
 
 /// What this node tells and hears about disks. Cheap to clone.

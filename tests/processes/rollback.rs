@@ -97,6 +97,36 @@ fn a_follower_that_is_restored_under_a_living_leader_is_named_and_catches_up() {
     cluster.chat(&["--timeout", "20s", "send", "alice", "with n1 and n3"]).expect(0);
 }
 
+/// The device itself is reset: every file is the one that it was, and only the peers know better.
+#[test]
+fn a_device_that_was_reset_is_found_by_what_its_peers_remember() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let backup = folder.path().join("n3");
+    let mut cluster = Cluster::of(3);
+    cluster.account("alice");
+    cluster.admin(&["transfer-leader", "n1"]).expect(0);
+    cluster.replicas_agree();
+    cluster.kill("n3");
+    copy(&cluster.data("n3"), &backup);
+    cluster.start("n3");
+    for number in 0..5 {
+        cluster.chat(&["send", "alice", &number.to_string()]).expect(0);
+    }
+    cluster.replicas_agree();
+    cluster.kill("n3");
+    for file in ["log.redb", "log.redb.witness", "state.redb", "disk", "identity"] {
+        // Written over: inode and birth time stay.
+        fs::copy(backup.join(file), Path::new(&cluster.data("n3")).join(file)).expect("a copy");
+    }
+    cluster.start("n3");
+    cluster.replicas_agree();
+    eventually("n3 is trusted again", || condition(&cluster, "n3").is_empty());
+    let log = fs::read_to_string(cluster.log("n3")).expect("its log");
+    assert!(log.contains("this node's disk went back in time") && log.contains("votes again"), "{log}");
+    cluster.kill("n2");
+    cluster.chat(&["--timeout", "20s", "send", "alice", "with n1 and n3"]).expect(0);
+}
+
 /// All disks from one backup: nobody can know whether something is missing. They say so, and an operator decides.
 #[test]
 fn a_cluster_restored_whole_waits_for_an_operator() {

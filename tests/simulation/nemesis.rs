@@ -144,10 +144,10 @@ impl Nemesis {
     fn inject(&mut self, cluster: &mut Cluster, now: u64) {
         let Some(victim) = self.victim(cluster) else { return };
         let end = now + self.rng.within(200..MAX_FAULT_MS);
-        if self.rng.chance(20) {
+        if self.rng.chance(60) {
             self.backups.insert(victim.clone(), cluster.world.machine(&victim).backup());
         }
-        match self.rng.within(0..105) {
+        match self.rng.within(0..112) {
             100.. => self.restore_a_backup(cluster, now),
             0..16 => self.crash(cluster, &victim, now),
             16..34 => {
@@ -184,8 +184,8 @@ impl Nemesis {
         }
     }
 
-    /// Lets a machine come back on an earlier copy of its disk; in half of the cases the leader goes down with it, so that
-    /// the others need a vote.
+    /// Lets a machine come back on an earlier copy of its disk; in half of the cases soon, and without the leader, so that
+    /// the others need its vote.
     fn restore_a_backup(&mut self, cluster: &mut Cluster, now: u64) {
         self.restored = self.restored.take().filter(|name| !cluster.world.machine(name).is_trusted());
         let Some(report) = cluster.world.newest_leader().filter(|report| !report.joint) else { return };
@@ -208,9 +208,14 @@ impl Nemesis {
         disks.go_back(&self.backups[&name].1, GoBack::Copy);
         cluster.world.count("fault:restored disks");
         tracing::info!(target: "simulation", name, "its disk is restored from a copy");
-        self.restored = Some(name);
-        let leader = cluster.leader().filter(|_| self.rng.chance(50));
-        if let Some(leader) = leader {
+        self.restored = Some(name.clone());
+        if !self.rng.chance(50) {
+            return;
+        }
+        let due = now + self.rng.within(0..300);
+        self.recoveries.retain(|(_, recovery)| !matches!(recovery, Recovery::Restart(other) if *other == name));
+        self.recoveries.push((due, Recovery::Restart(name)));
+        if let Some(leader) = cluster.leader() {
             self.crash(cluster, &leader, now);
         }
     }
