@@ -58,6 +58,11 @@ pub enum NodeCommand {
         /// The node's settings.
         #[command(flatten)]
         settings: Settings,
+        /// Trust a data directory that was copied, moved or restored, without the word of the other nodes.
+        ///
+        /// What it has forgotten is lost. For when the others are gone for good, or when all of them were moved.
+        #[arg(long)]
+        trust_this_disk: bool,
     },
     /// Demonstrate a cluster on this machine: grow to five nodes, kill two, kill all, recover; exit code 8 on FAIL.
     ///
@@ -206,7 +211,7 @@ mod tests {
 
     fn settings(line: &str) -> Settings {
         match parse(line).unwrap() {
-            NodeCommand::Init { settings, .. } | NodeCommand::Run { settings } => settings,
+            NodeCommand::Init { settings, .. } | NodeCommand::Run { settings, .. } => settings,
             other => panic!("{other:?}"),
         }
     }
@@ -221,6 +226,7 @@ mod tests {
         for line in [
             "chat-node init --data-dir d --name n1 --listen 127.0.0.1:7400 --advertise h:1 --zone a",
             "chat-node run --data-dir d",
+            "chat-node run --data-dir d --trust-this-disk",
             "chat-node run --data-dir d --name n2 --listen 127.0.0.1:7401 --config f.toml --log debug --log-format json",
             "chat-node demo",
             "chat-node demo --nodes 5 --dir d --keep",

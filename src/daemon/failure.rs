@@ -18,6 +18,7 @@ pub(super) fn exit_failure(exit: &node::Exit) -> Failure {
     match exit {
         node::Exit::Removed => removed(exit.to_string()),
         node::Exit::Quarantined(_) => quarantined(exit.to_string()),
+        node::Exit::AlreadyRunning(_) => already_running(exit.to_string()),
         node::Exit::DiskFull(_) => disk_full(exit.to_string()),
     }
 }
@@ -33,6 +34,12 @@ pub(super) fn start_failure(error: StartError, path: &Path) -> Failure {
         StartError::Storage(StorageError::DiskFull { .. }) => disk_full(error.to_string()),
         StartError::Storage(StorageError::Io { .. }) => {
             Failure::new(Exit::Failure, error.to_string()).next(io_advice(path))
+        }
+        StartError::Storage(StorageError::Foreign { .. }) => {
+            Failure::new(Exit::Quarantined, error.to_string()).next(format!(
+                "put the node's own file back into {dir}; if it is lost, clear {dir} and replace the node: chat-admin \
+                 replace-node OLD NEW ADDRESS"
+            ))
         }
         StartError::Storage(_) | StartError::Consensus(_) => quarantined(error.to_string()),
         StartError::NotEmpty => Failure::new(Exit::Conflict, format!("{dir}: {error}"))
@@ -50,6 +57,7 @@ pub(super) fn start_failure(error: StartError, path: &Path) -> Failure {
         StartError::Backup(_) => Failure::new(Exit::Failure, error.to_string()).next("use another backup"),
         StartError::Contradiction { .. } => Failure::new(Exit::Configuration, error.to_string())
             .next("leave the flag out; a node keeps its name and zone for as long as it is a member"),
+        StartError::AlreadyRunning { .. } => already_running(error.to_string()),
         StartError::Missing(_) => Failure::new(Exit::Usage, error.to_string()).next("see chat-node init --help"),
     }
 }
@@ -80,6 +88,11 @@ fn removed(message: String) -> Failure {
 fn quarantined(message: String) -> Failure {
     Failure::new(Exit::Quarantined, message)
         .next("keep the directory for inspection, and replace the node: chat-admin replace-node OLD NEW ADDRESS")
+}
+
+fn already_running(message: String) -> Failure {
+    Failure::new(Exit::Quarantined, message)
+        .next("stop one of the two; a copy of a directory is no second node: for that, add an empty directory")
 }
 
 fn disk_full(message: String) -> Failure {

@@ -49,7 +49,7 @@ pub fn main() -> ExitCode {
 async fn dispatch(command: NodeCommand) -> Result<()> {
     match command {
         NodeCommand::Init { settings, json } => init(with_logs(settings.load()?)?, &mut Output::standard(json)).await,
-        NodeCommand::Run { settings } => run(with_logs(settings.load()?)?).await,
+        NodeCommand::Run { settings, trust_this_disk } => run(with_logs(settings.load()?)?, trust_this_disk).await,
         NodeCommand::Demo(options) => demo::run(options, &mut Output::standard(false)).await,
         NodeCommand::Inspect { data_dir, json } => inspect(&data_dir, &mut Output::standard(json)).await,
         NodeCommand::Restore { settings, file, from, json } => {

@@ -20,7 +20,7 @@ use prost::Message;
 use tokio::sync::oneshot;
 
 use super::{
-    convert,
+    PeerMemory, convert,
     types::{CommittedLeaderId, Entry, EntryPayload, LogId, Member, Membership, TypeConfig, Vote},
 };
 use crate::{
@@ -33,6 +33,7 @@ use crate::{
 const VOTE: &str = "vote";
 const COMMITTED: &str = "committed";
 const PURGED: &str = "purged";
+const PEERS: &str = "peers";
 
 /// Bytes that one read returns for replication to a follower, at most (but at least one entry).
 const READ_BYTES: usize = 4 * 1024 * 1024;
@@ -155,6 +156,26 @@ impl LogStore {
             next = read_to.saturating_add(1);
         }
         Ok(())
+    }
+
+    /// What this node remembers of the promises of the others, as far as it was written down.
+    pub fn peer_memory(&self) -> io::Result<PeerMemory> {
+        let bytes = self.file.get(PEERS).map_err(io::Error::other)?;
+        PeerMemory::decode(bytes, self.committed()?)
+            .map_err(|error| damaged("what the log remembers of the peers", error))
+    }
+
+    /// Writes it down along with the next write.
+    pub fn save_peer_memory(&self, memory: &PeerMemory) {
+        if let Some(bytes) = memory.encode_if_changed() {
+            self.file.set_lazily(PEERS, bytes);
+        }
+    }
+
+    /// Returns when all that was appended before is durable.
+    pub async fn barrier(&self) -> io::Result<()> {
+        let memory = self.file.get(PEERS).map_err(io::Error::other)?.unwrap_or_default();
+        durable(|done| self.file.set(PEERS, memory, done)).await
     }
 
     /// The last purged and the last log id.

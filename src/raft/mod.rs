@@ -21,6 +21,8 @@
 //!   [`convert`] is the only file that knows both.
 //! - openraft believes its peers, so nothing of a peer reaches it unchecked: requests pass `peer_call`, snapshots
 //!   `receive`, answers the network (see [`claims`]).
+//! - A node whose disk may have gone back in time votes for nobody and acknowledges nothing (see [`OwnDisk`]); a peer that
+//!   promised more than it knows is told so (see [`PeerMemory`]).
 //! - [`types`] spells every openraft generic once.
 //!
 //! [`storage::LogFile`]: crate::storage::LogFile
@@ -31,11 +33,14 @@ pub mod claims;
 pub mod convert;
 #[cfg(test)]
 mod crashes;
+mod disk_checks;
 mod identity;
+mod incarnation;
 mod lineage;
 mod log_store;
 pub mod network;
 mod peer_call;
+mod peer_memory;
 mod peer_service;
 mod receive;
 mod snapshot;
@@ -45,10 +50,13 @@ mod tests;
 pub mod types;
 mod view_at_index;
 
+pub use disk_checks::{DiskChecks, OwnDisk, OwnState};
 pub use identity::PeerIdentity;
+pub use incarnation::{Announcement, Incarnation, Stage};
 pub use log_store::LogStore;
 pub use network::{PeerNetwork, PeerNetworkFactory};
 pub use peer_call::Serving;
+pub use peer_memory::{PeerCondition, PeerMemory};
 pub use peer_service::PeerService;
 pub use snapshot::{Frame, SnapshotData, frames};
 pub use state_machine::{Changed, StateMachine, StateMeta, replay};

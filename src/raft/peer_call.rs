@@ -9,7 +9,7 @@ use openraft::async_runtime::WatchReceiver;
 use tonic::{Status, metadata::MetadataMap};
 
 use super::{
-    PeerIdentity, Raft,
+    DiskChecks, PeerIdentity, Raft,
     claims::{self, Standpoint},
     types::{AppendEntriesRequest, StoredMembership, Vote, VoteRequest},
 };
@@ -32,6 +32,8 @@ pub struct Serving {
     pub blocking: Blocking,
     /// The wall clock.
     pub clock: Clock,
+    /// Trust in the disks.
+    pub disks: DiskChecks,
     /// Called whenever a leader of the current term is heard.
     pub on_leader_contact: Arc<dyn Fn() + Send + Sync>,
     /// The leader that holds its lease, as far as this node can tell.

@@ -52,6 +52,34 @@ impl PeerService {
         })?;
         Ok(Call::accept(serving, headers)?)
     }
+    /// Answers a call with `handle`. Both sides learn of each other's disk, whatever comes of the call.
+    async fn answer<Q, A, F>(
+        &self,
+        request: Request<Q>,
+        handle: impl FnOnce(Call, Q) -> F,
+    ) -> Result<Response<A>, Status>
+    where
+        F: Future<Output = Result<A, Status>>,
+    {
+        let call = self.call(request.metadata())?;
+        let (disks, from) = (call.serving.disks.clone(), call.sender);
+        let heard = disks.hear_call(from, request.metadata()).and_then(|()| Ok(disks.own.may_answer()?));
+        let result = match heard {
+            Ok(()) => handle(call, request.into_inner()).await,
+            Err(status) => Err(status),
+        };
+        match result {
+            Ok(message) => {
+                let mut response = Response::new(message);
+                disks.stamp(response.metadata_mut(), from);
+                Ok(response)
+            }
+            Err(mut status) => {
+                disks.stamp(status.metadata_mut(), from);
+                Err(status)
+            }
+        }
+    }
 }
 
 fn fatal(error: impl std::fmt::Display) -> Status {
@@ -81,7 +109,7 @@ fn valid_requests(
 ) -> impl Stream<Item = AppendEntriesRequest> + Send {
     let valid = move |request: Result<pb::AppendRequest, Status>| {
         let request = convert::read_append_request(request.ok()?).map_err(invalid);
-        match request.and_then(|request| call.check_append(&request).map(|()| request)) {
+        match request.and_then(|request| admit(&call, &request).map(|()| request)) {
             Ok(request) => Some(request),
             Err(status) => {
                 refusal.set(status);
@@ -92,99 +120,135 @@ fn valid_requests(
     requests.map(valid).take_while(|request| std::future::ready(request.is_some())).filter_map(std::future::ready)
 }
 
+/// Checks one append, and remembers what it tells of its sender.
+fn admit(call: &Call, request: &AppendEntriesRequest) -> Result<(), Status> {
+    call.check_append(request)?;
+    let (disks, term) = (&call.serving.disks, request.vote.leader_id().term);
+    disks.own.may_follow(term)?;
+    disks.peers.note_term(call.sender, term);
+    disks.peers.note_committed(request.leader_commit);
+    Ok(())
+}
+
+/// The answers to a leader's stream of appends.
+fn append(call: Call, requests: Streaming<pb::AppendRequest>) -> <PeerService as RaftService>::AppendStream {
+    let (raft, disks) = (call.serving.raft.clone(), call.serving.disks.clone());
+    let on_leader_contact = call.serving.on_leader_contact.clone();
+    let refusal = Refusal::default();
+    let answers = raft.stream_append(valid_requests(call, requests, refusal.clone())).map(move |answer| match answer {
+        Ok(result) => {
+            // The trust may have gone while the stream was open.
+            disks.own.may_answer()?;
+            // A leader of an older term is answered with the higher vote. Any other answer went to a leader of the
+            // current term.
+            if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
+                on_leader_contact();
+            }
+            Ok(convert::append_response(&result))
+        }
+        Err(error) => Err(fatal(error)),
+    });
+    let end = stream::once(async move { refusal.take() }).filter_map(std::future::ready).map(Err);
+    Box::pin(answers.chain(end))
+}
+
+async fn vote(call: Call, message: pb::VoteRequest) -> Result<pb::VoteResponse, Status> {
+    let (raft, disks) = (&call.serving.raft, &call.serving.disks);
+    disks.own.may_vote()?;
+    let pre_vote = message.pre_vote;
+    let rpc = convert::read_vote_request(message).map_err(invalid)?;
+    call.check_candidate(&rpc)?;
+    if !pre_vote {
+        disks.peers.note_term(call.sender, rpc.vote.leader_id().term);
+    }
+    let response = match pre_vote {
+        true => raft.pre_vote(rpc).await,
+        false => raft.vote(rpc).await,
+    };
+    // The trust may have gone meanwhile.
+    disks.own.may_vote()?;
+    Ok(convert::vote_response(&response.map_err(fatal)?))
+}
+
+/// Receives a snapshot and installs it. Nothing of a broken or damaged transfer reaches the live state.
+async fn install_snapshot(
+    call: Call,
+    mut chunks: Streaming<pb::SnapshotChunk>,
+) -> Result<pb::SnapshotResponse, Status> {
+    let Header { vote, meta } = receive::header(&call, &mut chunks).await?;
+    let (raft, disks) = (&call.serving.raft, &call.serving.disks);
+    disks.own.may_follow(vote.leader_id().term)?;
+    let own = raft.metrics().borrow_watched().vote;
+    if vote < own {
+        // openraft would refuse it as well, but only after everything was received.
+        return Ok(pb::SnapshotResponse { vote: Some(convert::vote(&own)) });
+    }
+    let index = meta.last_log_id.as_ref().map(|id| id.index());
+    tracing::info!(index, "receiving a snapshot");
+    let loaded = receive::archive(&call, &meta, chunks).await?;
+    let snapshot = Snapshot { meta, snapshot: SnapshotData::Received(loaded) };
+    let response = raft.install_full_snapshot(vote, snapshot).await.map_err(fatal)?;
+    tracing::info!(index, "installed a snapshot");
+    disks.own.may_answer()?;
+    Ok(pb::SnapshotResponse { vote: Some(convert::vote(&response.vote)) })
+}
+
+async fn transfer_leader(call: Call, message: pb::TransferLeaderRequest) -> Result<pb::TransferLeaderResponse, Status> {
+    call.serving.disks.own.may_vote()?;
+    let from = convert::require_vote(message.from).map_err(invalid)?;
+    let last_log_id = message.last_log_id.map(convert::read_log_id);
+    call.check_leader(&from)?;
+    call.standpoint().transfer(&from, last_log_id.as_ref()).map_err(invalid)?;
+    let rpc = TransferLeaderRequest::new(from, message.to_node_id, last_log_id);
+    let answer = call.serving.raft.handle_transfer_leader(rpc).await.map_err(fatal)?;
+    Ok(match answer {
+        Ok(()) => pb::TransferLeaderResponse { accepted: true, refusal: String::new() },
+        Err(error) => pb::TransferLeaderResponse { accepted: false, refusal: error.to_string() },
+    })
+}
+
+/// Confirms this leader by a quorum round.
+async fn read_index(call: Call) -> Result<pb::ReadIndexResponse, Status> {
+    call.check_member()?;
+    let read = call.serving.raft.get_read_log_id(ReadPolicy::ReadIndex).await;
+    let (read_log_id, _) = read.map_err(|error| Fault::new(Reason::NoQuorum, error.to_string()))?;
+    Ok(pb::ReadIndexResponse { read_log_id: Some(convert::log_id(read_log_id.log_id())) })
+}
+
 #[tonic::async_trait]
 impl RaftService for PeerService {
     type AppendStream = Pin<Box<dyn Stream<Item = Result<pb::AppendResponse, Status>> + Send>>;
 
-    /// Receives entries and heartbeats of a leader, pipelined on one stream. Answers come in the order of the requests.
     async fn append(
         &self,
         request: Request<Streaming<pb::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        let call = self.call(request.metadata())?;
-        let (raft, on_leader_contact) = (call.serving.raft.clone(), call.serving.on_leader_contact.clone());
-        let refusal = Refusal::default();
-        let answers = raft.stream_append(valid_requests(call, request.into_inner(), refusal.clone()));
-        let answers = answers.map(move |answer| match answer {
-            Ok(result) => {
-                // A leader of an older term is answered with the higher vote. Any other answer went to a leader of the
-                // current term.
-                if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
-                    on_leader_contact();
-                }
-                Ok(convert::append_response(&result))
-            }
-            Err(error) => Err(fatal(error)),
-        });
-        let end = stream::once(async move { refusal.take() }).filter_map(std::future::ready).map(Err);
-        Ok(Response::new(Box::pin(answers.chain(end))))
+        self.answer(request, |call, requests| async move { Ok(append(call, requests)) }).await
     }
 
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
-        let call = self.call(request.metadata())?;
-        let message = request.into_inner();
-        let pre_vote = message.pre_vote;
-        let rpc = convert::read_vote_request(message).map_err(invalid)?;
-        call.check_candidate(&rpc)?;
-        let response = match pre_vote {
-            true => call.serving.raft.pre_vote(rpc).await,
-            false => call.serving.raft.vote(rpc).await,
-        };
-        Ok(Response::new(convert::vote_response(&response.map_err(fatal)?)))
+        self.answer(request, vote).await
     }
 
-    /// Receives a snapshot and installs it. Nothing of a broken or damaged transfer reaches the live state.
     async fn install_snapshot(
         &self,
         request: Request<Streaming<pb::SnapshotChunk>>,
     ) -> Result<Response<pb::SnapshotResponse>, Status> {
-        let call = self.call(request.metadata())?;
-        let mut chunks = request.into_inner();
-        let Header { vote, meta } = receive::header(&call, &mut chunks).await?;
-        let raft = &call.serving.raft;
-        let own = raft.metrics().borrow_watched().vote;
-        if vote < own {
-            // openraft would refuse it as well, but only after everything was received.
-            return Ok(Response::new(pb::SnapshotResponse { vote: Some(convert::vote(&own)) }));
-        }
-        let index = meta.last_log_id.as_ref().map(|id| id.index());
-        tracing::info!(index, "receiving a snapshot");
-        let loaded = receive::archive(&call, &meta, chunks).await?;
-        let snapshot = Snapshot { meta, snapshot: SnapshotData::Received(loaded) };
-        let response = raft.install_full_snapshot(vote, snapshot).await.map_err(fatal)?;
-        tracing::info!(index, "installed a snapshot");
-        Ok(Response::new(pb::SnapshotResponse { vote: Some(convert::vote(&response.vote)) }))
+        self.answer(request, install_snapshot).await
     }
 
     async fn transfer_leader(
         &self,
         request: Request<pb::TransferLeaderRequest>,
     ) -> Result<Response<pb::TransferLeaderResponse>, Status> {
-        let call = self.call(request.metadata())?;
-        let message = request.into_inner();
-        let from = convert::require_vote(message.from).map_err(invalid)?;
-        let last_log_id = message.last_log_id.map(convert::read_log_id);
-        call.check_leader(&from)?;
-        call.standpoint().transfer(&from, last_log_id.as_ref()).map_err(invalid)?;
-        let rpc = TransferLeaderRequest::new(from, message.to_node_id, last_log_id);
-        let answer = call.serving.raft.handle_transfer_leader(rpc).await.map_err(fatal)?;
-        let response = match answer {
-            Ok(()) => pb::TransferLeaderResponse { accepted: true, refusal: String::new() },
-            Err(error) => pb::TransferLeaderResponse { accepted: false, refusal: error.to_string() },
-        };
-        Ok(Response::new(response))
+        self.answer(request, transfer_leader).await
     }
 
-    /// Confirms this leader by a quorum round and returns its read index. A node that does not lead fails with NO_QUORUM;
-    /// the caller then looks for the leader again.
+    /// A node that does not lead fails with NO_QUORUM; the client then looks for the leader again.
     async fn read_index(
         &self,
         request: Request<pb::ReadIndexRequest>,
     ) -> Result<Response<pb::ReadIndexResponse>, Status> {
-        let call = self.call(request.metadata())?;
-        call.check_member()?;
-        let read = call.serving.raft.get_read_log_id(ReadPolicy::ReadIndex).await;
-        let (read_log_id, _) = read.map_err(|error| Fault::new(Reason::NoQuorum, error.to_string()))?;
-        Ok(Response::new(pb::ReadIndexResponse { read_log_id: Some(convert::log_id(read_log_id.log_id())) }))
+        self.answer(request, |call, _| read_index(call)).await
     }
 }

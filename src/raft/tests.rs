@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
 use super::{
-    LogStore, PeerIdentity, PeerNetworkFactory, StateMachine,
+    Announcement, DiskChecks, LogStore, OwnDisk, PeerIdentity, PeerMemory, PeerNetworkFactory, StateMachine,
     network::PeerNetwork,
     types::{
         AppendEntriesRequest, CommittedLeaderId, Entry, EntryPayload, LogId, Member, RpcError, StreamAppendResult,
@@ -96,7 +96,9 @@ fn runtime() -> tokio::runtime::Runtime {
 async fn peer_by(dialer: Dialer) -> PeerNetwork {
     let identity = PeerIdentity { cluster_id: "c".into(), epoch: 1, node_id: 1 };
     let member = Member { name: "n2".into(), address: "n2:7400".into(), zone: String::new() };
-    PeerNetworkFactory::new(identity, dialer, Blocking::Inline, Clock::system()).new_client(2, &member).await
+    let own = OwnDisk::new("n1", Announcement::default(), None, false);
+    let disks = DiskChecks { own, peers: PeerMemory::default() };
+    PeerNetworkFactory::new(identity, dialer, Blocking::Inline, Clock::system(), disks).new_client(2, &member).await
 }
 
 fn option() -> RPCOption {

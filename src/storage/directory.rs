@@ -19,11 +19,12 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::UNIX_EPOCH,
 };
 
 use super::{
     Result, StorageError,
-    disk::{Disk, Disks, Open, private_file},
+    disk::{Disk, Disks, FileMark, Open, private_file},
     record,
 };
 
@@ -264,9 +265,30 @@ impl Disks for Directory {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
+    fn mark(&self, name: &str) -> Result<FileMark> {
+        let path = self.path(name);
+        let found = fs::metadata(&path).map_err(|e| failed("reading", &path, e))?;
+        let born = found.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
+        let birth_ns = born.and_then(|born| u64::try_from(born.as_nanos()).ok()).unwrap_or(0);
+        Ok(FileMark { inode: if numbers_last(&path) { found.ino() } else { 0 }, birth_ns })
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         if name.is_empty() { self.path.clone() } else { self.path.join(name) }
     }
+}
+
+/// Whether the file system of `path` gives a file the same inode number for as long as it exists. File systems in user
+/// space often number files anew with every mount.
+#[cfg(target_os = "linux")]
+fn numbers_last(path: &Path) -> bool {
+    const FUSE: u32 = 0x6573_5546;
+    rustix::fs::statfs(path).is_ok_and(|found| u32::try_from(found.f_type).is_ok_and(|kind| kind != FUSE))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn numbers_last(_path: &Path) -> bool {
+    true
 }
 
 fn failed(doing: &str, path: &Path, e: io::Error) -> StorageError {

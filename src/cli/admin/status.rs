@@ -89,6 +89,7 @@ pub(super) fn screen(survey: &Survey, colour: bool) -> Vec<String> {
     let mut lines = heading(survey, colour);
     lines.push(String::new());
     lines.extend(nodes(survey).render(colour));
+    lines.extend(conditions(survey).into_iter().map(|line| Style::Warn.paint(colour, &line)));
     lines.push(String::new());
     let words = verdict(survey);
     lines.extend(words.iter().map(|line| accent(&text::line(line), colour)));
@@ -133,6 +134,12 @@ fn heading(survey: &Survey, colour: bool) -> Vec<String> {
     lines
 }
 
+/// One line for each node that is not as it should be.
+fn conditions(survey: &Survey) -> Vec<String> {
+    let unfit = survey.view.nodes.iter().filter_map(|node| survey.condition(node).map(|why| (node, why)));
+    unfit.map(|(node, why)| text::line(&format!("{} is {}: {}", node.name, why.0, why.1)).into_owned()).collect()
+}
+
 fn nodes(survey: &Survey) -> Table {
     let mut table = Table::new(["NAME", "ROLE", "ZONE", "ADDRESS", "REACHABLE", "LAG", "VERSION"]);
     for node in &survey.view.nodes {
@@ -141,6 +148,10 @@ fn nodes(survey: &Survey) -> Table {
             (true, false) => ("by the leader only", Some(Style::Warn)),
             (false, true) => ("not by the leader", Some(Style::Warn)),
             (false, false) => ("NO", Some(Style::Bad)),
+        };
+        let (reachable, style) = match survey.condition(node) {
+            Some((word, _)) => (word, Some(Style::Warn)),
+            None => (reachable, style),
         };
         let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
         table.styled_row([

@@ -98,6 +98,16 @@ impl Survey {
         }
     }
 
+    /// The condition of a node that is not as it should be, and the reason: by its own word, or by the view's.
+    pub(super) fn condition<'a>(&'a self, node: &'a Node) -> Option<(&'a str, &'a str)> {
+        let own = self
+            .answers
+            .get(&node.node_id)
+            .and_then(|answer| answer.nodes.iter().find(|own| own.node_id == node.node_id));
+        let known = [Some(node), own].into_iter().flatten().find(|node| !node.condition.is_empty());
+        known.map(|node| (node.condition.as_str(), node.condition_reason.as_str()))
+    }
+
     /// Whether the node answered us.
     pub(super) fn answers_us(&self, node: &Node) -> bool {
         self.answers.contains_key(&node.node_id)
@@ -121,7 +131,7 @@ impl Survey {
 
     /// Which failures the cluster survives, given which nodes answer now.
     pub(super) fn tolerance(&self) -> Tolerance {
-        layout(&self.view, |node| self.is_reachable(node)).tolerance()
+        layout(&self.view, |node| self.is_reachable(node) && self.condition(node).is_none()).tolerance()
     }
 
     /// Whether a leader has a majority, according to the view.

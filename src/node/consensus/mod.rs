@@ -13,6 +13,7 @@
 
 mod background;
 mod chores;
+mod disk_watch;
 mod hub;
 mod leadership;
 mod membership_check;
@@ -31,5 +32,5 @@ pub use self::{
     reads::{applied_index, unreadable_state},
     replica::{Elections, Replica, ReplicaError},
     status::VERSION,
-    stores::{LOG, STATE, Stores},
+    stores::{STATE, Stores},
 };

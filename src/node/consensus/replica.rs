@@ -4,6 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use openraft::{Config, ServerState, SnapshotPolicy, StepDownPolicy, async_runtime::WatchReceiver};
 
+use tokio::sync::Mutex;
+
 use super::{
     hub::Hub,
     leadership::{LeaderContact, Leadership},
@@ -15,10 +17,16 @@ use super::{
 use crate::{
     config::NodeConfig,
     fault_injection::{self, Bug},
-    node::{Identity, Settings},
+    membership::Layout,
+    node::{
+        Identity, Settings,
+        disk_record::{self, LOG},
+    },
     raft::{
-        LogStore, PeerIdentity, PeerNetworkFactory, Raft, Serving, StateMachine, ViewAtIndex,
+        Announcement, DiskChecks, Incarnation, LogStore, OwnDisk, PeerIdentity, PeerNetworkFactory, Raft, Serving,
+        Stage, StateMachine, StateMeta, ViewAtIndex,
         network::{AddressBook, Transfers},
+        types::Metrics,
     },
     storage::{LogFile, StateSlot, StorageError},
     types::{NodeId, limits},
@@ -68,6 +76,10 @@ pub struct Replica {
     pub addresses: AddressBook,
     /// Views of the state at exact indexes.
     pub views: ViewAtIndex,
+    /// Trust in the disks of this node and of the others.
+    pub disks: DiskChecks,
+    /// Held while this leader vouches for a node: one barrier at a time.
+    pub vouching: Mutex<()>,
 }
 
 /// When a member may stand for election.
@@ -84,6 +96,7 @@ impl Replica {
     pub async fn start(
         identity: Identity,
         stores: Stores,
+        start: disk_record::Start,
         settings: &Settings,
         hub: &Hub,
         elections: Elections,
@@ -94,21 +107,23 @@ impl Replica {
         let machine = StateMachine::new(slot.clone(), settings.blocking, move |changed| publish.publish(&changed))?;
         let (applied, views) = (machine.watch_applied(), machine.views());
         let peer_identity = PeerIdentity::from(&identity);
+        let disks = disk_checks(&identity, &log, &slot, start, settings)?;
         let network = PeerNetworkFactory::new(
             peer_identity.clone(),
             settings.dialer.clone(),
             settings.blocking,
             settings.clock.clone(),
+            disks.clone(),
         );
         let (transfers, addresses) = (network.transfers(), network.addresses());
         let mut config = raft_config(&identity.cluster_id, &settings.config)?;
-        config.enable_elect = elections == Elections::AtOnce;
+        config.enable_elect = elections == Elections::AtOnce && disks.own.may_vote().is_ok();
         let raft = Raft::new(identity.node_id, Arc::new(config), network, LogStore::new(log.clone()), machine)
             .await
             .map_err(|error| ReplicaError::Consensus(error.to_string()))?;
         let contact = LeaderContact::default();
         let timeout = settings.config.election_timeout_max * 2;
-        let leadership = Leadership::new(raft.clone(), &identity.cluster_id, &identity.name, contact.clone(), timeout);
+        let leadership = Leadership::new(raft.clone(), &identity, contact.clone(), timeout, disks.clone());
         let proposer = Proposer::start(raft.clone(), settings.clock.clone(), leadership.clone());
         let reader = Reader::start(
             raft.clone(),
@@ -131,7 +146,16 @@ impl Replica {
             transfers,
             addresses,
             views,
+            disks,
+            vouching: Mutex::default(),
         }))
+    }
+
+    /// The membership as fault-tolerance arithmetic takes it: see [`metrics::layout`]. A node whose disk is not trusted, or
+    /// that takes no entries, carries nothing.
+    pub fn layout(&self, metrics: &Metrics, recently: impl Fn(NodeId) -> Duration) -> Layout {
+        let fit = |id| self.disks.peers.condition(id).is_none();
+        metrics::layout(metrics, |id| if fit(id) { Some(recently(id)) } else { None })
     }
 
     /// Whether this node has its identity and nothing more. An empty log alone does not prove it: a log that was purged
@@ -151,6 +175,7 @@ impl Replica {
             slot: self.slot.clone(),
             blocking: settings.blocking,
             clock: settings.clock.clone(),
+            disks: self.disks.clone(),
             on_leader_contact: Arc::new(move || contact.record()),
             leased_leader: Arc::new(move || leadership.leased_leader(lease)),
         }
@@ -160,7 +185,8 @@ impl Replica {
     pub fn best_successor(&self) -> Option<NodeId> {
         let metrics = self.leadership.metrics();
         metrics.replication.as_ref()?;
-        let candidates = metrics.membership_config.voter_ids().filter(|id| *id != metrics.id);
+        let fit = |id: &NodeId| *id != metrics.id && self.disks.peers.condition(*id).is_none();
+        let candidates = metrics.membership_config.voter_ids().filter(fit);
         let reachable = |id: &NodeId| metrics::last_answer(&metrics, *id).is_some_and(|ago| ago <= REACHABLE);
         candidates.filter(reachable).max_by_key(|id| metrics::matched(&metrics, *id).map(|id| id.index()))
     }
@@ -187,6 +213,7 @@ impl Replica {
         if let Err(error) = self.raft.shutdown().await {
             tracing::error!(%error, "consensus did not stop cleanly");
         }
+        LogStore::new(self.log.clone()).save_peer_memory(&self.disks.peers);
         let (slot, log) = (self.slot.clone(), self.log.clone());
         let closing = settings.blocking.run(move || {
             log.close()?;
@@ -209,6 +236,28 @@ fn check_vote(log: &LogFile) -> Result<(), ReplicaError> {
              has a better one, `chat-node recover` resets it"
         ))),
     }
+}
+
+/// What this node starts with, as its stores have it, and what it remembers of the others.
+fn disk_checks(
+    identity: &Identity,
+    log: &LogFile,
+    slot: &StateSlot,
+    start: disk_record::Start,
+    settings: &Settings,
+) -> Result<DiskChecks, ReplicaError> {
+    let failed = |error: std::io::Error| StorageError::io(LOG, error);
+    let log = LogStore::new(log.clone());
+    let applied = StateMeta::read(&slot.current().view()?)?.applied;
+    let said = Announcement {
+        incarnation: Incarnation { start: start.number, random: u64::from_le_bytes(settings.entropy.bytes()) },
+        recovered: start.recovered,
+        stage: Stage::Trusted,
+        term: log.vote().map_err(failed)?.map_or(0, |vote| vote.leader_id().term),
+        last_log_id: log.bounds().map_err(failed)?.last_log_id.max(applied),
+    };
+    let own = OwnDisk::new(&identity.name, said, start.suspicion, start.trusted_by_operator);
+    Ok(DiskChecks { own, peers: log.peer_memory().map_err(failed)? })
 }
 
 fn raft_config(cluster_id: &str, config: &NodeConfig) -> Result<Config, ReplicaError> {

@@ -4,11 +4,7 @@ use prost_types::Timestamp;
 
 use super::{StartError, leftovers::refuse_leftovers};
 use crate::{
-    node::{
-        Settings,
-        consensus::{LOG, Stores},
-        identity,
-    },
+    node::{Settings, consensus::Stores, disk_record::LOG, identity},
     raft::{LogStore, StateMeta, convert},
     storage::{DataDir, archive},
     wire::store::Inspection,
@@ -21,7 +17,7 @@ pub async fn inspect(settings: Settings) -> Result<Inspection, StartError> {
         refuse_leftovers(&dir, &settings)?;
         return Ok(Inspection::default());
     };
-    let stores = Stores::open(&dir, &settings, false)?;
+    let stores = Stores::open(&dir, &settings, &identity)?;
     let log = LogStore::new(stores.log.clone());
     let damaged = |error: std::io::Error| StartError::Consensus(error.to_string());
     let (vote, bounds) = (log.vote().map_err(damaged)?, log.bounds().map_err(damaged)?);

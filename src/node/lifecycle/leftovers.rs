@@ -10,7 +10,8 @@ use super::StartError;
 use crate::{
     node::{
         Settings,
-        consensus::{LOG, STATE},
+        consensus::STATE,
+        disk_record::{self, LOG},
     },
     raft::{
         LogStore, StateMeta,
@@ -25,7 +26,8 @@ use crate::{
 /// `IdentityLost` if the stores hold something or are damaged, `NoIdentity` if there are files that no node makes.
 pub fn refuse_leftovers(dir: &DataDir, settings: &Settings) -> std::result::Result<(), StartError> {
     let names = dir.disks().list()?;
-    if !names.iter().all(|name| name.starts_with(LOG) || name.starts_with(STATE)) {
+    let ours = |name: &String| name.starts_with(LOG) || name.starts_with(STATE) || name == disk_record::FILE;
+    if !names.iter().all(ours) {
         return Err(StartError::NoIdentity);
     }
     let has_state = names.iter().any(|name| name == STATE);

@@ -33,7 +33,7 @@ use std::{
 use super::{StartError, leftovers::refuse_leftovers};
 use crate::{
     machine::query::{Missing, Summary, missing, summary},
-    node::{Identity, Settings, consensus::Stores, identity},
+    node::{Identity, Settings, consensus::Stores, disk_record, identity},
     raft::{
         LogStore, StateMeta, claims, replay,
         types::{EntryPayload, LogId, Member, Membership, Vote},
@@ -161,6 +161,11 @@ impl Recovery {
         let at = log.next_id(applied, highest_term).map_err(damaged)?;
         identity::write(&dir, &identity)?;
         log.append_sole_voter(identity.node_id, &member, applied, at).map_err(damaged)?;
+        if !identity.directory_id.is_empty() {
+            stores.label_as(&identity)?;
+            // The operator has judged the data: whatever the directory went through, the cluster goes on from it.
+            disk_record::create(&dir, &identity)?;
+        }
         stores.log.close()?;
         drop(stores);
         verify(&settings, &dir, &identity, at)?;
@@ -176,7 +181,7 @@ fn verify(settings: &Settings, dir: &DataDir, identity: &Identity, at: LogId) ->
     if identity::read(dir)?.as_ref() != Some(identity) {
         return Err(differs("the identity"));
     }
-    let stores = Stores::open(dir, settings, false)?;
+    let stores = Stores::open(dir, settings, identity)?;
     let log = LogStore::new(stores.log.clone());
     let term = |id: &LogId| id.committed_leader_id().term;
     if log.vote().map_err(damaged)? != Some(Vote::new(term(&at), identity.node_id)) {
@@ -239,7 +244,7 @@ impl Opened {
             refuse_leftovers(&dir, settings)?;
             return Err(unusable("it holds no node's identity, so there is nothing to recover"));
         };
-        let stores = Stores::open(&dir, settings, false)?;
+        let stores = Stores::open_to_recover(&dir, settings, &identity)?;
         let log = LogStore::new(stores.log.clone());
         let damaged = |error: io::Error| broken(&dir, &error);
         let mut state = stores.slot.current().begin()?;

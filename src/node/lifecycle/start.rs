@@ -1,20 +1,26 @@
 //! How a node comes up on its data directory.
 
-use std::sync::{Arc, OnceLock, RwLock};
+use std::{
+    sync::{Arc, OnceLock, RwLock},
+    time::Duration,
+};
 
 use tokio::sync::{Mutex, watch};
 
-use super::{StartError, leftovers::refuse_leftovers};
+use super::{StartError, join::inspect_remote, leftovers::refuse_leftovers};
 use crate::{
     config::NodeConfig,
     node::{
         Identity, Inner, Node, Settings,
         consensus::{self, Elections, Hub, Replica, ReplicaError, Stores},
-        identity,
+        disk_record, identity,
     },
     raft::PeerService,
     storage::DataDir,
 };
+
+/// How long the address that the cluster dials may take to answer whether this node runs there.
+const TWIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Node {
     /// The identity in the data directory of `config`, if it has one.
@@ -42,8 +48,15 @@ impl Node {
         }
         refuse_contradictions(&identity, &node.settings().config)?;
         node.note_move(&identity);
-        let stores = Stores::open(&dir, node.settings(), false)?;
-        node.begin(identity, stores, Elections::WhenAdmitted).await?;
+        node.refuse_twin(&identity).await?;
+        let stores = Stores::open(&dir, node.settings(), &identity)?;
+        let older = identity.directory_id.is_empty();
+        let identity = stores.take_over(&dir, node.settings(), identity)?;
+        if older {
+            disk_record::create(&dir, &identity)?;
+        }
+        let start = disk_record::begin(&dir, node.settings(), &identity)?;
+        node.begin(identity, stores, start, Elections::WhenAdmitted).await?;
         Ok(node)
     }
 
@@ -69,6 +82,19 @@ impl Node {
             identity.name
         );
         let _ = self.inner.moved_to.set(advertise);
+    }
+
+    /// Refuses to be the second process of one node: a copy that was started at another address than the cluster dials
+    /// asks there whether the node is running.
+    async fn refuse_twin(&self, identity: &Identity) -> Result<(), StartError> {
+        let (Some(here), Ok(there)) = (self.inner.moved_to.get(), identity.address.parse()) else { return Ok(()) };
+        let asked = tokio::time::timeout(TWIN_TIMEOUT, inspect_remote(self, &there, Vec::new())).await;
+        match asked {
+            Ok(Ok(twin)) if twin.cluster_id == identity.cluster_id && twin.node_id == identity.node_id => {
+                Err(StartError::AlreadyRunning { name: identity.name.clone(), there, here: here.clone() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A node of which nothing runs yet.
@@ -97,9 +123,10 @@ impl Node {
         &self,
         identity: Identity,
         stores: Stores,
+        start: disk_record::Start,
         elections: Elections,
     ) -> Result<(), ReplicaError> {
-        let replica = Replica::start(identity, stores, self.settings(), &self.inner.hub, elections).await?;
+        let replica = Replica::start(identity, stores, start, self.settings(), &self.inner.hub, elections).await?;
         self.inner.peers.serve(replica.serving(self.settings()));
         self.set_replica(Some(replica.clone()));
         consensus::start_background(self.clone(), replica.clone());

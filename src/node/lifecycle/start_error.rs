@@ -1,6 +1,6 @@
 //! Why a node could not start, be created, be restored or be recovered.
 
-use crate::{node::consensus::ReplicaError, storage::StorageError};
+use crate::{node::consensus::ReplicaError, storage::StorageError, types::Address};
 
 /// Why a node could not start.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +53,16 @@ pub enum StartError {
         known: String,
         /// From its settings.
         given: String,
+    },
+    /// The node runs already, from the directory of which this one is a copy.
+    #[error("node {name} is running already, at {there}: this directory is a copy, started at {here}")]
+    AlreadyRunning {
+        /// Its name.
+        name: String,
+        /// Where it runs.
+        there: Address,
+        /// Where it was to be started again.
+        here: Address,
     },
     /// A required setting is missing.
     #[error("{0} is not given")]

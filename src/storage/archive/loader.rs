@@ -62,8 +62,11 @@ impl Drop for Target {
 }
 
 impl Loader {
-    pub(in crate::storage) fn new(disks: Arc<dyn Disks>, name: String) -> Result<Self> {
+    pub(in crate::storage) fn new(disks: Arc<dyn Disks>, name: String, label: Option<&[u8]>) -> Result<Self> {
         let file = StateFile::open(disks.open(&name, Open::Fresh)?)?;
+        if let Some(label) = label {
+            file.set_label(label)?;
+        }
         Ok(Self {
             target: Target { disks, name, kept: false },
             file,

@@ -228,7 +228,12 @@ pub fn rpcs() -> Vec<Vec<u8>> {
     let header =
         pb::SnapshotHeader { vote: pb_vote, last_log_id: pb_id, last_membership: Some(stored), ..Default::default() };
     let chunk = |part| pb::SnapshotChunk { part: Some(part) };
-    let member = pb::CheckMemberResponse { member: true, membership_index: 5, leader_address: "h:1".into() };
+    let member = pb::CheckMemberResponse {
+        member: true,
+        membership_index: 5,
+        leader_address: "h:1".into(),
+        ..Default::default()
+    };
     let with = |which: u8, body: Vec<u8>| [vec![which], body].concat();
     vec![
         with(0, append.encode_to_vec()),
@@ -247,7 +252,11 @@ pub fn rpcs() -> Vec<Vec<u8>> {
         with(11, pb::TransferLeaderResponse { accepted: false, refusal: "not now".into() }.encode_to_vec()),
         with(12, pb::ReadIndexRequest {}.encode_to_vec()),
         with(13, pb::ReadIndexResponse { read_log_id: pb_id }.encode_to_vec()),
-        with(14, pb::CheckMemberRequest { cluster_id: "c".into(), epoch: 1, node_id: 2 }.encode_to_vec()),
+        with(
+            14,
+            pb::CheckMemberRequest { cluster_id: "c".into(), epoch: 1, node_id: 2, ..Default::default() }
+                .encode_to_vec(),
+        ),
         with(15, member.encode_to_vec()),
     ]
 }
