@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::MESSAGES;
 use crate::{
     client::Recipient,
-    types::ConversationId,
+    types::{ConversationId, normal_form},
     wire::chat::{ListMessagesResponse, Message, RoomChange},
 };
 
@@ -143,12 +143,13 @@ impl Timeline {
         wanted.then_some(oldest)
     }
 
-    /// The message nearest to `from` whose body or sender contains `words`, regardless of case: the newest one before
+    /// The message nearest to `from` whose body or sender contains `words`, regardless of case and of how accents are
+    /// typed: the newest one before
     /// `from` if `backwards`, else the oldest one after it.
     pub(super) fn find(&self, words: &str, from: Option<u64>, backwards: bool) -> Option<u64> {
-        let words = words.to_lowercase();
+        let words = normal_form(&words.to_lowercase());
         let holds = |message: &&Message| {
-            let text = format!("{}\u{0}{}", message.sender, message.body).to_lowercase();
+            let text = normal_form(&format!("{}\u{0}{}", message.sender, message.body).to_lowercase());
             !words.is_empty() && text.contains(&words)
         };
         if backwards {
