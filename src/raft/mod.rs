@@ -47,6 +47,7 @@ mod snapshot;
 mod state_machine;
 #[cfg(test)]
 mod tests;
+mod transfers;
 pub mod types;
 mod view_at_index;
 
@@ -60,6 +61,7 @@ pub use peer_memory::{PeerCondition, PeerMemory};
 pub use peer_service::PeerService;
 pub use snapshot::{Frame, SnapshotData, frames};
 pub use state_machine::{Changed, StateMachine, StateMeta, replay};
+pub use transfers::{Transfer, Transfers};
 pub use view_at_index::{NoView, ViewAtIndex};
 
 use crate::wire::{Fault, Reason};

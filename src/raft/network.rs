@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     future::Future,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -27,6 +27,7 @@ use tonic::{Code, Request, Response, Status, transport::Channel};
 use super::{
     DiskChecks, Frame, PeerIdentity, SnapshotData, claims, convert, frames,
     peer_memory::{Conflict, Evidence},
+    transfers::{Sending, Transfers},
     types::{
         AppendEntriesRequest, LogId, Member, RpcError, Snapshot, SnapshotResponse, StreamAppendError,
         StreamAppendResult, StreamingError, TransferLeaderRequest, TransferLeaderResponse, TypeConfig, Vote,
@@ -49,59 +50,6 @@ const MIN_APPEND_TIMEOUT: Duration = Duration::from_secs(2);
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(120);
 /// Frames of a snapshot that may wait for the network.
 const FRAMES_IN_FLIGHT: usize = 4;
-
-/// The progress of a snapshot to a peer, in raw bytes of state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Transfer {
-    /// Handed to the network.
-    pub done: u64,
-    /// The size of the state file: an estimate of the total.
-    pub total: u64,
-}
-
-/// The snapshots that this node is sending. Cheap to clone; all clones are the same.
-///
-/// There is at most one transfer to a peer, because openraft sends one snapshot at a time to each. Its entry goes when the
-/// transfer ends, however it ends.
-#[derive(Debug, Clone, Default)]
-pub struct Transfers(Arc<Mutex<BTreeMap<NodeId, Transfer>>>);
-
-impl Transfers {
-    /// The transfer to this peer, if there is one.
-    pub fn of(&self, peer: NodeId) -> Option<Transfer> {
-        self.lock().get(&peer).copied()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Transfer>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn begin(&self, peer: NodeId, total: u64) -> Sending {
-        self.lock().insert(peer, Transfer { done: 0, total });
-        Sending { transfers: self.clone(), peer }
-    }
-}
-
-/// A transfer under way. Dropping it removes its entry.
-struct Sending {
-    transfers: Transfers,
-    peer: NodeId,
-}
-
-impl Sending {
-    fn done(&self, bytes: u64) {
-        if let Some(transfer) = self.transfers.lock().get_mut(&self.peer) {
-            transfer.done = bytes;
-            transfer.total = transfer.total.max(bytes);
-        }
-    }
-}
-
-impl Drop for Sending {
-    fn drop(&mut self) {
-        self.transfers.lock().remove(&self.peer);
-    }
-}
 
 /// The address of each peer, by the newest membership known here. Cheap to clone; all clones are the same.
 ///
@@ -468,7 +416,8 @@ impl NetSnapshot<TypeConfig> for PeerNetwork {
         let answer = convert::require_vote(response.vote).map_err(|e| NetworkError::new(&e))?;
         let checked = claims::check_term(&answer, self.clock.now_ms(), vote.leader_id().term);
         checked.map_err(|error| implausible(self.target, &error))?;
-        if let Some(last) = meta.last_log_id {
+        // A peer that answers with the vote of another leader has installed nothing.
+        if let Some(last) = meta.last_log_id.filter(|_| answer == vote) {
             self.disks.peers.note_acked(self.target, vote.leader_id().term, last);
         }
         Ok(SnapshotResponse::new(answer))

@@ -24,9 +24,7 @@ use crate::{
     },
     raft::{
         Announcement, DiskChecks, Incarnation, LogStore, OwnDisk, PeerIdentity, PeerNetworkFactory, Raft, Serving,
-        Stage, StateMachine, StateMeta, ViewAtIndex,
-        network::{AddressBook, Transfers},
-        types::Metrics,
+        Stage, StateMachine, StateMeta, Transfers, ViewAtIndex, network::AddressBook, types::Metrics,
     },
     storage::{LogFile, StateSlot, StorageError},
     types::{NodeId, limits},
