@@ -108,7 +108,7 @@ layer! {
     keep_entries: u64 = "CHAT_KEEP_ENTRIES";
     /// How long a session lives.
     session_ttl: HumanDuration = "CHAT_SESSION_TTL";
-    /// What to log: a level or a tracing filter.
+    /// What to log: a level, or a list of levels by target.
     log: String = "CHAT_LOG";
     /// The format of log lines.
     log_format: LogFormat = "CHAT_LOG_FORMAT";

@@ -22,7 +22,7 @@ pub struct SnapshotPolicy {
 /// What to log, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
-    /// A level (`info`) or a tracing filter (`info,quorate::raft=debug`).
+    /// A level (`info`) or a list of levels by target (`info,quorate::raft=debug`).
     pub filter: String,
     /// For people or for programs.
     pub format: LogFormat,

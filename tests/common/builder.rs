@@ -70,6 +70,6 @@ impl Builder {
 /// Logs to the terminal if `RUST_LOG` is set.
 fn log() {
     if let Ok(filter) = std::env::var("RUST_LOG") {
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+        quorate::telemetry::init(&filter, false).expect("RUST_LOG is a log filter");
     }
 }

@@ -10,7 +10,11 @@ use std::{
 };
 
 use quorate::fault_injection::{self, Bug};
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    fmt::MakeWriter,
+    layer::SubscriberExt,
+};
 
 use super::settings::{ARMED_FAULT, RESULT};
 use crate::{
@@ -60,11 +64,12 @@ fn simulate(seed: u64, plan: &Plan, shows_log: bool, scenario: impl FnOnce(&mut 
     let trace = Trace::default();
     let filter = env::var("SIM_LOG").or_else(|_| env::var("SIM_TRACE")).unwrap_or_else(|_| DEFAULT_FILTER.into());
     let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
         .without_time()
+        .with_max_level(LevelFilter::TRACE)
         .with_ansi(false)
         .with_writer(TraceWriter { trace: trace.clone(), shows_log })
-        .finish();
+        .finish()
+        .with(filter.parse::<Targets>().expect("SIM_LOG is a level or a list of levels by target"));
     tracing::subscriber::with_default(subscriber, || {
         let mut cluster = Cluster::start(seed, plan).wait_until_grown();
         if !cluster.is_broken() {
