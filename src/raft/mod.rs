@@ -25,6 +25,7 @@
 
 use std::fmt::Display;
 
+mod clocks;
 pub mod convert;
 #[cfg(test)]
 mod crashes;
@@ -39,6 +40,7 @@ mod tests;
 pub mod types;
 mod view_at_index;
 
+pub use clocks::{ClockView, Clocks};
 pub use identity::PeerIdentity;
 pub use log_store::LogStore;
 pub use network::{PeerNetwork, PeerNetworkFactory};

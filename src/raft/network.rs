@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use tonic::{Code, Request, Status, transport::Channel};
 
 use super::{
-    Frame, PeerIdentity, SnapshotData, convert, frames,
+    Clocks, Frame, PeerIdentity, SnapshotData, convert, frames,
     types::{
         AppendEntriesRequest, Member, RpcError, Snapshot, SnapshotResponse, StreamAppendResult, StreamingError,
         TransferLeaderRequest, TransferLeaderResponse, TypeConfig, Vote, VoteRequest, VoteResponse,
@@ -131,12 +131,14 @@ pub struct PeerNetworkFactory {
     blocking: Blocking,
     transfers: Transfers,
     addresses: AddressBook,
+    clocks: Clocks,
 }
 
 impl PeerNetworkFactory {
-    /// Makes clients that dial with `dialer` and call as `identity`.
-    pub fn new(identity: PeerIdentity, dialer: Dialer, blocking: Blocking) -> Self {
-        Self { identity, dialer, blocking, transfers: Transfers::default(), addresses: AddressBook::default() }
+    /// Makes clients that dial with `dialer`, call as `identity` and record the peers' clocks in `clocks`.
+    pub fn new(identity: PeerIdentity, dialer: Dialer, blocking: Blocking, clocks: Clocks) -> Self {
+        let (transfers, addresses) = (Transfers::default(), AddressBook::default());
+        Self { identity, dialer, blocking, transfers, addresses, clocks }
     }
 
     /// The snapshots being sent.
@@ -160,6 +162,7 @@ impl PeerNetworkFactory {
             dialled: None,
             blocking: self.blocking,
             transfers: self.transfers.clone(),
+            clocks: self.clocks.clone(),
         }
     }
 }
@@ -196,6 +199,7 @@ pub struct PeerNetwork {
     dialled: Option<(String, Channel)>,
     blocking: Blocking,
     transfers: Transfers,
+    clocks: Clocks,
 }
 
 impl PeerNetwork {
@@ -243,7 +247,9 @@ impl PeerNetwork {
         let mut client = self.client()?;
         let answer = tokio::time::timeout(timeout, client.vote(request)).await;
         let response = answer.map_err(|_| self.timeout(RPCTypes::Vote, timeout))?.map_err(rpc_error)?;
-        convert::read_vote_response(response.into_inner()).map_err(|error| NetworkError::new(&error).into())
+        let response = response.into_inner();
+        self.clocks.record_peer(self.target, response.time_ms);
+        convert::read_vote_response(response).map_err(|error| NetworkError::new(&error).into())
     }
 }
 
@@ -294,13 +300,21 @@ impl NetStreamAppend<TypeConfig> for PeerNetwork {
             let peer = self.target;
             let mut contiguous = input.take_while(move |request| std::future::ready(is_contiguous(request, peer)));
             let Some(first) = contiguous.next().await else { return Ok(stream::empty().boxed()) };
-            let requests = stream::iter([first]).chain(contiguous).map(|request| convert::append_request(&request));
+            let clocks = self.clocks.clone();
+            let requests = stream::iter([first]).chain(contiguous).map(move |request| pb::AppendRequest {
+                time_ms: clocks.cluster_ms().unwrap_or(0),
+                ..convert::append_request(&request)
+            });
             let request = self.request(requests);
             let mut client = self.client()?;
             let opening = tokio::time::timeout(timeout, client.append(request)).await;
             let answers = opening.map_err(|_| self.timeout(RPCTypes::AppendEntries, timeout))?.map_err(rpc_error)?;
-            let results = answers.into_inner().map(|answer| match answer {
-                Ok(response) => Ok(convert::read_append_response(response)),
+            let clocks = self.clocks.clone();
+            let results = answers.into_inner().map(move |answer| match answer {
+                Ok(response) => {
+                    clocks.record_peer(peer, response.time_ms);
+                    Ok(convert::read_append_response(response))
+                }
                 Err(status) => Err(rpc_error(status)),
             });
             Ok(results.boxed())

@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use futures::{Stream, StreamExt};
@@ -10,7 +10,9 @@ use openraft::{ReadPolicy, raft::TransferLeaderRequest};
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use super::{
-    PeerIdentity, Raft, SnapshotData, convert, stopped,
+    Clocks, PeerIdentity, Raft, SnapshotData,
+    clocks::Sample,
+    convert, stopped,
     types::{AppendEntriesRequest, Snapshot, StreamAppendError},
 };
 use crate::{
@@ -34,6 +36,8 @@ pub struct Serving {
     pub blocking: Blocking,
     /// Called whenever a leader of the current term is heard.
     pub on_leader_contact: Arc<dyn Fn() + Send + Sync>,
+    /// This node's clock, and what leaders say of the cluster's time.
+    pub clocks: Clocks,
 }
 
 /// Answers peers of the same cluster and epoch that mean exactly this node, and refuses all others (see
@@ -48,16 +52,16 @@ pub struct PeerService(Arc<RwLock<Option<Serving>>>);
 impl PeerService {
     /// Starts to answer.
     pub fn serve(&self, serving: Serving) {
-        *self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(serving);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(serving);
     }
 
     /// Refuses every call from now on.
     pub fn stop(&self) {
-        *self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn serving(&self, headers: &MetadataMap) -> Result<Serving, Status> {
-        let current = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let current = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
         let serving = current.ok_or_else(|| {
             Fault::new(Reason::NotMember, "this node does not take part in any cluster at the moment")
         })?;
@@ -76,8 +80,18 @@ fn fatal(error: impl std::fmt::Display) -> Status {
 
 /// The requests of a stream up to the first one that fails or is malformed. The answers end there, and the leader opens
 /// the stream again.
-fn valid_requests(requests: Streaming<pb::AppendRequest>) -> impl Stream<Item = AppendEntriesRequest> + Send {
+///
+/// `on_time` is given the sender's time with each request.
+fn valid_requests(
+    requests: Streaming<pb::AppendRequest>,
+    on_time: impl Fn(u64) + Send,
+) -> impl Stream<Item = AppendEntriesRequest> + Send {
     requests
+        .inspect(move |request| {
+            if let Ok(request) = request {
+                on_time(request.time_ms);
+            }
+        })
         .map(|request| match request.map(convert::read_append_request) {
             Ok(Ok(request)) => Some(request),
             Ok(Err(error)) => {
@@ -101,7 +115,13 @@ impl RaftService for PeerService {
     ) -> Result<Response<Self::AppendStream>, Status> {
         let serving = self.serving(request.metadata())?;
         let on_leader_contact = serving.on_leader_contact.clone();
-        let requests = valid_requests(request.into_inner());
+        // Believed once a request of this stream was accepted: the sender is then a leader of the current term.
+        let clocks = serving.clocks.clone();
+        let claimed = Arc::new(Mutex::new(None));
+        let claim = claimed.clone();
+        let requests = valid_requests(request.into_inner(), move |time_ms| {
+            *claim.lock().unwrap_or_else(PoisonError::into_inner) = Sample::now(time_ms);
+        });
         let answers = serving.raft.stream_append(requests);
         let answers = answers.map(move |answer| match answer {
             Ok(result) => {
@@ -109,8 +129,9 @@ impl RaftService for PeerService {
                 // current term.
                 if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
                     on_leader_contact();
+                    clocks.record_leader(*claimed.lock().unwrap_or_else(PoisonError::into_inner));
                 }
-                Ok(convert::append_response(&result))
+                Ok(pb::AppendResponse { time_ms: clocks.own_ms(), ..convert::append_response(&result) })
             }
             Err(error) => Err(fatal(error)),
         });
@@ -126,7 +147,8 @@ impl RaftService for PeerService {
             true => serving.raft.pre_vote(rpc).await,
             false => serving.raft.vote(rpc).await,
         };
-        Ok(Response::new(convert::vote_response(&response.map_err(fatal)?)))
+        let response = convert::vote_response(&response.map_err(fatal)?);
+        Ok(Response::new(pb::VoteResponse { time_ms: serving.clocks.own_ms(), ..response }))
     }
 
     /// Receives a snapshot and installs it. Nothing of a broken or damaged transfer reaches the live state.

@@ -94,7 +94,8 @@ fn runtime() -> tokio::runtime::Runtime {
 async fn peer_by(dialer: Dialer) -> PeerNetwork {
     let identity = PeerIdentity { cluster_id: "c".into(), epoch: 1, node_id: 1 };
     let member = Member { name: "n2".into(), address: "n2:7400".into(), zone: String::new() };
-    PeerNetworkFactory::new(identity, dialer, Blocking::Inline).new_client(2, &member).await
+    let clocks = super::Clocks::new(1, crate::types::Clock::system());
+    PeerNetworkFactory::new(identity, dialer, Blocking::Inline, clocks).new_client(2, &member).await
 }
 
 fn option() -> RPCOption {
@@ -148,7 +149,7 @@ impl RaftService for Agreeing {
         let answers = request.into_inner().map(move |request| {
             let places = request?.entries.iter().filter_map(|entry| Some(entry.log_id?.index)).collect();
             let _ = arrived.send(places);
-            Ok(pb::AppendResponse { matched: None, refusal: None })
+            Ok(pb::AppendResponse::default())
         });
         Ok(Response::new(answers.boxed()))
     }

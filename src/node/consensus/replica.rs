@@ -17,8 +17,9 @@ use crate::{
     fault_injection::{self, Bug},
     node::{Identity, Settings},
     raft::{
-        LogStore, PeerIdentity, PeerNetworkFactory, Raft, Serving, StateMachine, ViewAtIndex,
+        ClockView, Clocks, LogStore, PeerIdentity, PeerNetworkFactory, Raft, Serving, StateMachine, ViewAtIndex,
         network::{AddressBook, Transfers},
+        types::Metrics,
     },
     storage::{LogFile, StateSlot, StorageError},
     types::NodeId,
@@ -68,6 +69,8 @@ pub struct Replica {
     pub addresses: AddressBook,
     /// Views of the state at exact indexes.
     pub views: ViewAtIndex,
+    /// This node's clock and what the others' clocks say.
+    pub clocks: Clocks,
 }
 
 /// When a member may stand for election.
@@ -93,17 +96,21 @@ impl Replica {
         let machine = StateMachine::new(slot.clone(), settings.blocking, move |changed| publish.publish(&changed))?;
         let (applied, views) = (machine.watch_applied(), machine.views());
         let peer_identity = PeerIdentity::from(&identity);
-        let network = PeerNetworkFactory::new(peer_identity.clone(), settings.dialer.clone(), settings.blocking);
+        let clocks = Clocks::new(identity.node_id, settings.clock.clone());
+        let network =
+            PeerNetworkFactory::new(peer_identity.clone(), settings.dialer.clone(), settings.blocking, clocks.clone());
         let (transfers, addresses) = (network.transfers(), network.addresses());
         let mut config = raft_config(&identity.cluster_id, &settings.config)?;
         config.enable_elect = elections == Elections::AtOnce;
         let raft = Raft::new(identity.node_id, Arc::new(config), network, LogStore::new(log.clone()), machine)
             .await
             .map_err(|error| ReplicaError::Consensus(error.to_string()))?;
+        let metrics = raft.metrics();
+        clocks.follow(move || clock_view(&metrics.borrow_watched()));
         let contact = LeaderContact::default();
         let timeout = settings.config.election_timeout_max * 2;
         let leadership = Leadership::new(raft.clone(), &identity.cluster_id, &identity.name, contact.clone(), timeout);
-        let proposer = Proposer::start(raft.clone(), settings.clock.clone(), leadership.clone());
+        let proposer = Proposer::start(raft.clone(), clocks.clone(), leadership.clone());
         let reader = Reader::start(
             raft.clone(),
             peer_identity,
@@ -125,6 +132,7 @@ impl Replica {
             transfers,
             addresses,
             views,
+            clocks,
         }))
     }
 
@@ -143,6 +151,7 @@ impl Replica {
             slot: self.slot.clone(),
             blocking: settings.blocking,
             on_leader_contact: Arc::new(move || contact.record()),
+            clocks: self.clocks.clone(),
         }
     }
 
@@ -185,6 +194,14 @@ impl Replica {
         if let Err(error) = closing.await {
             tracing::error!(%error, "the state was not made durable; the log will replay it");
         }
+    }
+}
+
+/// Whose clocks count for a majority, and whether this node may ask them.
+fn clock_view(metrics: &Metrics) -> ClockView {
+    ClockView {
+        leads: metrics.state == ServerState::Leader,
+        voters: metrics.membership_config.get_joint_config().clone(),
     }
 }
 

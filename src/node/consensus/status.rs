@@ -47,6 +47,7 @@ pub fn of_member(replica: &Replica) -> GetMembershipResponse {
         nodes,
         version: VERSION.to_owned(),
         has_quorum: replica.leadership.has_quorum(),
+        log_time_ahead_ms: replica.clocks.log_time_ahead_ms().try_into().unwrap_or(i64::MAX),
     }
 }
 
@@ -80,5 +81,6 @@ fn node(replica: &Replica, metrics: &Metrics, leader: Option<NodeId>, id: NodeId
         joining: in_set(1) && !in_set(0),
         leaving: in_set(0) && !in_set(1),
         version: if itself { VERSION.to_owned() } else { String::new() },
+        clock_offset_ms: replica.clocks.offset_ms(id),
     }
 }
