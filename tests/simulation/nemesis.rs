@@ -155,9 +155,10 @@ impl Nemesis {
                 cluster.world.count("fault:clock jumps");
                 // Days, but only one clock at a time: a majority of wrong clocks makes log time wrong, which is no bug.
                 let alone = !self.recoveries.iter().any(|(_, recovery)| matches!(recovery, Recovery::ResetClock(_)));
-                let sizes = [50, 3_000, 60_000, 3_500_000, 2 * DAY_MS, 40 * DAY_MS];
-                let sizes = if alone { &sizes[..] } else { &sizes[..4] };
-                let size = *self.rng.pick(sizes).unwrap_or(&50);
+                let days = alone && self.rng.chance(50);
+                let sizes = if days { [2 * DAY_MS, 40 * DAY_MS] } else { [3_000, 3_500_000] };
+                let victim = cluster.leader().filter(|_| days).unwrap_or(victim);
+                let size = *self.rng.pick(&sizes).unwrap_or(&50);
                 let skew = if self.rng.chance(50) { size } else { -size };
                 cluster.world.machine(&victim).set_skew_ms(skew);
                 self.recoveries.push((end, Recovery::ResetClock(victim)));
