@@ -190,6 +190,17 @@ verdict() { # PASS|FAIL STEP FIGURE
     if [[ $1 == FAIL ]]; then failed=1; fi
 }
 
+# Whether all nodes reach the same index within 30 s.
+becomes_level() { # STEP
+    local since
+    since=$(now)
+    if eventually 30 level; then
+        verdict PASS "$1" "level after $((($(now) - since) / 1000000)) ms"
+    else
+        verdict FAIL "$1" "not level after 30 s"
+    fi
+}
+
 # Whether the people on host a were served within so many milliseconds after a fault.
 goes_on() { # STEP SINCE LIMIT
     local gap
@@ -240,12 +251,7 @@ kill_two() {
     goes_on "a second of five is killed ($second on host ${host[$second]})" "$since" 5000
     run_node "$first"
     run_node "$second"
-    since=$(now)
-    if eventually 30 level; then
-        verdict PASS "both are started again and catch up" "level after $((($(now) - since) / 1000000)) ms"
-    else
-        verdict FAIL "both are started again and catch up" "not level after 30 s"
-    fi
+    becomes_level "both are started again and catch up"
 }
 
 pull_the_cable() {
@@ -264,12 +270,7 @@ pull_the_cable() {
         verdict FAIL "host b, cut off, refuses writes and says so" "exit $code after $took ms"
     fi
     cable up
-    since=$(now)
-    if eventually 30 level; then
-        verdict PASS "the cable is plugged in again, b catches up" "level after $((($(now) - since) / 1000000)) ms"
-    else
-        verdict FAIL "the cable is plugged in again, b catches up" "not level after 30 s"
-    fi
+    becomes_level "the cable is plugged in again, b catches up"
 }
 
 replace_a_node() {
@@ -295,12 +296,7 @@ restart_host_b() {
     goes_on "host b fails as a whole: a goes on" "$since" 5000
     run_node n4
     run_node n6
-    since=$(now)
-    if eventually 30 level; then
-        verdict PASS "host b is started again and catches up" "level after $((($(now) - since) / 1000000)) ms"
-    else
-        verdict FAIL "host b is started again and catches up" "not level after 30 s"
-    fi
+    becomes_level "host b is started again and catches up"
 }
 
 restart_host_a() {

@@ -78,6 +78,8 @@ bugs! {
     NameTakenTwice = "name-taken-twice";
     /// Lets a session live on after it was ended.
     RevokedSessionLives = "revoked-session-lives";
+    /// Trusts a disk that was restored from a copy (P1, P7).
+    TrustTheCopy = "trust-the-copy";
     /// Stamps entries by the leader's own clock, however far it is off (P2).
     LeaderClockTrusted = "leader-clock-trusted";
 }

@@ -4,7 +4,10 @@
 //! crate may pass a secret (a password, a token, a request body) to a log macro, because nothing here filters secrets
 //! out.
 
-use std::io::{self, IsTerminal};
+use std::{
+    env,
+    io::{self, IsTerminal},
+};
 
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -29,11 +32,17 @@ pub fn init(filter: &str, json: bool) -> Result<(), InvalidFilter> {
     let set = if json {
         registry.with(lines.json().flatten_event(true)).try_init()
     } else {
-        registry.with(lines.with_ansi(io::stderr().is_terminal())).try_init()
+        registry.with(lines.with_ansi(io::stderr().is_terminal() && terminal_has_escapes())).try_init()
     };
     // Fails only if there is a subscriber already, which then stays.
     drop(set);
     Ok(())
+}
+
+/// Whether the terminal understands escape sequences. One that does not calls itself dumb; without TERM nothing is known
+/// of it.
+pub fn terminal_has_escapes() -> bool {
+    env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb")
 }
 
 /// Later directives override earlier ones for the same target, so the caller's come last.

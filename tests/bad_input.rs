@@ -290,7 +290,7 @@ async fn a_client_that_means_another_cluster_is_refused_by_name() {
 async fn a_directory_and_a_port_belong_to_one_node() {
     let cluster = Cluster::of(1).start().await;
     let address = cluster.address(1);
-    let taken = server::listen(&address).await.unwrap_err();
+    let taken = server::listen(&address).await.unwrap_err().fault;
     assert_eq!((taken.reason, taken.field.as_deref()), (Reason::InvalidArgument, Some("listen")));
     let twice = cluster.start_beside(1).await.unwrap_err();
     assert!(matches!(twice, StartError::Storage(StorageError::Locked { .. })), "{twice}");

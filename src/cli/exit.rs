@@ -28,7 +28,7 @@ pub enum Exit {
     ChecksFailed = 8,
     /// `chat-node run`: the disk or the state is broken.
     Quarantined = 70,
-    /// `chat-node run`: a temporary failure, such as a full disk.
+    /// `chat-node run`: a temporary failure, such as a full disk or a port in use.
     Temporary = 75,
     /// `chat-node run`: the node was removed from its cluster.
     Removed = 76,

@@ -27,6 +27,7 @@ mod style;
 mod table;
 mod terminal;
 pub mod text;
+mod typed;
 
 pub use args::{completions, duration, man, parse, version};
 pub use exit::Exit;

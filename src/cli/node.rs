@@ -9,7 +9,6 @@ use super::{Exit, Failure, Result};
 use crate::{
     config::{self, ConfigError, Layer, LogFormat, NodeConfig},
     types::{Address, NodeName},
-    wire::{Fault, Reason},
 };
 
 /// Run a replica of the chat service.
@@ -30,12 +29,13 @@ const EXAMPLES: &str = "Examples:
   chat-node run --data-dir /var/lib/quorate
   chat-node run --data-dir /var/lib/quorate --name n2 --listen 10.0.0.2:7400     # then, anywhere:
   chat-admin -e 10.0.0.1:7400 add-node n2 10.0.0.2:7400
+  chat-node restore state.backup --data-dir /var/lib/quorate --name n1 --listen 10.0.0.1:7400
   chat-node recover --data-dir /var/lib/quorate --compare /mnt/n2     # no quorum left
 
 Exit codes: 0 ok, 1 other failure, 2 usage, 3 not found, 4 conflict, 5 not allowed,
 6 unavailable (safe to repeat), 7 refused by a safety check, 8 checks failed (demo);
-run also: 70 quarantined (its disk or state is broken), 75 temporary (disk full),
-76 removed from the cluster, 78 bad configuration.";
+run also: 70 quarantined (its disk or state is broken), 75 temporary (disk full,
+port in use), 76 removed from the cluster, 78 bad configuration.";
 
 /// A command of `chat-node`.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
@@ -58,6 +58,11 @@ pub enum NodeCommand {
         /// The node's settings.
         #[command(flatten)]
         settings: Settings,
+        /// Trust a data directory that was copied, moved or restored, without the word of the other nodes.
+        ///
+        /// What it has forgotten is lost. For when the others are gone for good, or when all of them were moved.
+        #[arg(long)]
+        trust_this_disk: bool,
     },
     /// Demonstrate a cluster on this machine: grow to five nodes, kill two, kill all, recover; exit code 8 on FAIL.
     ///
@@ -78,9 +83,12 @@ pub enum NodeCommand {
         /// The node's settings.
         #[command(flatten)]
         settings: Settings,
-        /// File written by `chat-admin backup`.
+        /// File written by `chat-admin backup FILE`.
+        #[arg(value_name = "FILE", required_unless_present = "from", conflicts_with = "from")]
+        file: Option<PathBuf>,
+        /// Another way to give FILE.
         #[arg(long, value_name = "FILE")]
-        from: PathBuf,
+        from: Option<PathBuf>,
         /// Print the new identity as JSON.
         #[arg(long)]
         json: bool,
@@ -191,18 +199,6 @@ pub fn founder(config: &NodeConfig) -> Result<(&NodeName, &Address)> {
     Ok((name, listen))
 }
 
-/// The end of `chat-node run` for a fault of its node. By the exit code, a supervisor knows whether to start it again.
-pub fn run_failure(fault: Fault) -> Failure {
-    let exit = match fault.reason {
-        Reason::Quarantined => Exit::Quarantined,
-        Reason::DiskFull => Exit::Temporary,
-        Reason::Removed => Exit::Removed,
-        Reason::InvalidArgument => Exit::Configuration,
-        _ => Exit::from(&fault),
-    };
-    Failure { exit, ..Failure::from(fault) }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, error::ErrorKind};
@@ -215,7 +211,7 @@ mod tests {
 
     fn settings(line: &str) -> Settings {
         match parse(line).unwrap() {
-            NodeCommand::Init { settings, .. } | NodeCommand::Run { settings } => settings,
+            NodeCommand::Init { settings, .. } | NodeCommand::Run { settings, .. } => settings,
             other => panic!("{other:?}"),
         }
     }
@@ -230,10 +226,12 @@ mod tests {
         for line in [
             "chat-node init --data-dir d --name n1 --listen 127.0.0.1:7400 --advertise h:1 --zone a",
             "chat-node run --data-dir d",
+            "chat-node run --data-dir d --trust-this-disk",
             "chat-node run --data-dir d --name n2 --listen 127.0.0.1:7401 --config f.toml --log debug --log-format json",
             "chat-node demo",
             "chat-node demo --nodes 5 --dir d --keep",
             "chat-node inspect --data-dir d --json",
+            "chat-node restore b --data-dir d --name n1 --listen 127.0.0.1:7400",
             "chat-node restore --data-dir d --from b --name n1 --listen 127.0.0.1:7400",
             "chat-node recover --data-dir d --compare e --compare f --yes-lose-data 1234 --json",
             "chat-node completions bash",
@@ -249,6 +247,7 @@ mod tests {
             "chat-node demo --nodes 2",
             "chat-node run --dir d",
             "chat-node restore --data-dir d",
+            "chat-node restore b --data-dir d --from b",
             "chat-node run --log-format xml",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
@@ -289,18 +288,5 @@ mod tests {
         assert_eq!(exit("chat-node init --data-dir d --name n1 --listen 127.0.0.1:7400"), Ok(()));
         assert_eq!(exit("chat-node init --data-dir d --name n1"), Err(Exit::Usage));
         assert_eq!(exit("chat-node init --data-dir d --listen 127.0.0.1:7400"), Err(Exit::Usage));
-    }
-
-    #[test]
-    fn run_ends_with_a_code_that_supervisors_understand() {
-        for (reason, code) in [
-            (Reason::Quarantined, 70),
-            (Reason::DiskFull, 75),
-            (Reason::Removed, 76),
-            (Reason::InvalidArgument, 78),
-            (Reason::Internal, 1),
-        ] {
-            assert_eq!(run_failure(Fault::new(reason, "m")).exit.code(), code, "{reason:?}");
-        }
     }
 }

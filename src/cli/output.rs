@@ -15,7 +15,7 @@ use super::{
     Failure, Result, Table,
     terminal::{folded, wants_colour},
 };
-use crate::{types::printable, wire::json};
+use crate::{telemetry::terminal_has_escapes, types::printable, wire::json};
 
 /// The two streams of a command, and how to write to them.
 ///
@@ -26,6 +26,8 @@ use crate::{types::printable, wire::json};
 pub struct Output {
     json: bool,
     colour: bool,
+    /// Terminals of this process understand escape sequences.
+    escapes: bool,
     /// stdout is a terminal.
     terminal: bool,
     /// stderr is a terminal.
@@ -40,6 +42,7 @@ impl Output {
         Self {
             json,
             colour: wants_colour(&io::stdout()),
+            escapes: terminal_has_escapes(),
             terminal: io::stdout().is_terminal(),
             talk_terminal: io::stderr().is_terminal(),
             data: Box::new(io::stdout()),
@@ -52,8 +55,8 @@ impl Output {
     pub fn captured(json: bool) -> (Self, Captured) {
         let captured = Captured::default();
         let (data, talk) = (captured.data.clone(), captured.talk.clone());
-        let (colour, terminal, talk_terminal) = (false, false, false);
-        (Self { json, colour, terminal, talk_terminal, data: Box::new(data), talk: Box::new(talk) }, captured)
+        let (colour, escapes, terminal, talk_terminal) = (false, false, false, false);
+        (Self { json, colour, escapes, terminal, talk_terminal, data: Box::new(data), talk: Box::new(talk) }, captured)
     }
 
     /// Whether `--json` was given.
@@ -71,9 +74,14 @@ impl Output {
         self.terminal
     }
 
-    /// Whether talk goes to a terminal, which may show progress bars.
-    pub fn talk_is_terminal(&self) -> bool {
-        self.talk_terminal
+    /// Whether data goes to a terminal on which it can be drawn over.
+    pub fn can_redraw(&self) -> bool {
+        self.terminal && self.escapes
+    }
+
+    /// Whether talk goes to a terminal that can show progress bars.
+    pub fn talk_can_redraw(&self) -> bool {
+        self.talk_terminal && self.escapes
     }
 
     /// Writes a line of data. Text of others must have passed [`text`](super::text).

@@ -5,6 +5,7 @@ use std::{env, io::IsTerminal};
 use ratatui::crossterm::terminal;
 
 use super::text;
+use crate::telemetry::terminal_has_escapes;
 
 /// Columns below which lines are left to the terminal: nothing readable fits.
 const NARROWEST: usize = 20;
@@ -12,7 +13,7 @@ const NARROWEST: usize = 20;
 /// Whether `stream` is a terminal that wants colour (<https://no-color.org>).
 pub(super) fn wants_colour(stream: &impl IsTerminal) -> bool {
     let refused = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    stream.is_terminal() && !refused && env::var_os("TERM").is_none_or(|term| term != "dumb")
+    stream.is_terminal() && !refused && terminal_has_escapes()
 }
 
 /// Breaks `line` to the width of the terminal, with an indent on continuation rows.

@@ -98,6 +98,8 @@ struct Known {
     favourite: Option<Address>,
     /// Rounds of asking all nodes. A task that sees it grow while it waits uses the result of that round.
     discoveries: u64,
+    /// Why nodes take no part, as the last round told.
+    untrusted: BTreeSet<String>,
     /// When a node last answered such a round.
     discovered: Option<Instant>,
     /// The refusal of a node that could be reached but was too busy to answer the last round.
@@ -109,8 +111,15 @@ impl Cluster {
     /// call.
     pub fn new(seeds: Vec<Address>, dialer: Dialer, settings: Settings) -> Self {
         let view = View::new(seeds);
-        let known =
-            Known { view, channels: BTreeMap::new(), favourite: None, discoveries: 0, discovered: None, refusal: None };
+        let known = Known {
+            view,
+            channels: BTreeMap::new(),
+            favourite: None,
+            discoveries: 0,
+            untrusted: BTreeSet::new(),
+            discovered: None,
+            refusal: None,
+        };
         let timeout = settings.timeout;
         let shared = Shared { dialer, settings, known: Mutex::new(known), discovering: tokio::sync::Mutex::default() };
         Self { shared: Arc::new(shared), attempt: ATTEMPT, timeout }
@@ -339,12 +348,21 @@ impl Cluster {
         if leader.is_none() {
             let fault = match answered {
                 Some(0) => self.no_answer_fault(),
-                _ => Fault::new(Reason::NoLeader, "no leader is known: an election is under way, or too few nodes run")
+                _ => Fault::new(Reason::NoLeader, self.no_leader())
                     .next("`chat-admin status` shows what the cluster lacks"),
             };
             effort.note(fault);
         }
         leader
+    }
+
+    /// Why there may be no leader.
+    fn no_leader(&self) -> String {
+        let untrusted = self.known().untrusted.iter().cloned().collect::<Vec<_>>().join("; ");
+        match untrusted.is_empty() {
+            true => "no leader is known: an election is under way, or too few nodes run".to_owned(),
+            false => format!("no leader is known: {untrusted}"),
+        }
     }
 
     /// Asks all nodes and returns how many answered. Returns `None` if another task did so while this one waited.
@@ -376,6 +394,7 @@ impl Cluster {
             known.view.learn_membership(answer);
         }
         known.discoveries += 1;
+        known.untrusted = untrusted(&answers);
         if !answers.is_empty() {
             known.discovered = Some(Instant::now());
         }
@@ -417,4 +436,11 @@ impl Cluster {
 /// Whether the same call may succeed later or on another node.
 fn may_succeed_elsewhere(fault: &Fault) -> bool {
     fault.reason.is_transient() || fault.reason == Reason::WrongCluster
+}
+
+/// The reasons of the nodes whose disks are not trusted, in the words of a node that knows.
+fn untrusted(answers: &[GetMembershipResponse]) -> BTreeSet<String> {
+    let nodes = answers.iter().flat_map(|answer| &answer.nodes);
+    let untrusted = nodes.filter(|node| matches!(node.condition.as_str(), "verifying" | "rolled back"));
+    untrusted.map(|node| node.condition_reason.clone()).filter(|reason| !reason.is_empty()).collect()
 }

@@ -40,7 +40,7 @@ pub enum Update {
     Connected(Address),
     /// The stream broke. The subscription looks for another node and resumes after the last event.
     Reconnecting(Fault),
-    /// The serving node has lost its quorum. No new messages can be agreed on until it returns.
+    /// The serving node knows no leader with a quorum: one is being elected, or too few nodes are up.
     NoQuorum,
     /// The quorum is back.
     Quorum,
@@ -81,7 +81,7 @@ pub struct Subscription {
     order: Order,
     link: Link,
     backoff: Backoff,
-    /// Whether the serving node had its quorum at the last heartbeat.
+    /// Whether the serving node had its quorum at its last heartbeat; assumed until its first.
     quorum: bool,
     /// How often in a row nodes refused the cursor.
     refusals: u32,
@@ -161,6 +161,8 @@ impl Subscription {
             }
             Link::Connecting(connecting) => match connecting.await {
                 Ok((stream, address)) => {
+                    // The new node's first heartbeat says how it stands.
+                    self.quorum = true;
                     self.link = Link::Up {
                         address: address.clone(),
                         stream: Box::new(stream),

@@ -49,10 +49,12 @@ pub fn main() -> ExitCode {
 async fn dispatch(command: NodeCommand) -> Result<()> {
     match command {
         NodeCommand::Init { settings, json } => init(with_logs(settings.load()?)?, &mut Output::standard(json)).await,
-        NodeCommand::Run { settings } => run(with_logs(settings.load()?)?).await,
+        NodeCommand::Run { settings, trust_this_disk } => run(with_logs(settings.load()?)?, trust_this_disk).await,
         NodeCommand::Demo(options) => demo::run(options, &mut Output::standard(false)).await,
         NodeCommand::Inspect { data_dir, json } => inspect(&data_dir, &mut Output::standard(json)).await,
-        NodeCommand::Restore { settings, from, json } => {
+        NodeCommand::Restore { settings, file, from, json } => {
+            // The parser requires one of the two.
+            let from = file.or(from).unwrap_or_default();
             restore(with_logs(settings.load()?)?, &from, &mut Output::standard(json)).await
         }
         NodeCommand::Recover { data_dir, compare, yes_lose_data, json } => {

@@ -88,7 +88,7 @@ fn report(recovery: &Recovery) -> Vec<String> {
     lines.push(format!(
         "afterwards {} is the only voter, in epoch {}; it and the members of epoch {} never speak again",
         survivor.identity.name,
-        survivor.identity.epoch + 1,
+        survivor.identity.epoch.saturating_add(1),
         survivor.identity.epoch
     ));
     let left = left_behind(survivor);

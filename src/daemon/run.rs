@@ -27,8 +27,9 @@ use crate::{
 /// Time for an orderly stop. Calls that are under way after that are cut off.
 const STOP: Duration = Duration::from_millis(4_500);
 
-/// Runs a node until a signal arrives or the node stops by itself.
-pub async fn run(mut config: NodeConfig) -> Result<()> {
+/// Runs a node until a signal arrives or the node stops by itself. With `trust_this_disk` an operator takes the
+/// responsibility for a disk that may have gone back in time.
+pub async fn run(mut config: NodeConfig, trust_this_disk: bool) -> Result<()> {
     let mut signals = StopSignals::listen()
         .map_err(|error| Failure::new(Exit::Failure, format!("cannot listen for signals: {error}")))?;
     // The bound on connections depends on how many files this process may open.
@@ -36,7 +37,8 @@ pub async fn run(mut config: NodeConfig) -> Result<()> {
     let dir = config.data_dir.clone();
     let address = listening_address(&config).await?;
     let listener = listen(&address).await.map_err(listen_failure)?;
-    let node = Node::start(Settings::production(config.clone())).await.map_err(|error| start_failure(error, &dir))?;
+    let settings = Settings { trust_this_disk, ..Settings::production(config.clone()) };
+    let node = Node::start(settings).await.map_err(|error| start_failure(error, &dir))?;
     log_start(&node, &listener, &address);
     let (stop, serving) = spawn_server(node.clone(), config, listener);
     let exit = tokio::select! {

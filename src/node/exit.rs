@@ -13,6 +13,8 @@ pub enum Exit {
     Removed,
     /// Its disk or state is broken. It stops rather than answer wrongly.
     Quarantined(String),
+    /// Another process runs as the same node.
+    AlreadyRunning(String),
     /// Its disk is full. Everything it acknowledged is kept.
     DiskFull(String),
 }
@@ -47,6 +49,7 @@ impl fmt::Display for Exit {
         match self {
             Self::Removed => f.write_str("this node was removed from its cluster"),
             Self::Quarantined(why) => write!(f, "this node's disk or state is broken: {why}"),
+            Self::AlreadyRunning(why) => f.write_str(why),
             Self::DiskFull(why) => write!(f, "this node's disk is full: {why}"),
         }
     }

@@ -6,11 +6,13 @@
 //! Invariant: an identity on disk implies that log and state exist beside it. Code that creates a member therefore
 //! opens the stores first and writes the identity last. Writers of a running node hold `Inner::identity_file`.
 
+use bytes::Bytes;
+
 use crate::{
     config::NodeConfig,
     raft::types::Member,
     storage::{DataDir, Result},
-    types::NodeId,
+    types::{Entropy, NodeId},
     wire::{Address, store},
 };
 
@@ -20,6 +22,11 @@ const FILE: &str = "identity";
 pub const FIRST_NODE_ID: NodeId = 1;
 
 pub use store::Identity;
+
+/// A new id for a data directory: 16 random bytes.
+pub fn new_directory_id(entropy: &Entropy) -> Bytes {
+    Bytes::copy_from_slice(&entropy.bytes::<16>())
+}
 
 /// Reads the identity in `dir`; `None` for a node that belongs to no cluster yet.
 pub fn read(dir: &DataDir) -> Result<Option<Identity>> {

@@ -18,6 +18,7 @@
 
 mod change;
 mod consensus;
+mod disk_record;
 mod exit;
 mod identity;
 mod lifecycle;

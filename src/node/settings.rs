@@ -23,6 +23,8 @@ pub struct Settings {
     pub dialer: Dialer,
     /// Where blocking work runs.
     pub blocking: Blocking,
+    /// Whether an operator takes the responsibility for a disk that may have gone back in time.
+    pub trust_this_disk: bool,
 }
 
 impl Settings {
@@ -34,6 +36,7 @@ impl Settings {
             entropy: Entropy::system(),
             dialer: Dialer::tcp(),
             blocking: Blocking::Pool,
+            trust_this_disk: false,
         }
     }
 }

@@ -172,9 +172,13 @@ pub fn read_append_request(request: pb::AppendRequest) -> Result<AppendEntriesRe
 /// The index of the first entry of an append that does not directly follow the entry before it. Appending it would leave
 /// a gap in the log.
 pub fn gap(request: &AppendEntriesRequest) -> Option<u64> {
-    let next = request.prev_log_id.as_ref().map_or(0, |id| id.index() + 1);
-    let places = request.entries.iter().map(|entry| entry.log_id.index()).zip(next..);
-    places.into_iter().find_map(|(index, place)| (index != place).then_some(index))
+    // The indexes are a peer's word: one more than the greatest is none.
+    let mut next = request.prev_log_id.as_ref().map_or(Some(0), |id| id.index().checked_add(1));
+    request.entries.iter().map(|entry| entry.log_id.index()).find(|index| {
+        let follows = next == Some(*index);
+        next = index.checked_add(1);
+        !follows
+    })
 }
 
 /// To protobuf. The caller adds the time.
@@ -232,6 +236,7 @@ pub fn snapshot_header(sender: &Vote, meta: &SnapshotMeta) -> pb::SnapshotHeader
         vote: Some(vote(sender)),
         last_log_id: meta.last_log_id.as_ref().map(log_id),
         last_membership: Some(stored_membership(&meta.last_membership)),
+        ..Default::default()
     }
 }
 

@@ -42,8 +42,8 @@ impl PeerIdentity {
         headers.insert(metadata::TO, target.into());
     }
 
-    /// Refuses a request that was stamped for another cluster, epoch or node.
-    pub fn check(&self, headers: &MetadataMap) -> Result<(), Fault> {
+    /// Refuses a request that was stamped for another cluster, epoch or node, or by no other node. Returns the sender.
+    pub fn check(&self, headers: &MetadataMap) -> Result<NodeId, Fault> {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let number = |name| text(name).parse::<u64>().ok();
         let refuse = |message: String| {
@@ -67,6 +67,13 @@ impl PeerIdentity {
         if number(metadata::TO) != Some(self.node_id) {
             return refuse(format!("this is node {}, the caller means node {}", self.node_id, text(metadata::TO)));
         }
-        Ok(())
+        match number(metadata::FROM) {
+            Some(sender) if sender != 0 && sender != self.node_id => Ok(sender),
+            _ => {
+                let message = format!("the caller says that it is node `{}`, which cannot be", text(metadata::FROM));
+                tracing::warn!(%message, "refused a peer");
+                Err(Fault::new(Reason::NotAllowed, message))
+            }
+        }
     }
 }

@@ -20,19 +20,20 @@ use prost::Message;
 use tokio::sync::oneshot;
 
 use super::{
-    convert,
+    PeerMemory, convert,
     types::{CommittedLeaderId, Entry, EntryPayload, LogId, Member, Membership, TypeConfig, Vote},
 };
 use crate::{
     fault_injection::{self, Bug},
     storage::{Done, LogFile, StorageError},
-    types::NodeId,
+    types::{NodeId, limits},
     wire::raft as pb,
 };
 
 const VOTE: &str = "vote";
 const COMMITTED: &str = "committed";
 const PURGED: &str = "purged";
+const PEERS: &str = "peers";
 
 /// Bytes that one read returns for replication to a follower, at most (but at least one entry).
 const READ_BYTES: usize = 4 * 1024 * 1024;
@@ -76,46 +77,56 @@ impl LogStore {
     }
 
     /// Appends a membership with `voter` as the only member to the log of a stopped node, and lets it stand for election
-    /// in a later term. `applied` is the last entry that the state holds. Returns the id of the new entry.
+    /// in a later term. `applied` is the last entry that the state holds, `at` the id of the new entry.
     ///
-    /// All entries before it stay; the first election of the sole voter commits them. The term of the new entry is above
-    /// every term that this node has seen and above `term`.
+    /// All entries before it stay; the first election of the sole voter commits them.
     pub fn append_sole_voter(
         &self,
         voter: NodeId,
         member: &Member,
         applied: Option<LogId>,
-        term: u64,
-    ) -> io::Result<LogId> {
+        at: LogId,
+    ) -> io::Result<()> {
         let membership = Membership::new(vec![[voter].into()], BTreeMap::from([(voter, member.clone())]));
-        self.append_membership(voter, membership.map_err(io::Error::other)?, applied, term)
+        self.append_membership(voter, membership.map_err(io::Error::other)?, applied, at)
     }
 
-    /// Like [`LogStore::append_sole_voter`], with any membership. `candidate` is the node that owns the log.
+    /// The id of an entry that follows the log of a stopped node, of a term above the log's and above `term`. `applied` is
+    /// the last entry that the state holds.
+    ///
+    /// # Errors
+    /// Fails if there is none: the log, or `term`, is beyond what any cluster reaches. Changes nothing.
+    pub fn next_id(&self, applied: Option<LogId>, term: u64) -> io::Result<LogId> {
+        let last = self.bounds()?.last_log_id.max(applied);
+        let (logged, index) = last.map_or((0, None), |id| (id.committed_leader_id().term, Some(id.index())));
+        let term = logged.max(term).checked_add(1).filter(|term| *term <= limits::TERM);
+        let index = index.map_or(Some(0), |index| index.checked_add(1)).filter(|index| *index < limits::LOG_INDEX);
+        match term.zip(index) {
+            Some((term, index)) => Ok(LogId::new(CommittedLeaderId::new(term), index)),
+            None => Err(damaged("the log", format!("its last entry, {last:?}, is beyond what any cluster reaches"))),
+        }
+    }
+
+    /// Like [`LogStore::append_sole_voter`], with any membership. `candidate` is the node that owns the log, `at` comes from
+    /// [`LogStore::next_id`].
     pub fn append_membership(
         &self,
         candidate: NodeId,
         membership: Membership,
         applied: Option<LogId>,
-        term: u64,
-    ) -> io::Result<LogId> {
-        let mut last = self.bounds()?.last_log_id;
+        at: LogId,
+    ) -> io::Result<()> {
+        let last = self.bounds()?.last_log_id;
         if let Some(applied) = applied.filter(|applied| Some(*applied) > last) {
             // The node crashed after it installed a snapshot and before it purged the log up to there.
             let marker = convert::log_id(&applied).encode_to_vec().into();
             wait(|done| self.file.purge_to(applied.index(), (PURGED, marker), done))?;
-            last = Some(applied);
         }
-        let voted = self.vote()?.map_or(0, |vote| vote.leader_id().term);
-        let logged = last.map_or(0, |id| id.committed_leader_id().term);
-        let term = voted.max(logged).max(term) + 1;
         // The vote first: a log must never hold an entry of a term that its node has not seen.
-        let vote = convert::vote(&Vote::new(term, candidate)).encode_to_vec().into();
+        let vote = convert::vote(&Vote::new(at.committed_leader_id().term, candidate)).encode_to_vec().into();
         wait(|done| self.file.set(VOTE, vote, done))?;
-        let id = LogId::new(CommittedLeaderId::new(term), last.map_or(0, |id| id.index() + 1));
-        let entry = Entry { log_id: id, payload: EntryPayload::Membership(membership) };
-        wait(|done| self.file.append(vec![(id.index(), convert::encode_entry(&entry))], done))?;
-        Ok(id)
+        let entry = Entry { log_id: at, payload: EntryPayload::Membership(membership) };
+        wait(|done| self.file.append(vec![(at.index(), convert::encode_entry(&entry))], done))
     }
 
     /// The commit mark on disk: entries up to it are committed, later ones may be.
@@ -136,12 +147,35 @@ impl LogStore {
         }
         while next <= last {
             let records = self.file.read_some(next..last.saturating_add(1), READ_BYTES).map_err(io::Error::other)?;
+            let Some(read_to) = records.last().map(|(index, _)| *index) else {
+                return Err(damaged(format!("log entry {next}"), "it is missing"));
+            };
             for (index, record) in records {
                 visit(decode(index, record)?).map_err(io::Error::other)?;
-                next = index + 1;
             }
+            next = read_to.saturating_add(1);
         }
         Ok(())
+    }
+
+    /// What this node remembers of the promises of the others, as far as it was written down.
+    pub fn peer_memory(&self) -> io::Result<PeerMemory> {
+        let bytes = self.file.get(PEERS).map_err(io::Error::other)?;
+        PeerMemory::decode(bytes, self.committed()?)
+            .map_err(|error| damaged("what the log remembers of the peers", error))
+    }
+
+    /// Writes it down along with the next write.
+    pub fn save_peer_memory(&self, memory: &PeerMemory) {
+        if let Some(bytes) = memory.encode_if_changed() {
+            self.file.set_lazily(PEERS, bytes);
+        }
+    }
+
+    /// Returns when all that was appended before is durable.
+    pub async fn barrier(&self) -> io::Result<()> {
+        let memory = self.file.get(PEERS).map_err(io::Error::other)?.unwrap_or_default();
+        durable(|done| self.file.set(PEERS, memory, done)).await
     }
 
     /// The last purged and the last log id.
@@ -155,7 +189,7 @@ impl LogStore {
     }
 
     fn entry_at(&self, index: u64) -> io::Result<Entry> {
-        let found = self.read(index..index + 1)?.pop();
+        let found = self.read(index..index.saturating_add(1))?.pop();
         found.ok_or_else(|| damaged(format!("log entry {index}"), "it is missing"))
     }
 
@@ -199,11 +233,11 @@ fn wait(submit: impl FnOnce(Done)) -> io::Result<()> {
 fn bounds_of(range: &impl RangeBounds<u64>) -> std::ops::Range<u64> {
     let start = match range.start_bound() {
         Bound::Included(start) => *start,
-        Bound::Excluded(start) => start + 1,
+        Bound::Excluded(start) => start.saturating_add(1),
         Bound::Unbounded => 0,
     };
     let end = match range.end_bound() {
-        Bound::Included(end) => end + 1,
+        Bound::Included(end) => end.saturating_add(1),
         Bound::Excluded(end) => *end,
         Bound::Unbounded => u64::MAX,
     };
@@ -285,7 +319,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     /// Deletes the entries after `last_log_id`, which conflict with those of the leader. Durable when it returns.
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
-        let first_removed = last_log_id.map_or(0, |id| id.index() + 1);
+        let first_removed = last_log_id.map_or(0, |id| id.index().saturating_add(1));
         durable(|done| self.file.truncate_from(first_removed, done)).await
     }
 

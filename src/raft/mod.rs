@@ -19,20 +19,31 @@
 //! - The log is purged only up to the entry that is durable in the state file (see [`StateMachine`]).
 //! - Disk and wire carry our own protobuf (`chat.raft.v1`), never openraft's serde form, so that versions interoperate.
 //!   [`convert`] is the only file that knows both.
+//! - openraft believes its peers, so nothing of a peer reaches it unchecked: requests pass `peer_call`, snapshots
+//!   `receive`, answers the network (see [`claims`]).
+//! - A node whose disk may have gone back in time votes for nobody and acknowledges nothing (see [`OwnDisk`]); a peer that
+//!   promised more than it knows is told so (see [`PeerMemory`]).
 //! - [`types`] spells every openraft generic once.
 //!
 //! [`storage::LogFile`]: crate::storage::LogFile
 
 use std::fmt::Display;
 
+pub mod claims;
 mod clocks;
 pub mod convert;
 #[cfg(test)]
 mod crashes;
+mod disk_checks;
 mod identity;
+mod incarnation;
+mod lineage;
 mod log_store;
 pub mod network;
+mod peer_call;
+mod peer_memory;
 mod peer_service;
+mod receive;
 mod snapshot;
 mod state_machine;
 #[cfg(test)]
@@ -41,10 +52,14 @@ pub mod types;
 mod view_at_index;
 
 pub use clocks::{ClockView, Clocks};
+pub use disk_checks::{DiskChecks, OwnDisk, OwnState};
 pub use identity::PeerIdentity;
+pub use incarnation::{Announcement, Incarnation, Stage};
 pub use log_store::LogStore;
 pub use network::{PeerNetwork, PeerNetworkFactory};
-pub use peer_service::{PeerService, Serving};
+pub use peer_call::Serving;
+pub use peer_memory::{PeerCondition, PeerMemory};
+pub use peer_service::PeerService;
 pub use snapshot::{Frame, SnapshotData, frames};
 pub use state_machine::{Changed, StateMachine, StateMeta, replay};
 pub use view_at_index::{NoView, ViewAtIndex};

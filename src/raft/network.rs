@@ -22,20 +22,22 @@ use openraft::{
     network::{Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption, RPCTypes},
 };
 use tokio::sync::mpsc;
-use tonic::{Code, Request, Status, transport::Channel};
+use tonic::{Code, Request, Response, Status, transport::Channel};
 
 use super::{
-    Clocks, Frame, PeerIdentity, SnapshotData, convert, frames,
+    Clocks, DiskChecks, Frame, PeerIdentity, SnapshotData, claims, convert, frames,
+    peer_memory::{Conflict, Evidence},
     types::{
-        AppendEntriesRequest, Member, RpcError, Snapshot, SnapshotResponse, StreamAppendResult, StreamingError,
-        TransferLeaderRequest, TransferLeaderResponse, TypeConfig, Vote, VoteRequest, VoteResponse,
+        AppendEntriesRequest, LogId, Member, RpcError, Snapshot, SnapshotResponse, StreamAppendError,
+        StreamAppendResult, StreamingError, TransferLeaderRequest, TransferLeaderResponse, TypeConfig, Vote,
+        VoteRequest, VoteResponse,
     },
 };
 use crate::{
     storage::{Blocking, archive},
     types::{NodeId, limits},
     wire::{
-        Address, Dialer, Profile,
+        Address, Dialer, Fault, Profile, Reason,
         raft::{self as pb, raft_service_client::RaftServiceClient},
     },
 };
@@ -132,13 +134,14 @@ pub struct PeerNetworkFactory {
     transfers: Transfers,
     addresses: AddressBook,
     clocks: Clocks,
+    disks: DiskChecks,
 }
 
 impl PeerNetworkFactory {
     /// Makes clients that dial with `dialer`, call as `identity` and record the peers' clocks in `clocks`.
-    pub fn new(identity: PeerIdentity, dialer: Dialer, blocking: Blocking, clocks: Clocks) -> Self {
+    pub fn new(identity: PeerIdentity, dialer: Dialer, blocking: Blocking, clocks: Clocks, disks: DiskChecks) -> Self {
         let (transfers, addresses) = (Transfers::default(), AddressBook::default());
-        Self { identity, dialer, blocking, transfers, addresses, clocks }
+        Self { identity, dialer, blocking, transfers, addresses, clocks, disks }
     }
 
     /// The snapshots being sent.
@@ -163,6 +166,7 @@ impl PeerNetworkFactory {
             blocking: self.blocking,
             transfers: self.transfers.clone(),
             clocks: self.clocks.clone(),
+            disks: self.disks.clone(),
         }
     }
 }
@@ -200,6 +204,7 @@ pub struct PeerNetwork {
     blocking: Blocking,
     transfers: Transfers,
     clocks: Clocks,
+    disks: DiskChecks,
 }
 
 impl PeerNetwork {
@@ -233,7 +238,23 @@ impl PeerNetwork {
     fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         self.identity.stamp(&mut request, self.target);
+        self.disks.stamp(request.metadata_mut(), self.target);
         request
+    }
+
+    /// Hears what the answer to a call says of the peer's disk. The answer of a peer that has forgotten does not count.
+    fn heard<T>(&self, answer: Result<Response<T>, Status>) -> Result<Response<T>, RpcError> {
+        match answer {
+            Ok(response) => {
+                self.disks.hear_answer(self.target, response.metadata()).map_err(|evidence| forgetful(&evidence))?;
+                Ok(response)
+            }
+            Err(status) => {
+                let _ = self.disks.hear_answer(self.target, status.metadata());
+                note_failure(&self.disks, self.target, &status);
+                Err(rpc_error(status))
+            }
+        }
     }
 
     fn timeout(&self, action: RPCTypes, timeout: Duration) -> RpcError {
@@ -242,19 +263,80 @@ impl PeerNetwork {
 
     /// Asks for a vote, or for the promise of one (pre-vote).
     async fn send_vote(&mut self, rpc: VoteRequest, pre: bool, option: RPCOption) -> Result<VoteResponse, RpcError> {
+        self.disks.own.may_vote().map_err(|fault| unreachable_peer(fault.message))?;
         let timeout = option.soft_ttl();
         let request = self.request(convert::vote_request(&rpc, pre));
         let mut client = self.client()?;
         let answer = tokio::time::timeout(timeout, client.vote(request)).await;
-        let response = answer.map_err(|_| self.timeout(RPCTypes::Vote, timeout))?.map_err(rpc_error)?;
-        let response = response.into_inner();
-        self.clocks.record_peer(self.target, response.time_ms);
-        convert::read_vote_response(response).map_err(|error| NetworkError::new(&error).into())
+        let response = self.heard(answer.map_err(|_| self.timeout(RPCTypes::Vote, timeout))?)?.into_inner();
+        let time_ms = response.time_ms;
+        let response = convert::read_vote_response(response).map_err(|error| NetworkError::new(&error))?;
+        let checked = claims::check_vote_answer(&response, self.clocks.own_ms(), rpc.vote.leader_id().term);
+        checked.map_err(|error| implausible(self.target, &error))?;
+        self.clocks.record_peer(self.target, time_ms);
+        if !pre {
+            self.disks.peers.note_term(self.target, response.vote.leader_id().term);
+        }
+        Ok(response)
     }
+}
+
+/// The last entry that a stream of appends has sent. Cheap to clone; all clones are the same.
+#[derive(Debug, Clone, Default)]
+struct LastSent(Arc<Mutex<Option<LogId>>>);
+
+impl LastSent {
+    fn note(&self, request: &AppendEntriesRequest) {
+        let last = request.entries.last().map(|entry| entry.log_id).max(request.prev_log_id);
+        let mut sent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *sent = last.max(*sent);
+    }
+
+    fn get(&self) -> Option<LogId> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The error of a call whose answer cannot be true: openraft must not see it, and must not ask again at once.
+fn implausible(peer: NodeId, error: &claims::Implausible) -> Unreachable<TypeConfig> {
+    tracing::warn!(peer, %error, "refused the answer of a peer");
+    Unreachable::from_string(error)
 }
 
 fn unreachable_peer(why: impl ToString) -> RpcError {
     Unreachable::from_string(why).into()
+}
+
+fn forgetful(evidence: &Evidence) -> RpcError {
+    unreachable_peer(format!("the disk of the peer went back in time: {}", evidence.why))
+}
+
+/// Remembers why a call to a peer failed.
+fn note_failure(disks: &DiskChecks, peer: NodeId, status: &Status) {
+    let fault = Fault::from_status(status);
+    match fault.reason {
+        Reason::Verifying => disks.peers.note_refusal(peer, &fault.message),
+        _ => disks.peers.note_error(peer, &fault.message),
+    }
+}
+
+/// Notes what an answer of `peer` to the leader of `term` tells of its log.
+fn note_answer(
+    disks: &DiskChecks,
+    peer: NodeId,
+    term: u64,
+    result: StreamAppendResult,
+) -> Result<StreamAppendResult, RpcError> {
+    match &result {
+        Ok(Some(matched)) => disks.peers.note_acked(peer, term, *matched),
+        Err(StreamAppendError::Conflict(conflict))
+            if disks.peers.judge_conflict(peer, term, *conflict) == Conflict::Withheld =>
+        {
+            return Err(unreachable_peer("its log ends before what it acknowledged"));
+        }
+        _ => {}
+    }
+    Ok(result)
 }
 
 /// Whether a request leaves no gap in the log of `peer`.
@@ -266,12 +348,15 @@ fn is_contiguous(request: &AppendEntriesRequest, peer: NodeId) -> bool {
     gap.is_none()
 }
 
-/// Maps a failed call to what openraft does next: it backs off from an unreachable peer, and retries other errors at once.
+/// Maps a failed call to what openraft does next: it backs off from a peer that is unreachable or refuses it, and
+/// retries other errors at once.
 fn rpc_error(status: Status) -> RpcError {
     match status.code() {
-        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::PermissionDenied => {
-            Unreachable::new(&status).into()
-        }
+        Code::Unavailable
+        | Code::DeadlineExceeded
+        | Code::Cancelled
+        | Code::PermissionDenied
+        | Code::InvalidArgument => Unreachable::new(&status).into(),
         _ => NetworkError::new(&status).into(),
     }
 }
@@ -300,22 +385,30 @@ impl NetStreamAppend<TypeConfig> for PeerNetwork {
             let peer = self.target;
             let mut contiguous = input.take_while(move |request| std::future::ready(is_contiguous(request, peer)));
             let Some(first) = contiguous.next().await else { return Ok(stream::empty().boxed()) };
-            let clocks = self.clocks.clone();
-            let requests = stream::iter([first]).chain(contiguous).map(move |request| pb::AppendRequest {
-                time_ms: clocks.cluster_ms().unwrap_or(0),
-                ..convert::append_request(&request)
+            let (term, sent, clocks) = (first.vote.leader_id().term, LastSent::default(), self.clocks.clone());
+            let (noted, memory) = (sent.clone(), self.disks.peers.clone());
+            let requests = stream::iter([first]).chain(contiguous).map(move |request| {
+                noted.note(&request);
+                memory.note_committed(request.leader_commit);
+                let time_ms = clocks.cluster_ms().unwrap_or(0);
+                pb::AppendRequest { time_ms, ..convert::append_request(&request) }
             });
             let request = self.request(requests);
             let mut client = self.client()?;
             let opening = tokio::time::timeout(timeout, client.append(request)).await;
-            let answers = opening.map_err(|_| self.timeout(RPCTypes::AppendEntries, timeout))?.map_err(rpc_error)?;
-            let clocks = self.clocks.clone();
-            let results = answers.into_inner().map(move |answer| match answer {
-                Ok(response) => {
-                    clocks.record_peer(peer, response.time_ms);
-                    Ok(convert::read_append_response(response))
-                }
-                Err(status) => Err(rpc_error(status)),
+            let answers = self.heard(opening.map_err(|_| self.timeout(RPCTypes::AppendEntries, timeout))?)?;
+            let (disks, clocks) = (self.disks.clone(), self.clocks.clone());
+            let results = answers.into_inner().map(move |answer| {
+                let response = answer.map_err(|status| {
+                    note_failure(&disks, peer, &status);
+                    rpc_error(status)
+                })?;
+                let time_ms = response.time_ms;
+                let answer = convert::read_append_response(response);
+                claims::check_append_answer(&answer, sent.get().as_ref(), clocks.own_ms(), term)
+                    .map_err(|error| implausible(peer, &error))?;
+                clocks.record_peer(peer, time_ms);
+                note_answer(&disks, peer, term, answer)
             });
             Ok(results.boxed())
         }
@@ -350,8 +443,13 @@ impl NetSnapshot<TypeConfig> for PeerNetwork {
         let SnapshotData::View(view) = snapshot.snapshot else {
             return Err(NetworkError::from_string("a received snapshot cannot be forwarded").into());
         };
-        let header = convert::snapshot_header(&vote, &snapshot.meta);
-        let index = snapshot.meta.last_log_id.as_ref().map(|id| id.index());
+        let meta = snapshot.meta.clone();
+        let header = pb::SnapshotHeader {
+            cluster_id: self.identity.cluster_id.clone(),
+            epoch: self.identity.epoch,
+            ..convert::snapshot_header(&vote, &meta)
+        };
+        let index = meta.last_log_id.as_ref().map(|id| id.index());
         tracing::info!(peer = self.target, index, "sending a snapshot");
         let (sender, receiver) = mpsc::channel(FRAMES_IN_FLIGHT);
         let first = pb::SnapshotChunk { part: Some(pb::snapshot_chunk::Part::Header(header)) };
@@ -371,9 +469,15 @@ impl NetSnapshot<TypeConfig> for PeerNetwork {
             closed = cancel => return Err(closed.into()),
             answer = transfer => answer.map_err(|error| StreamingError::from(NetworkError::new(&error)))?,
         };
-        let response = answer.map_err(rpc_error)?.into_inner();
+        let response = self.heard(answer)?.into_inner();
         tracing::info!(peer = self.target, index, "the snapshot is installed");
-        Ok(SnapshotResponse::new(convert::require_vote(response.vote).map_err(|e| NetworkError::new(&e))?))
+        let answer = convert::require_vote(response.vote).map_err(|e| NetworkError::new(&e))?;
+        let checked = claims::check_term(&answer, self.clocks.own_ms(), vote.leader_id().term);
+        checked.map_err(|error| implausible(self.target, &error))?;
+        if let Some(last) = meta.last_log_id {
+            self.disks.peers.note_acked(self.target, vote.leader_id().term, last);
+        }
+        Ok(SnapshotResponse::new(answer))
     }
 }
 
@@ -415,8 +519,7 @@ impl NetTransferLeader<TypeConfig> for PeerNetwork {
         let request = self.request(message);
         let mut client = self.client()?;
         let answer = tokio::time::timeout(timeout, client.transfer_leader(request)).await;
-        let response = answer.map_err(|_| self.timeout(RPCTypes::TransferLeader, timeout))?.map_err(rpc_error)?;
-        let response = response.into_inner();
+        let response = self.heard(answer.map_err(|_| self.timeout(RPCTypes::TransferLeader, timeout))?)?.into_inner();
         match response.accepted {
             true => Ok(Ok(())),
             false => Err(NetworkError::from_string(response.refusal).into()),

@@ -34,7 +34,7 @@ use crate::{
         Blocking, Durable, StateSlot, StorageError,
         kv::{Read, Write},
     },
-    types::{Clock, Cursor},
+    types::{Clock, limits},
     wire::{raft as pb, store},
 };
 
@@ -53,10 +53,6 @@ pub struct StateMeta {
     pub membership: StoredMembership,
 }
 
-/// A bound that no real log reaches: from anywhere below it a cluster can run for centuries. Cursors have room for twice as
-/// many entries. An applied id beyond it is damage.
-const LAST: pb::LogId = pb::LogId { term: 1 << 62, index: Cursor::ENTRIES / 2 };
-
 impl StateMeta {
     /// Reads both from a view of the state.
     pub fn read(view: &dyn Read) -> Result<Self, StorageError> {
@@ -64,7 +60,7 @@ impl StateMeta {
         let applied = match view.get(APPLIED)? {
             Some(bytes) => {
                 let id = pb::LogId::decode(bytes.as_slice()).map_err(|e| damaged("the state's applied id", &e))?;
-                if id.index >= LAST.index || id.term >= LAST.term {
+                if id.index >= limits::LOG_INDEX || id.term > limits::TERM {
                     return Err(damaged("the state's applied id", &"no log reaches the index or term that it names"));
                 }
                 Some(convert::read_log_id(id))
@@ -261,20 +257,18 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let slot = self.slot.clone();
         let expected = meta.clone();
         let install = move || -> Result<u64, StorageError> {
-            slot.install(snapshot.load(&slot)?)?;
+            let loaded = snapshot.load(&slot)?;
+            // Before it replaces the live state: a node with the wrong state is worse than one that stops.
+            if StateMeta::read(&loaded.view()?)?.applied != expected.last_log_id {
+                return Err(StorageError::damaged("a snapshot", "its applied id differs from the announced one"));
+            }
+            slot.install(loaded)?;
             if fault_injection::enabled(Bug::SnapshotWithoutMembership) {
                 let mut batch = slot.current().begin()?;
                 batch.delete(MEMBERSHIP)?;
                 batch.commit(Durable::Yes)?;
             }
-            let found = StateMeta::read(&slot.current().view()?)?;
-            if found.applied != expected.last_log_id {
-                return Err(StorageError::damaged(
-                    "the installed snapshot",
-                    "its applied id differs from the announced one",
-                ));
-            }
-            Ok(found.applied.map_or(0, |id| id.index()))
+            Ok(expected.last_log_id.map_or(0, |id| id.index()))
         };
         let applied = self.blocking.run(install).await.map_err(io::Error::other)?;
         self.views.settle(applied, None);

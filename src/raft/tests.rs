@@ -13,7 +13,7 @@ use std::{
 use futures::{Stream, StreamExt, stream};
 use openraft::{
     RaftLogReader, RaftNetworkFactory,
-    network::{NetStreamAppend, RPCOption},
+    network::{NetStreamAppend, NetVote, RPCOption},
     storage::{RaftLogStorage, RaftLogStorageExt},
     testing::log::{StoreBuilder, Suite},
 };
@@ -21,19 +21,21 @@ use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
 use super::{
-    LogStore, PeerIdentity, PeerNetworkFactory, StateMachine,
+    Announcement, Clocks, DiskChecks, LogStore, OwnDisk, PeerIdentity, PeerMemory, PeerNetworkFactory, StateMachine,
     network::PeerNetwork,
     types::{
-        AppendEntriesRequest, CommittedLeaderId, Entry, EntryPayload, LogId, Member, StreamAppendResult, TypeConfig,
-        Vote,
+        AppendEntriesRequest, CommittedLeaderId, Entry, EntryPayload, LogId, Member, RpcError, StreamAppendResult,
+        TypeConfig, Vote, VoteRequest,
     },
 };
 use crate::{
     storage::{Blocking, DataDir, LogFile, Open, StateSlot, testing::SimDisks},
+    types::Clock,
     wire::{
         BoxedIo, Dialer,
         raft::{
             self as pb,
+            append_response::Refusal,
             raft_service_server::{RaftService, RaftServiceServer},
         },
     },
@@ -94,8 +96,10 @@ fn runtime() -> tokio::runtime::Runtime {
 async fn peer_by(dialer: Dialer) -> PeerNetwork {
     let identity = PeerIdentity { cluster_id: "c".into(), epoch: 1, node_id: 1 };
     let member = Member { name: "n2".into(), address: "n2:7400".into(), zone: String::new() };
-    let clocks = super::Clocks::new(1, crate::types::Clock::system());
-    PeerNetworkFactory::new(identity, dialer, Blocking::Inline, clocks).new_client(2, &member).await
+    let own = OwnDisk::new("n1", Announcement::default(), None, false);
+    let disks = DiskChecks { own, peers: PeerMemory::default() };
+    let clocks = Clocks::new(1, Clock::system());
+    PeerNetworkFactory::new(identity, dialer, Blocking::Inline, clocks, disks).new_client(2, &member).await
 }
 
 fn option() -> RPCOption {
@@ -134,28 +138,32 @@ async fn a_peer_is_dialled_only_once_there_is_something_to_send() {
     assert_eq!(ended.unwrap_or_else(|error| panic!("{error}")).count().await, 0, "no request, no answer");
 }
 
-/// A peer that reports what arrives and accepts all of it.
-struct Agreeing(mpsc::UnboundedSender<Vec<u64>>);
+/// A peer that reports what arrives, and gives the same answers to everybody.
+struct Answering {
+    arrived: mpsc::UnboundedSender<Vec<u64>>,
+    append: pb::AppendResponse,
+    vote: pb::VoteResponse,
+}
 
 #[tonic::async_trait]
-impl RaftService for Agreeing {
+impl RaftService for Answering {
     type AppendStream = stream::BoxStream<'static, Result<pb::AppendResponse, Status>>;
 
     async fn append(
         &self,
         request: Request<Streaming<pb::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        let arrived = self.0.clone();
+        let (arrived, answer) = (self.arrived.clone(), self.append);
         let answers = request.into_inner().map(move |request| {
             let places = request?.entries.iter().filter_map(|entry| Some(entry.log_id?.index)).collect();
             let _ = arrived.send(places);
-            Ok(pb::AppendResponse::default())
+            Ok(answer)
         });
         Ok(Response::new(answers.boxed()))
     }
 
     async fn vote(&self, _: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
-        Err(Status::unimplemented("it only follows"))
+        Ok(Response::new(self.vote))
     }
 
     async fn install_snapshot(
@@ -179,10 +187,17 @@ impl RaftService for Agreeing {
 
 /// A peer behind a connection in this process, and the indexes of the entries that arrived there.
 async fn agreeing_peer() -> (PeerNetwork, mpsc::UnboundedReceiver<Vec<u64>>) {
+    answering_peer(pb::AppendResponse::default(), pb::VoteResponse::default()).await
+}
+
+async fn answering_peer(
+    append: pb::AppendResponse,
+    vote: pb::VoteResponse,
+) -> (PeerNetwork, mpsc::UnboundedReceiver<Vec<u64>>) {
     let (arrived, arrivals) = mpsc::unbounded_channel();
     let dialer = Dialer::new(move |_| {
         let (near, far) = tokio::io::duplex(1 << 16);
-        let service = RaftServiceServer::new(Agreeing(arrived.clone()));
+        let service = RaftServiceServer::new(Answering { arrived: arrived.clone(), append, vote });
         let incoming = stream::iter([Ok::<_, io::Error>(far)]).chain(stream::pending());
         tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
         async { Ok(Box::new(near) as BoxedIo) }
@@ -241,4 +256,37 @@ async fn a_stream_ends_before_a_request_that_would_leave_a_gap_in_the_peers_log(
         arrived.push(places);
     }
     assert_eq!(arrived, [[0, 1], [2, 3]], "no part of a request with a gap");
+}
+
+/// openraft adopts the vote in an answer as it adopts that in a request.
+#[tokio::test]
+async fn an_answer_that_cannot_be_true_is_an_error_of_the_network() {
+    let forged = Some(pb::Vote { term: u64::MAX, node_id: 2, committed: false });
+    let far = pb::LogId { term: 1, index: u64::MAX };
+    let refusals = [
+        pb::AppendResponse { refusal: forged.map(Refusal::HigherVote), ..Default::default() },
+        pb::AppendResponse { refusal: Some(Refusal::Conflict(far)), ..Default::default() },
+        pb::AppendResponse { matched: Some(far), ..Default::default() },
+        pb::AppendResponse { matched: Some(pb::LogId { term: 1, index: 2 }), ..Default::default() },
+    ];
+    for answer in refusals {
+        let (mut peer, _arrivals) = answering_peer(answer, pb::VoteResponse::default()).await;
+        let requests = stream::iter([append(None, &[0, 1])]).chain(stream::pending());
+        let mut answers = peer.stream_append(requests, option()).await.unwrap_or_else(|error| panic!("{error}"));
+        let first = tokio::time::timeout(Duration::from_secs(20), answers.next()).await.expect("an answer");
+        assert!(matches!(first, Some(Err(RpcError::Unreachable(_)))), "{answer:?}: {first:?}");
+    }
+    let last_log_id = Some(pb::LogId { term: 9, index: 3 });
+    for answer in [
+        pb::VoteResponse { vote: forged, ..Default::default() },
+        pb::VoteResponse {
+            vote: Some(pb::Vote { term: 8, node_id: 2, committed: false }),
+            last_log_id,
+            ..Default::default()
+        },
+    ] {
+        let (mut peer, _arrivals) = answering_peer(pb::AppendResponse::default(), answer).await;
+        let asked = peer.vote(VoteRequest::new(Vote::new(7, 1), None), RPCOption::new(Duration::from_secs(20))).await;
+        assert!(matches!(asked, Err(RpcError::Unreachable(_))), "{answer:?}: {asked:?}");
+    }
 }

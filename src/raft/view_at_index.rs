@@ -94,7 +94,7 @@ impl ViewAtIndex {
         let mut state = self.lock();
         state.claimed = state.claimed.max(index);
         state.settled = index;
-        let later = state.waiting.split_off(&(index + 1));
+        let later = state.waiting.split_off(&index.saturating_add(1));
         let mut due = std::mem::replace(&mut state.waiting, later);
         if let (Some(askers), Some(view)) = (due.remove(&index), view) {
             for asker in askers {

@@ -11,26 +11,44 @@ use crate::{
     wire::Fault,
 };
 
+/// Why a node cannot listen on its address.
+#[derive(Debug)]
+pub struct ListenError {
+    /// INVALID_ARGUMENT for the field `listen`.
+    pub fault: Fault,
+    /// Whether it may pass without a change of settings: another process holds the address, or the name does not
+    /// resolve now. A supervisor should then start the node again.
+    pub is_temporary: bool,
+}
+
 /// Listens on `address`.
 ///
 /// # Errors
-/// INVALID_ARGUMENT for the field `listen`: the address is in use, belongs to another machine, or needs more rights.
-pub async fn listen(address: &Address) -> Result<TcpListener, Fault> {
-    bind(address).await.map_err(|error| {
-        let fault = Fault::invalid("listen", format!("cannot listen on {address}: {error}"));
-        fault.next(match error.kind() {
-            io::ErrorKind::AddrInUse => "stop the process that uses the address, or give another --listen",
-            io::ErrorKind::PermissionDenied => "give a port from 1024, or run with the right to use this one",
-            _ => "give --listen an address of this machine",
-        })
+/// The address is in use, belongs to another machine, or needs more rights, or its name does not resolve.
+pub async fn listen(address: &Address) -> Result<TcpListener, ListenError> {
+    let failed = |error: io::Error, next: &str, is_temporary| ListenError {
+        fault: Fault::invalid("listen", format!("cannot listen on {address}: {error}")).next(next),
+        is_temporary,
+    };
+    let resolved = lookup_host(address.as_str()).await.map_err(|error| {
+        failed(error, "check the name given with --listen, and that this machine can resolve it", true)
+    })?;
+    bind(resolved).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            failed(error, "stop the process that uses the address, or give another --listen", true)
+        }
+        io::ErrorKind::PermissionDenied => {
+            failed(error, "give a port from 1024, or run with the right to use this one", false)
+        }
+        _ => failed(error, "give --listen an address of this machine", false),
     })
 }
 
-/// Resolves the name and listens on the first of its addresses that works.
-async fn bind(address: &Address) -> io::Result<TcpListener> {
+/// Listens on the first address that works.
+fn bind(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpListener> {
     let mut failed = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
-    for resolved in lookup_host(address.as_str()).await? {
-        match queueing(resolved) {
+    for address in addresses {
+        match queueing(address) {
             Ok(listener) => return Ok(listener),
             Err(error) => failed = error,
         }
@@ -83,10 +101,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_address_of_another_machine_does_not_pass_by_itself() {
+        // TEST-NET-1 of RFC 5737 belongs to no machine.
+        let error = listen(&"192.0.2.1:7400".parse().unwrap()).await.unwrap_err();
+        assert!(!error.is_temporary, "{error:?}");
+    }
+
+    #[tokio::test]
     async fn an_address_in_use_is_a_named_error() {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = taken.local_addr().unwrap().to_string().parse().unwrap();
-        let fault = listen(&address).await.unwrap_err();
+        let ListenError { fault, is_temporary } = listen(&address).await.unwrap_err();
+        assert!(is_temporary, "the other process may go");
         assert_eq!(fault.field.as_deref(), Some("listen"));
         assert!(fault.message.contains(address.as_str()) && fault.next.unwrap().contains("another --listen"));
     }

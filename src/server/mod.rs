@@ -50,7 +50,7 @@ pub mod testing;
 
 pub use self::{
     limits::connection_limit,
-    listen::{incoming, listen},
+    listen::{ListenError, incoming, listen},
     serve::serve,
     services::{peer_routes, peer_routes_by},
 };

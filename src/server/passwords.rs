@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     config,
-    types::{RequestId, SessionKey, Username, limits},
+    types::{RequestId, SessionKey, Username, limits, normal_form},
     wire::{Fault, Reason},
 };
 
@@ -79,11 +79,11 @@ impl Passwords {
         }
     }
 
-    /// Hashes `password` with `salt` into a PHC string.
+    /// Hashes the normal form of `password` with `salt` into a PHC string.
     pub async fn hash(&self, password: String, salt: [u8; 16], timeout: Duration) -> Result<String, Fault> {
         let algorithm = self.algorithm.clone();
         let hashed = self.run(timeout, move || {
-            algorithm.hash_password_with_salt(password.as_bytes(), &salt).map(|hash| hash.to_string())
+            algorithm.hash_password_with_salt(normal_form(&password).as_bytes(), &salt).map(|hash| hash.to_string())
         });
         hashed.await?.map_err(|error| hashing_failed(&error))
     }
@@ -92,8 +92,7 @@ impl Passwords {
     pub async fn verify(&self, password: String, phc: Option<String>, timeout: Duration) -> Result<(), Fault> {
         let (known, phc) = self.known(phc);
         let algorithm = self.algorithm.clone();
-        let matches =
-            self.run(timeout, move || algorithm.verify_password(password.as_bytes(), phc.as_str()).is_ok()).await?;
+        let matches = self.run(timeout, move || matching(&algorithm, password, &phc).is_some()).await?;
         if matches && known { Ok(()) } else { Err(bad_credentials()) }
     }
 
@@ -108,8 +107,8 @@ impl Passwords {
         let (request_id, username, password) = login;
         let algorithm = self.algorithm.clone();
         let derived = self.run(timeout, move || {
-            let matches = algorithm.verify_password(password.as_bytes(), phc.as_str()).is_ok() && known;
-            matches.then(|| token(&algorithm, request_id, &username, &password))
+            let password = matching(&algorithm, password, &phc).filter(|_| known)?;
+            Some(token(&algorithm, request_id, &username, &password))
         });
         derived.await?.ok_or_else(bad_credentials)?.map_err(|error| hashing_failed(&error))
     }
@@ -137,6 +136,15 @@ impl Passwords {
         });
         working.await.map_err(|error| Fault::new(Reason::Internal, format!("hashing a password failed: {error}")))
     }
+}
+
+/// The form of a typed password that matches the hash: its normal form, or the form as typed for hashes that are older
+/// than that rule. The token of a repeated login comes from the same form (P4).
+fn matching(algorithm: &Argon2<'_>, password: String, phc: &str) -> Option<String> {
+    let normal = normal_form(&password);
+    let as_typed = Some(password).filter(|password| *password != normal);
+    let mut forms = std::iter::once(normal).chain(as_typed);
+    forms.find(|form| algorithm.verify_password(form.as_bytes(), phc).is_ok())
 }
 
 fn token(
@@ -192,6 +200,26 @@ mod tests {
 
     fn reason<T>(result: Result<T, Fault>) -> Reason {
         result.err().expect("a refusal").reason
+    }
+
+    #[tokio::test]
+    async fn a_password_is_the_same_on_every_keyboard_and_old_hashes_still_match() {
+        let (composed, decomposed) = ("caf\u{e9} noir", "cafe\u{301} noir");
+        let passwords = passwords();
+        for set in [composed, decomposed] {
+            let phc = phc(&passwords, set).await;
+            for typed in [composed, decomposed] {
+                assert!(passwords.verify(typed.into(), phc.clone(), TIMEOUT).await.is_ok(), "{set:?} as {typed:?}");
+            }
+            let tokens = [composed, decomposed]
+                .map(|typed| passwords.derive_token(login(1, "alice", typed), phc.clone(), TIMEOUT));
+            let [one, other] = tokens.map(|token| token);
+            assert_eq!(one.await.unwrap().into_secret(), other.await.unwrap().into_secret());
+        }
+        let as_typed = passwords.algorithm.hash_password_with_salt(decomposed.as_bytes(), &[3; 16]).unwrap();
+        let old = Some(as_typed.to_string());
+        assert!(passwords.verify(decomposed.into(), old.clone(), TIMEOUT).await.is_ok(), "set before the rule");
+        assert!(passwords.verify("other".into(), old, TIMEOUT).await.is_err());
     }
 
     #[tokio::test]

@@ -25,6 +25,25 @@ pub enum Open {
     Fresh,
 }
 
+/// What a file keeps for as long as it is the same file, and what no copy of it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileMark {
+    /// Its inode number; 0 where the file system gives numbers that do not last.
+    pub inode: u64,
+    /// When it was made, in nanoseconds since 1970; 0 where the file system does not tell. No system call sets it.
+    pub birth_ns: u64,
+}
+
+impl FileMark {
+    /// Whether these may be the marks of one file. Birth times decide where both are known, because some network and
+    /// overlay file systems change inode numbers when they are mounted.
+    pub fn may_be(self, other: Self) -> bool {
+        let both_born = self.birth_ns != 0 && other.birth_ns != 0;
+        let both_numbered = self.inode != 0 && other.inode != 0;
+        if both_born { self.birth_ns == other.birth_ns } else { !both_numbered || self.inode == other.inode }
+    }
+}
+
 /// A flat folder of files. The contract of every method: once it returns without error, its effect survives a crash.
 pub trait Disks: Debug + Send + Sync + 'static {
     /// Opens a file for a store. Reads return data that is on the disk or will be written to it. They never return data
@@ -43,11 +62,14 @@ pub trait Disks: Debug + Send + Sync + 'static {
     /// Removes a file, if it exists. Open handles stay usable.
     fn remove(&self, name: &str) -> Result<()>;
 
-    /// The names of all files except the lock, sorted.
+    /// The names of all files except the lock and the folder `lost+found`, sorted.
     fn list(&self) -> Result<Vec<String>>;
 
     /// How many bytes can still be written.
     fn free_bytes(&self) -> Result<u64>;
+
+    /// What tells the file from a copy of it.
+    fn mark(&self, name: &str) -> Result<FileMark>;
 
     /// The path of a file, for messages to people.
     fn path(&self, name: &str) -> PathBuf;

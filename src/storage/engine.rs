@@ -7,12 +7,16 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use bytes::Bytes;
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
 use super::{Disk, Result, StorageError};
 
 /// One row: the kind of file, and the format number of its content.
 const FORMAT: TableDefinition<'_, &str, u32> = TableDefinition::new("format");
+/// One row: what the owner of the file wrote on it. Not part of its content: no snapshot and no digest holds it.
+const LABEL: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("label");
+const OWNER: &str = "owner";
 
 /// A redb database, its name in messages, and its first error. Cheap to clone.
 ///
@@ -84,6 +88,34 @@ impl Engine {
             }
             Some(_) => Ok(()),
         }
+    }
+
+    /// The label of the file; none if none was written.
+    pub(super) fn label(&self) -> Result<Option<Bytes>> {
+        self.guard(|| {
+            let read = self.db.begin_read().map_err(|e| self.err(e))?;
+            let table = match read.open_table(LABEL) {
+                Ok(table) => table,
+                Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+                Err(e) => return Err(self.err(e)),
+            };
+            let Some(stored) = table.get(OWNER).map_err(|e| self.err(e))? else { return Ok(None) };
+            unseal(self.name(), OWNER.as_bytes(), stored.value()).map(Bytes::copy_from_slice).map(Some)
+        })
+    }
+
+    /// Writes the label, durably. The caller excludes other writers.
+    pub(super) fn set_label(&self, label: &[u8]) -> Result<()> {
+        self.guard(|| {
+            let write = self.db.begin_write().map_err(|e| self.err(e))?;
+            let stored = [seal(OWNER.as_bytes(), label).as_slice(), label].concat();
+            write
+                .open_table(LABEL)
+                .map_err(|e| self.err(e))?
+                .insert(OWNER, stored.as_slice())
+                .map_err(|e| self.err(e))?;
+            write.commit().map_err(|e| self.err(e))
+        })
     }
 
     pub(super) fn db(&self) -> &Database {

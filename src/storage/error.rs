@@ -36,6 +36,14 @@ pub enum StorageError {
         /// The damage.
         detail: String,
     },
+    /// The file is sound, but it is not the one that belongs here.
+    #[error("{what} does not belong here: {detail}")]
+    Foreign {
+        /// Which file.
+        what: String,
+        /// Whose it is instead.
+        detail: String,
+    },
     /// A newer program wrote the file.
     #[error("{what} has format {found}, this program reads up to {known}")]
     TooNew {
@@ -52,6 +60,11 @@ impl StorageError {
     /// A file or record that is not what was written.
     pub fn damaged(what: impl Into<String>, detail: impl std::fmt::Display) -> Self {
         Self::Damaged { what: what.into(), detail: detail.to_string() }
+    }
+
+    /// A file of another node, of another directory or of another time.
+    pub fn foreign(what: impl Into<String>, detail: impl std::fmt::Display) -> Self {
+        Self::Foreign { what: what.into(), detail: detail.to_string() }
     }
 
     /// An error of the operating system. A full disk and a file that ends too early get their own variants.
@@ -100,6 +113,7 @@ impl Clone for StorageError {
             },
             Self::DiskFull { what } => Self::DiskFull { what: what.clone() },
             Self::Damaged { what, detail } => Self::Damaged { what: what.clone(), detail: detail.clone() },
+            Self::Foreign { what, detail } => Self::Foreign { what: what.clone(), detail: detail.clone() },
             Self::TooNew { what, found, known } => Self::TooNew { what: what.clone(), found: *found, known: *known },
         }
     }

@@ -68,7 +68,7 @@ struct Handle {
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
-struct Shared {
+pub(super) struct Shared {
     name: String,
     state: Mutex<State>,
     /// Wakes the writer: something is queued, or the log is closing.
@@ -85,9 +85,9 @@ struct Shared {
 /// - `durable <= queued`. Operations in `queue` have the numbers up to `queued`; those taken out by the writer and not
 ///   committed yet lie between `durable` and the first of them.
 /// - `failed`, once set, stays as it is.
-struct State {
+pub(super) struct State {
     /// `None` once the log is closed.
-    table: Option<LogTable>,
+    pub(super) table: Option<LogTable>,
     /// First and last index, both inclusive; `None` while the log is empty.
     bounds: Option<(u64, u64)>,
     /// The last records.
@@ -243,7 +243,7 @@ impl LogFile {
         self.shared().lock().tail_bytes
     }
 
-    fn shared(&self) -> &Shared {
+    pub(super) fn shared(&self) -> &Shared {
         &self.0.shared
     }
 
@@ -300,7 +300,7 @@ impl Drop for Handle {
 
 impl Shared {
     /// Ignores poisoning: no code under this lock panics half way, except when memory runs out.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -421,7 +421,7 @@ impl Shared {
 
 impl State {
     /// Refuses every operation after a failure, and after the close.
-    fn usable(&self) -> Result<()> {
+    pub(super) fn usable(&self) -> Result<()> {
         match &self.failed {
             Some(error) => Err(error.clone()),
             None if self.closing => Err(closed("the log")),
@@ -492,6 +492,6 @@ impl State {
     }
 }
 
-fn closed(name: &str) -> StorageError {
+pub(super) fn closed(name: &str) -> StorageError {
     StorageError::Io { what: name.to_owned(), source: std::io::Error::other("it is closed") }
 }

@@ -113,10 +113,25 @@ impl LogTable {
         let table = Self { engine, commits: Arc::new(Mutex::new(Commits { last: 0, witness: None })) };
         let (found, commit) = table.engine.guard(|| table.recover())?;
         if let Some(witness) = &witness {
+            witness.check_label(table.engine.name(), table.engine.label()?.as_deref())?;
             witness.check(table.engine.name(), commit)?;
         }
         *table.commits.lock().unwrap_or_else(PoisonError::into_inner) = Commits { last: commit, witness };
         Ok((table, found))
+    }
+
+    /// The label of the file.
+    pub(super) fn label(&self) -> Result<Option<Bytes>> {
+        self.engine.label()
+    }
+
+    /// Labels the witness, then the file, durably. A crash in between leaves a log without a label, which any label suits.
+    pub(super) fn set_label(&self, label: &[u8]) -> Result<()> {
+        let mut commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(witness) = &mut commits.witness {
+            witness.set_label(label)?;
+        }
+        self.engine.set_label(label)
     }
 
     /// Reads and checks the file. Also returns the number of its last transaction.

@@ -52,6 +52,7 @@ mod disk;
 mod engine;
 mod error;
 pub mod kv;
+mod label;
 mod log;
 mod log_table;
 mod record;
@@ -63,7 +64,7 @@ mod witness;
 
 pub use blocking::Blocking;
 pub use directory::DataDir;
-pub use disk::{Disk, Disks, Open};
+pub use disk::{Disk, Disks, FileMark, Open};
 pub use error::{Result, StorageError};
 pub use log::{Done, LogFile};
 pub use slot::StateSlot;

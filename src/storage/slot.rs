@@ -8,6 +8,8 @@ use std::{
     },
 };
 
+use bytes::Bytes;
+
 use super::{
     DataDir, Disks, Open, Result, StateFile,
     archive::{Loaded, Loader},
@@ -25,6 +27,7 @@ const LOADING: &str = ".loading-";
 ///   next open.
 /// - The lock on `live` is held only to clone or to swap it, and across the rename. No batch or view is opened under
 ///   it.
+/// - Every file that takes the place of the live one bears the same label.
 /// - Every loader of one process has its own file name.
 ///
 /// | the crash comes | after it |
@@ -40,6 +43,7 @@ struct Slot {
     disks: Arc<dyn Disks>,
     name: String,
     live: RwLock<StateFile>,
+    label: RwLock<Option<Bytes>>,
     loaders: AtomicU64,
 }
 
@@ -51,8 +55,22 @@ impl StateSlot {
         for stray in disks.list()?.iter().filter(|found| found.starts_with(&loading)) {
             disks.remove(stray)?;
         }
-        let live = RwLock::new(StateFile::open(disks.open(name, how)?)?);
-        Ok(Self(Arc::new(Slot { disks, name: name.to_owned(), live, loaders: AtomicU64::new(0) })))
+        let live = StateFile::open(disks.open(name, how)?)?;
+        let label = RwLock::new(live.label()?);
+        let (name, live) = (name.to_owned(), RwLock::new(live));
+        Ok(Self(Arc::new(Slot { disks, name, live, label, loaders: AtomicU64::new(0) })))
+    }
+
+    /// The label of the live file.
+    pub fn label(&self) -> Option<Bytes> {
+        self.0.label.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Writes `label` on the live file, durably, and on every file that replaces it. For a slot that has just been opened.
+    pub fn set_label(&self, label: &[u8]) -> Result<()> {
+        self.current().set_label(label)?;
+        *self.0.label.write().unwrap_or_else(PoisonError::into_inner) = Some(Bytes::copy_from_slice(label));
+        Ok(())
     }
 
     /// The live file. Call this again for each batch or view: a file kept over an [`install`](Self::install) is the one
@@ -64,7 +82,7 @@ impl StateSlot {
     /// Starts to load an archive into a new file beside the live one.
     pub fn loader(&self) -> Result<Loader> {
         let name = format!("{}{LOADING}{}", self.0.name, self.0.loaders.fetch_add(1, Relaxed));
-        Loader::new(self.0.disks.clone(), name)
+        Loader::new(self.0.disks.clone(), name, self.label().as_deref())
     }
 
     /// Replaces the live file by a loaded one. The change is durable when this returns. Views of the old file stay

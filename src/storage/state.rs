@@ -14,6 +14,7 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use redb::{Durability, ReadOnlyTable, ReadableDatabase, TableDefinition, WriteTransaction};
 
 use super::{
@@ -82,6 +83,15 @@ impl StateFile {
             write.set_durability(Durability::Immediate).map_err(|e| self.engine.err(e))?;
             write.commit().map_err(|e| self.engine.err(e))
         })
+    }
+
+    /// What its owner wrote on the file. It is no part of the keyspace: archives and digests leave it out.
+    pub fn label(&self) -> Result<Option<Bytes>> {
+        self.engine.label()
+    }
+
+    pub(super) fn set_label(&self, label: &[u8]) -> Result<()> {
+        self.engine.set_label(label)
     }
 
     /// The file's size in bytes, free pages included.

@@ -7,9 +7,12 @@
 //! lost a durable commit, which is damage.
 //!
 //! ```text
-//! bytes  0            8            16          20
-//!        "QRTWITNS"   | number u64 | crc32 u32 |      little-endian; the CRC-32 covers the first 16 bytes
+//! bytes  0            8            16          20          24          28
+//!        "QRTWITNS"   | number u64 | crc32 u32 | label u32 | crc32 u32 |      little-endian
 //! ```
+//!
+//! The first CRC-32 covers the first 16 bytes. `label` is the CRC-32 of the log's label, and the last four bytes are its own
+//! CRC-32: a witness of another log is recognised by it. A witness of a log without a label ends after 20 bytes.
 //!
 //! | the crash comes | after it |
 //! |---|---|
@@ -27,6 +30,8 @@ use super::{Disk, Result, StorageError};
 const MAGIC: &[u8; 8] = b"QRTWITNS";
 /// Magic, number, checksum. They lie in one sector, so a torn write leaves the old bytes or the new ones.
 const BYTES: usize = 20;
+/// The label's checksum and its own, behind the number.
+const TAG_BYTES: usize = 8;
 
 /// The open witness. It has one owner, the log's writer, which notes ascending numbers.
 ///
@@ -35,6 +40,7 @@ const BYTES: usize = 20;
 pub(super) struct Witness {
     disk: Disk,
     noted: u64,
+    tag: Option<u32>,
 }
 
 impl Witness {
@@ -46,7 +52,7 @@ impl Witness {
             disk.set_len(BYTES as u64).map_err(io)?;
             disk.write(0, &content(0)).map_err(io)?;
             disk.sync_data().map_err(io)?;
-            return Ok(Self { disk, noted: 0 });
+            return Ok(Self { disk, noted: 0, tag: None });
         }
         let mut bytes = [0; BYTES];
         if length < BYTES as u64 {
@@ -54,7 +60,32 @@ impl Witness {
         }
         disk.read(0, &mut bytes).map_err(io)?;
         let noted = read(&bytes).ok_or_else(|| StorageError::damaged(disk.name(), "its checksum does not match"))?;
-        Ok(Self { disk, noted })
+        let tag = read_tag(&disk, length)?;
+        Ok(Self { disk, noted, tag })
+    }
+
+    /// Refuses a witness that belongs to a log with another label.
+    pub(super) fn check_label(&self, name: &str, label: Option<&[u8]>) -> Result<()> {
+        let expected = label.map(crc32fast::hash);
+        // A tag without a label is left by a crash in `set_label`, which tags the witness first.
+        if expected.is_none() || expected == self.tag {
+            return Ok(());
+        }
+        Err(StorageError::foreign(self.disk.name(), format!("it is the witness of another log than {name}")))
+    }
+
+    /// Ties the witness to the log with this label, durably.
+    pub(super) fn set_label(&mut self, label: &[u8]) -> Result<()> {
+        let tag = crc32fast::hash(label);
+        let io = |error| StorageError::io(self.disk.name(), error);
+        if self.disk.len().map_err(io)? < (BYTES + TAG_BYTES) as u64 {
+            self.disk.set_len((BYTES + TAG_BYTES) as u64).map_err(io)?;
+        }
+        let bytes = [tag.to_le_bytes(), crc32fast::hash(&tag.to_le_bytes()).to_le_bytes()].concat();
+        self.disk.write(BYTES as u64, &bytes).map_err(io)?;
+        self.disk.sync_data().map_err(io)?;
+        self.tag = Some(tag);
+        Ok(())
     }
 
     /// Compares `found`, the last commit in the file `name`, with the last one known to be durable.
@@ -72,6 +103,17 @@ impl Witness {
         self.noted = number;
         Ok(())
     }
+}
+
+/// The tag; none if there is none yet, or if a crash left it torn.
+fn read_tag(disk: &Disk, length: u64) -> Result<Option<u32>> {
+    if length < (BYTES + TAG_BYTES) as u64 {
+        return Ok(None);
+    }
+    let mut bytes = [0; TAG_BYTES];
+    disk.read(BYTES as u64, &mut bytes).map_err(|error| StorageError::io(disk.name(), error))?;
+    let (tag, crc) = bytes.split_at(4);
+    Ok((crc32fast::hash(tag).to_le_bytes() == crc).then(|| u32::from_le_bytes([tag[0], tag[1], tag[2], tag[3]])))
 }
 
 fn content(number: u64) -> [u8; BYTES] {

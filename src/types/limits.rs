@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use super::id::Cursor;
+
 /// Bytes in a username. Usernames are ASCII, so also characters.
 pub const USERNAME_BYTES: usize = 32;
 /// Bytes in a password. Longer ones add no security and cost hashing time.
@@ -118,10 +120,30 @@ pub const LOG_CACHE_BYTES: usize = 32 * 1024 * 1024;
 pub const NODE_NAME_BYTES: usize = 32;
 /// Bytes in an address `host:port`.
 pub const ADDRESS_BYTES: usize = 255;
+/// Addresses that a node dials at once for callers that inspect it. The share of one caller's address, half of them, is
+/// enough to dial every node of a cluster.
+pub const DIALS: usize = 2 * NODES;
+/// Addresses that a node dials for one caller's address at once after a pause: four checks of the largest cluster.
+pub const DIAL_BURST: u32 = 256;
+/// Addresses a second that it dials for one caller's address after that.
+pub const DIALS_PER_SECOND: u32 = 8;
+/// Inspections that a node answers to one address at once after a pause.
+pub const INSPECTION_BURST: u32 = 200;
+/// Inspections a second that it answers to one address after that.
+pub const INSPECTIONS_PER_SECOND: u32 = 20;
 /// Requests for a digest at an exact index that a node serves at once.
 pub const DIGESTS: usize = 16;
 /// Nodes of a cluster, voters and learners together.
 pub const NODES: usize = 64;
+
+/// Indexes of log entries end below this, half of what a cursor can hold. No log gets there in centuries.
+pub const LOG_INDEX: u64 = Cursor::ENTRIES / 2;
+/// Elections for each millisecond since 1970 that a node takes for possible when a peer claims a term.
+pub const TERMS_PER_MS: u64 = 1;
+/// The terms that a node takes for possible whatever its clock says: two elections a second for 17,000 years.
+pub const TERMS_AT_LEAST: u64 = 1 << 40;
+/// No term is above this one, whatever the clock says, so that the term after it always exists.
+pub const TERM: u64 = 1 << 62;
 
 /// Raw bytes in one frame of a snapshot or backup.
 pub const ARCHIVE_FRAME_BYTES: usize = 1024 * 1024;

@@ -12,6 +12,7 @@ mod entropy;
 mod id;
 pub mod limits;
 mod name;
+mod normal_form;
 mod printable;
 
 pub use address::{Address, InvalidAddress};
@@ -21,4 +22,5 @@ pub use counted::counted;
 pub use entropy::Entropy;
 pub use id::{AccountId, ConversationId, Cursor, InvalidId, NodeId, RequestId, SessionKey};
 pub use name::{InvalidName, NodeName, RoomTitle, Username, Zone};
+pub use normal_form::normal_form;
 pub use printable::{is_printable, printable};

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::{limits, printable::is_printable};
+use super::{limits, normal_form::normal_form, printable::is_printable};
 
 /// Text that is not a name of the expected kind. The message states the rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -101,6 +101,14 @@ impl RoomTitle {
         Ok(Self(text.to_owned()))
     }
 
+    /// Checks the normal form of `text`, so that a title typed on another keyboard is the same title.
+    ///
+    /// For text on its way into the log or into a comparison. The state machine uses [`RoomTitle::new`]: it applies old
+    /// entries as they were applied before (P8).
+    pub fn normalised(text: &str) -> Result<Self, InvalidName> {
+        Self::new(&normal_form(text))
+    }
+
     /// As written.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -118,6 +126,14 @@ mod tests {
         for bad in ["", "-a", ".", "a b", "аlice", "a\n", "a/b", &long] {
             assert!(Username::new(bad).is_err(), "{bad:?} is no username");
         }
+    }
+
+    #[test]
+    fn a_title_has_one_normal_form_and_is_left_alone_where_the_log_has_it() {
+        let (composed, decomposed) = ("caf\u{e9}", "cafe\u{301}");
+        assert_eq!(RoomTitle::normalised(decomposed), RoomTitle::new(composed));
+        assert_eq!(RoomTitle::new(decomposed).map(|title| title.as_str().to_owned()), Ok(decomposed.to_owned()));
+        assert!(RoomTitle::normalised(&"e\u{301}".repeat(32)).is_ok(), "the limit counts the normal form");
     }
 
     #[test]

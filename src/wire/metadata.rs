@@ -17,3 +17,7 @@ pub const EPOCH: &str = "x-chat-epoch";
 pub const FROM: &str = "x-chat-from";
 /// Between peers: the node id that the caller expects.
 pub const TO: &str = "x-chat-to";
+/// Between peers, on calls and answers: which start of which process speaks, and with what it started.
+pub const INCARNATION: &str = "x-chat-incarnation";
+/// Between peers: proof that the disk of the one who is spoken to went back in time.
+pub const EVIDENCE: &str = "x-chat-evidence";

@@ -54,6 +54,10 @@ reasons! {
     Removed = "REMOVED", Unavailable, 6;
     /// The node's disk or state is broken; it has stopped serving.
     Quarantined = "QUARANTINED", Unavailable, 6;
+    /// The node's disk may have forgotten something: it takes no part until the others have vouched for it.
+    Verifying = "VERIFYING", Unavailable, 6;
+    /// The disk of the caller went back in time: it has promised more than it knows.
+    RolledBack = "ROLLED_BACK", Unavailable, 6;
     /// A queue is full. It is safe to repeat the call after the given delay.
     Overloaded = "OVERLOADED", ResourceExhausted, 6;
     /// Too many requests from this account or address.
@@ -103,6 +107,8 @@ reasons! {
     /// The caller belongs to another cluster, or expects another node.
     WrongCluster = "WRONG_CLUSTER", PermissionDenied, 5;
 
+    /// Another process is running as the same node.
+    AlreadyRunning = "ALREADY_RUNNING", FailedPrecondition, 7;
     /// A safety check refused the change.
     Unsafe = "UNSAFE", FailedPrecondition, 7;
 
@@ -124,6 +130,8 @@ impl Reason {
                 | Self::NotMember
                 | Self::Removed
                 | Self::Quarantined
+                | Self::Verifying
+                | Self::RolledBack
                 | Self::Overloaded
                 | Self::RateLimited
                 | Self::DiskFull

@@ -325,6 +325,7 @@ async fn a_leader_that_is_deposed_while_it_is_asked_does_not_say_who_is_a_member
         cluster_id: cluster.membership(new).cluster_id,
         epoch: 1,
         node_id: node_id(&cluster, new, "n4").unwrap(),
+        ..Default::default()
     };
     let deposed = cluster.node(old).unwrap();
     assert_eq!(deposed.membership().leader_id, deposed.membership().answered_by_id, "it has not heard of another");

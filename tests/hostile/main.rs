@@ -319,7 +319,7 @@ async fn garbage_from_would_be_peers_is_refused_and_changes_nothing() {
     let vote = Some(pb::Vote { term: 0, node_id: 9, committed: true });
     let far = Some(pb::LogId { term: u64::MAX, index: u64::MAX });
     let entry = pb::Entry { log_id: far, payload: Some(pb::entry::Payload::Batch(vec![0xff; 9].into())) };
-    let header = pb::SnapshotHeader { vote, last_log_id: far, last_membership: Some(Default::default()) };
+    let header = pb::SnapshotHeader { vote, last_log_id: far, ..Default::default() };
     let chunk = |part| pb::SnapshotChunk { part: Some(part) }.encode_to_vec();
     let bodies = [
         vec![0xff; 1000],

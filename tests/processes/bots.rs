@@ -25,11 +25,67 @@ impl Drop for Bot {
     }
 }
 
-/// The first Python block of the page.
-fn bot_of_the_page() -> String {
+/// The first block of the page in this language.
+fn bot_of_the_page(language: &str) -> String {
     let page = include_str!("../../docs/bots.md");
-    let block = page.split("```python\n").nth(1).expect("a block of Python");
+    let block = page.split(&format!("```{language}\n")).nth(1).expect("a block of this language");
     block.split("```").next().expect("its end").to_owned()
+}
+
+/// Whether this machine has the program. Without it a test says that it was skipped.
+fn has(tool: &str) -> bool {
+    let has = std::process::Command::new(tool).arg("--version").output().is_ok();
+    if !has {
+        eprintln!("skipped: there is no {tool} here to run the bots of docs/bots.md");
+    }
+    has
+}
+
+/// Starts a bot of the account echo: `source` run by `python3 -c` or `sh -c`.
+fn start(cluster: &Cluster, interpreter: &str, source: &str) -> Bot {
+    let chat = std::path::Path::new(env!("CARGO_BIN_EXE_chat")).parent().expect("a folder").to_owned();
+    let path = std::env::var("PATH").unwrap_or_default();
+    let child = std::process::Command::new(interpreter)
+        .args(["-c", source])
+        .env("PATH", format!("{}:{path}", chat.display()))
+        .env("XDG_STATE_HOME", cluster.state_home())
+        .env("CHAT_SERVERS", cluster.addresses())
+        .env("CHAT_AS", "echo")
+        .env("HOME", cluster.state_home())
+        .current_dir(cluster.state_home())
+        .process_group(0)
+        .spawn()
+        .expect("the bot starts");
+    Bot(child)
+}
+
+/// Greets the bot until it answers: it sees only messages that are sent after it has connected.
+fn greet(cluster: &Cluster) {
+    let mut greetings = 0;
+    eventually("the bot answers", || {
+        greetings += 1;
+        cluster.chat(&["--as", "alice", "send", "echo", &format!("hello {greetings}")]).expect(0);
+        !said_by_echo(cluster).is_empty()
+    });
+}
+
+/// Whether the bot answers its own messages. It reads in order, so before it answers the last word it has answered its
+/// answer to the greeting.
+fn answers_itself(interpreter: &str, source: &str) -> bool {
+    let cluster = Cluster::of(1);
+    cluster.account("alice");
+    cluster.account("echo");
+    let _bot = start(&cluster, interpreter, source);
+    greet(&cluster);
+    cluster.chat(&["--as", "alice", "send", "echo", "the last word"]).expect(0);
+    eventually("the bot has answered the last word", || {
+        said_by_echo(&cluster).iter().any(|said| said == "the last word")
+    });
+    let mut said = said_by_echo(&cluster);
+    let all = said.len();
+    said.sort_unstable();
+    said.dedup();
+    said.len() < all
 }
 
 fn said_by_echo(cluster: &Cluster) -> Vec<String> {
@@ -40,38 +96,36 @@ fn said_by_echo(cluster: &Cluster) -> Vec<String> {
 }
 
 #[test]
+fn the_bots_of_the_page_do_not_answer_themselves() {
+    for (tool, interpreter, language, guard, broken) in [
+        ("python3", "python3", "python", r#" and message["sender"] != "echo""#, ""),
+        ("jq", "sh", "sh", r#"(.message.sender? // "echo") != "echo""#, r#".message.sender? // "echo" != "echo""#),
+    ] {
+        if !has(tool) {
+            continue;
+        }
+        let bot = bot_of_the_page(language);
+        assert!(!answers_itself(interpreter, &bot), "{bot}");
+        assert!(bot.contains(guard), "the guard has changed: {bot}");
+        assert!(
+            answers_itself(interpreter, &bot.replace(guard, broken)),
+            "this test cannot see a {tool} bot's mistake"
+        );
+    }
+}
+
+#[test]
 fn the_echo_bot_of_the_page_survives_the_death_of_the_leader() {
-    let has_python = std::process::Command::new("python3").arg("--version").output().is_ok();
-    if !has_python {
-        eprintln!("skipped: there is no python3 here to run the bot of docs/bots.md");
+    if !has("python3") {
         return;
     }
-    let source = bot_of_the_page();
+    let source = bot_of_the_page("python");
     assert!(source.lines().count() <= 10, "the page promises ten lines");
     let mut cluster = Cluster::of(3);
     cluster.account("alice");
     cluster.account("echo");
-    let chat = std::path::Path::new(env!("CARGO_BIN_EXE_chat")).parent().expect("a folder").to_owned();
-    let path = std::env::var("PATH").unwrap_or_default();
-    let child = std::process::Command::new("python3")
-        .args(["-c", &source])
-        .env("PATH", format!("{}:{path}", chat.display()))
-        .env("XDG_STATE_HOME", cluster.state_home())
-        .env("CHAT_SERVERS", cluster.addresses())
-        .env("CHAT_AS", "echo")
-        .env("HOME", cluster.state_home())
-        .current_dir(cluster.state_home())
-        .process_group(0)
-        .spawn()
-        .expect("the bot starts");
-    let _bot = Bot(child);
-    // The bot sees only messages sent after it has connected.
-    let mut greetings = 0;
-    eventually("the bot answers", || {
-        greetings += 1;
-        cluster.chat(&["--as", "alice", "send", "echo", &format!("hello {greetings}")]).expect(0);
-        !said_by_echo(&cluster).is_empty()
-    });
+    let _bot = start(&cluster, "python3", &source);
+    greet(&cluster);
     let leader = cluster.leader();
     cluster.kill(&leader);
     cluster.chat(&["--as", "alice", "--timeout", "30s", "send", "echo", "still there?"]).expect(0);

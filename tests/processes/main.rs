@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`growing`] | init, run, add-node, remove-node, orderly stop |
 //! | [`faults`], [`disk`], [`nemesis`] | killed and frozen nodes, full disks, random faults under load |
+//! | [`rollback`] | restored, swapped and doubled data directories |
 //! | [`refusals`] | refusals, their exit codes and advice |
 //! | [`bots`], [`outbox`], [`completion`], [`guide`] | `chat` in pipes, without a quorum, in a shell, and as in docs/chat.md |
 //! | [`screen`], [`harmless`] | the full-screen client in a terminal, and hostile text in all output |
@@ -25,6 +26,7 @@ mod mount;
 mod nemesis;
 mod outbox;
 mod refusals;
+mod rollback;
 mod screen;
 mod shell;
 mod terminal;

@@ -37,10 +37,7 @@ fn a_configuration_that_cannot_work_ends_with_78() {
     let dir = tempfile::tempdir().expect("a directory");
     let data = dir.path().join("n1");
     let place = data.display().to_string();
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = taken.local_addr().expect("its address").to_string();
-    init(&data, &address).expect(0);
-    chat_node(&["run", "--data-dir", &place]).expect(78).says(&address).says("next: ");
+    init(&data, &free_address()).expect(0);
     let free = free_address();
     for (args, words) in [
         (&["--listen", free.as_str(), "--name", "other"][..], "was started with"),
@@ -52,6 +49,36 @@ fn a_configuration_that_cannot_work_ends_with_78() {
     }
     let empty = dir.path().join("empty").display().to_string();
     chat_node(&["run", "--data-dir", &empty]).expect(78).says("give --listen HOST:PORT");
+}
+
+#[test]
+fn only_the_last_folder_of_a_data_directory_is_created() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let parent = dir.path().join("not-mounted");
+    let (data, address) = (parent.join("n1"), free_address());
+    let run = chat_node(&["run", "--data-dir", &data.display().to_string(), "--listen", &address]);
+    for ended in [init(&data, &address), run] {
+        ended.expect(1).says(&data.display().to_string()).says("next: mount the disk that ");
+    }
+    assert!(!parent.exists(), "the parent was created");
+}
+
+#[test]
+fn a_port_in_use_ends_with_75_so_that_a_supervisor_tries_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("n1");
+    let address = free_address();
+    let taken = TcpListener::bind(&address).expect("a port");
+    init(&data, &address).expect(0);
+    let run = ["run", "--data-dir", &data.display().to_string()];
+    chat_node(&run).expect(75).says(&address).says("next: stop the process that uses the address");
+    let unit = include_str!("../../deploy/quorate@.service");
+    let kept_down = unit.lines().find_map(|line| line.strip_prefix("RestartPreventExitStatus=")).expect("the codes");
+    assert!(!kept_down.split(' ').any(|code| code == "75"), "the unit restarts after 75: {kept_down}");
+    drop(taken);
+    let log = tempfile::NamedTempFile::new().expect("a log");
+    let node = Running::start(None, &run[1..], log.path());
+    eventually("the node listens", || node.logged().contains("listening"));
 }
 
 #[test]

@@ -42,6 +42,19 @@ fn arrived_once(cluster: &Cluster, bodies: &[&str]) {
     }
 }
 
+#[test]
+fn a_terminal_without_escapes_is_offered_the_line_commands() {
+    let cluster = Cluster::of(1);
+    cluster.account("alice");
+    let mut terminal = Terminal::open(80, 24, &cluster.state_home());
+    for without in ["env TERM=dumb", "env -u TERM"] {
+        terminal.types(&format!("clear; {without} {CHAT} -s {} --as alice; echo ended-$?\r", cluster.addresses()));
+        terminal.sees("ended-2");
+        terminal.sees("next: use the line commands `chat inbox`");
+    }
+    assert!(!terminal.sent().contains("\u{1b}[?1049h"), "it took the terminal over");
+}
+
 /// P2, P4 and P5 on the screen: the leader is killed while two people talk.
 #[test]
 fn a_conversation_goes_on_through_the_death_of_the_leader() {

@@ -4,7 +4,7 @@ use std::{
     fs::File,
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, Stdio},
     sync::{
         atomic::{AtomicU16, Ordering},
         mpsc,
@@ -124,21 +124,21 @@ impl Running {
         kill_process(pid, signal).expect("the process is there");
     }
 
-    /// Waits until the node ends by itself.
-    #[track_caller]
-    pub fn ended(&mut self) -> ExitStatus {
-        let mut status = None;
-        eventually("the node ends", || {
-            status = self.child.try_wait().expect("its status");
-            status.is_some()
-        });
-        status.expect("just seen")
-    }
-
     /// Waits until the node ends by itself. Returns its exit code and its whole log.
     #[track_caller]
     pub fn exit(&mut self) -> (Option<i32>, String) {
-        let status = self.ended();
+        self.exit_within(TIMEOUT)
+    }
+
+    /// The same with a timeout of the caller's own.
+    #[track_caller]
+    pub fn exit_within(&mut self, limit: Duration) -> (Option<i32>, String) {
+        let mut status = None;
+        eventually_within(limit, "the node ends", || {
+            status = self.child.try_wait().expect("its status");
+            status.is_some()
+        });
+        let status = status.expect("just seen");
         (status.code(), format!("{status}\n{}", self.logged()))
     }
 
@@ -165,10 +165,15 @@ impl Drop for Running {
 
 /// Polls until `holds` returns true; panics after [`TIMEOUT`].
 #[track_caller]
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn eventually(what: &str, holds: impl FnMut() -> bool) {
+    eventually_within(TIMEOUT, what, holds);
+}
+
+#[track_caller]
+fn eventually_within(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
-        assert!(begun.elapsed() < TIMEOUT, "waited {TIMEOUT:?} in vain until {what}");
+        assert!(begun.elapsed() < limit, "waited {limit:?} in vain until {what}");
         thread::sleep(Duration::from_millis(20));
     }
 }

@@ -57,11 +57,15 @@ async fn a_backup_under_load_comes_back_whole_with_sessions_and_outcomes() {
         let said = text(&refused.stderr);
         assert_eq!(refused.status.code(), Some(1), "{what}: {said}");
         assert!(said.contains("state.backup is damaged"), "{what}: {said}");
+        assert!(!fs::exists(&dir).unwrap(), "{what}: a directory is left behind");
     }
+    fs::create_dir(&dir).unwrap();
     let absent = chat_node(&[&restore[..4], &["/no/such/file"], &restore[5..]].concat());
     assert_eq!(absent.status.code(), Some(1), "{}", text(&absent.stderr));
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 0, "a lock is left behind");
     fs::write(&file, &whole).unwrap();
-    let made = chat_node(&restore);
+    // `restore FILE`, as in `backup FILE`.
+    let made = chat_node(&[&["restore", &file][..], &restore[1..3], &restore[5..]].concat());
     assert!(made.status.success(), "{}", text(&made.stderr));
     let again = chat_node(&restore);
     assert_eq!(again.status.code(), Some(4), "a directory in use is left alone: {}", text(&again.stderr));

@@ -30,7 +30,10 @@ fn append_joint_membership(data_dir: &str) {
     let file = LogFile::open(&dir, "log.redb", Open::Existing, Blocking::Inline).unwrap();
     let members = [1, 2, 3].map(|id| (id, Member { name: format!("n{id}"), ..Member::default() }));
     let joint = Membership::new(vec![[1, 2, 3].into(), [1, 2].into()], BTreeMap::from(members)).unwrap();
-    LogStore::new(file.clone()).append_membership(1, joint, None, 0).unwrap();
+    let log = LogStore::new(file.clone());
+    let voted = log.vote().unwrap().map_or(0, |vote| vote.leader_id().term);
+    let at = log.next_id(None, voted).unwrap();
+    log.append_membership(1, joint, None, at).unwrap();
     file.close().unwrap();
 }
 

@@ -49,6 +49,34 @@ async fn a_removed_node_finds_a_leader_it_has_never_heard_of() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_member_without_its_identity_is_damaged_and_not_empty() {
+    let mut world = World::of_one();
+    world.add("n2");
+    world.kill("n2");
+    let (dir, address) = (world.dir("n2"), world.address("n2"));
+    let identity = std::path::Path::new(&dir).join("identity");
+    let copy = std::fs::read(&identity).unwrap();
+    std::fs::remove_file(&identity).unwrap();
+    for command in [&["run", "--listen", &address][..], &["inspect"], &["recover"]] {
+        let refused = crate::world::chat_node(&[command, &["--data-dir", &dir]].concat());
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(70), "{command:?}: {said}");
+        assert!(said.contains("is that of a member whose file `identity` is missing"), "{command:?}: {said}");
+        assert!(said.contains("log and state of a cluster of n1, n2, up to entry "), "{command:?}: {said}");
+        assert!(said.contains("next: put `identity` back"), "{command:?}: {said}");
+    }
+    // The log alone is evidence enough.
+    let (state, aside) = (identity.with_file_name("state.redb"), world.folder.path().join("state.redb"));
+    std::fs::rename(&state, &aside).unwrap();
+    let refused = crate::world::chat_node(&["run", "--data-dir", &dir, "--listen", &address]);
+    assert_eq!(refused.status.code(), Some(70), "{}", text(&refused.stderr));
+    std::fs::rename(&aside, &state).unwrap();
+    std::fs::write(&identity, copy).unwrap();
+    world.run("n2");
+    world.wait_for_leader();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wiped_member_is_not_taken_for_the_one_it_was() {
     let mut world = World::of(3);
     world.kill("n3");

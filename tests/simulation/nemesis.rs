@@ -1,14 +1,17 @@
 //! The nemesis (a word of Jepsen's): it injects faults of all kinds at random, and ends each after a while. What it
 //! does and when follows from the seed.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use quorate::{storage::testing::Fault, wire::cluster::Role};
+use quorate::{
+    storage::testing::{Fault, GoBack, Image},
+    wire::cluster::Role,
+};
 
 use crate::{cluster::Cluster, rng::Rng, world::State};
 
 /// Every kind of fault, as it is counted in reports.
-pub const FAULTS: [&str; 15] = [
+pub const FAULTS: [&str; 16] = [
     // SIGKILL: the process dies, the page cache survives.
     "kills",
     // The machine dies: unsynced writes are lost, kept or torn.
@@ -27,6 +30,8 @@ pub const FAULTS: [&str; 15] = [
     "lost connections",
     "disk errors",
     "full disks",
+    // A machine comes back on an earlier copy of its disk: it has forgotten what it promised since.
+    "restored disks",
     "clock jumps",
     // Like SIGTERM: the node transfers leadership and stops cleanly.
     "graceful stops",
@@ -48,6 +53,10 @@ pub struct Nemesis {
     next_ms: u64,
     /// What ends a fault, and when it is due.
     recoveries: Vec<(u64, Recovery)>,
+    /// Copies of disks, by machine.
+    backups: BTreeMap<String, (u64, Image)>,
+    /// The machine that runs on a copy and is not trusted yet: one at a time, which any three voters must survive.
+    restored: Option<String>,
 }
 
 /// Ends a fault.
@@ -60,7 +69,13 @@ enum Recovery {
 
 impl Nemesis {
     pub fn new(seed: u64) -> Self {
-        Self { rng: Rng::of(seed, "nemesis"), next_ms: 0, recoveries: Vec::new() }
+        Self {
+            rng: Rng::of(seed, "nemesis"),
+            next_ms: 0,
+            recoveries: Vec::new(),
+            backups: BTreeMap::new(),
+            restored: None,
+        }
     }
 
     /// Ends and injects the faults that are due now. To be called at every tick.
@@ -130,7 +145,11 @@ impl Nemesis {
     fn inject(&mut self, cluster: &mut Cluster, now: u64) {
         let Some(victim) = self.victim(cluster) else { return };
         let end = now + self.rng.within(200..MAX_FAULT_MS);
-        match self.rng.within(0..100) {
+        if self.rng.chance(60) {
+            self.backups.insert(victim.clone(), cluster.world.machine(&victim).backup());
+        }
+        match self.rng.within(0..112) {
+            100.. => self.restore_a_backup(cluster, now),
             0..16 => self.crash(cluster, &victim, now),
             16..34 => {
                 cluster.world.count("fault:power cuts at a step");
@@ -168,6 +187,42 @@ impl Nemesis {
                 cluster.world.count("fault:graceful stops");
                 cluster.world.machine(&victim).stop.notify_one();
             }
+        }
+    }
+
+    /// Lets a machine come back on an earlier copy of its disk; in half of the cases soon, and without the leader, so that
+    /// the others need its vote.
+    fn restore_a_backup(&mut self, cluster: &mut Cluster, now: u64) {
+        self.restored = self.restored.take().filter(|name| !cluster.world.machine(name).is_trusted());
+        let Some(report) = cluster.world.newest_leader().filter(|report| !report.joint) else { return };
+        let voters: Vec<String> =
+            report.nodes.iter().filter(|node| node.role() == Role::Voter).map(|node| node.name.clone()).collect();
+        let usable = |(name, backup): &(&String, &(u64, Image))| voters.contains(name) && backup.1.holds("identity");
+        let candidates: Vec<String> = self.backups.iter().filter(usable).map(|(name, _)| name.clone()).collect();
+        let Some(name) = self.rng.pick(&candidates).cloned() else { return };
+        if voters.len() < 3 || self.restored.is_some() {
+            return;
+        }
+        if cluster.world.machine(&name).is_running() {
+            self.crash(cluster, &name, now);
+        }
+        let disks = cluster.world.machine(&name).disks();
+        if !cluster.world.machine(&name).can_restore(&self.backups[&name]) {
+            return;
+        }
+        cluster.world.promises.forget(&name, &disks);
+        disks.go_back(&self.backups[&name].1, GoBack::Copy);
+        cluster.world.count("fault:restored disks");
+        tracing::info!(target: "simulation", name, "its disk is restored from a copy");
+        self.restored = Some(name.clone());
+        if !self.rng.chance(50) {
+            return;
+        }
+        let due = now + self.rng.within(0..300);
+        self.recoveries.retain(|(_, recovery)| !matches!(recovery, Recovery::Restart(other) if *other == name));
+        self.recoveries.push((due, Recovery::Restart(name)));
+        if let Some(leader) = cluster.leader() {
+            self.crash(cluster, &leader, now);
         }
     }
 

@@ -11,6 +11,7 @@
 //! | a log has no hole | a leader sends entries that do not follow the entry it names before them |
 //! | a committed entry stays (leader completeness) | a leader of the same term or a later one replicates another entry at its index |
 //! | an entry that was acknowledged to a leader is synced | it is gone after a restart, though no later leader overwrote it |
+//! | a node whose disk went back votes for nobody until it has caught up | it votes, or asks for votes, before it acknowledged all that was committed when the disk went back |
 //! | a node votes once it has caught up | the change that makes it a voter finds it far behind, or silent |
 //! | purged entries are in the state | the state on disk ends before the log starts |
 //!
@@ -55,6 +56,10 @@ struct Record {
     voters: BTreeSet<u64>,
     /// The machine on which each node id runs.
     names: BTreeMap<u64, String>,
+    /// The term up to which a machine has forgotten its candidacies. A message of then may still be under way.
+    forgotten: BTreeMap<String, u64>,
+    /// Machines whose disks went back, with the highest index that was committed then: they vote once they have it again.
+    behind: BTreeMap<String, u64>,
     violations: Vec<String>,
 }
 
@@ -93,8 +98,10 @@ impl Promises {
     pub fn vote_granted(&self, node: &str, term: u64, candidate: u64) {
         let mut record = self.record();
         let promised = record.nodes.entry(node.to_owned()).or_default();
+        let acknowledged = promised.last_acknowledged();
         let (before, first) = (promised.term, *promised.votes.entry(term).or_insert(candidate));
         promised.term = before.max(term);
+        record.expect_caught_up(node, acknowledged);
         record.expect(first == candidate, || format!("{node} voted for both {first} and {candidate} in term {term}"));
         record.expect(before <= term, || format!("{node} voted in term {term} after it promised term {before}"));
     }
@@ -157,6 +164,17 @@ impl Promises {
         });
     }
 
+    /// The disk of `node` is about to go back in time. Its promises so far are forgotten, and kept by the others.
+    pub fn forget(&self, node: &str, disks: &SimDisks) {
+        let term = read_disk(disks).and_then(|found| found.vote).map_or(0, |vote| vote.term);
+        let mut record = self.record();
+        record.nodes.remove(node);
+        let committed = record.committed.keys().next_back().copied().unwrap_or(0);
+        record.behind.insert(node.to_owned(), committed);
+        let forgotten = record.forgotten.entry(node.to_owned()).or_default();
+        *forgotten = term.max(*forgotten);
+    }
+
     /// The highest term in which `node` promised anything on its present disk.
     pub fn term(&self, node: &str) -> u64 {
         self.record().nodes.get(node).map_or(0, |promised| promised.term)
@@ -168,6 +186,7 @@ impl Promises {
         if disks.contents("identity").is_none() {
             let mut record = self.record();
             record.nodes.remove(node);
+            record.behind.remove(node);
             record.names.retain(|_, name| name != node);
             return;
         }
@@ -196,10 +215,24 @@ impl Record {
         }
     }
 
+    /// A vote of a node whose disk went back needs everything that was committed when it did.
+    fn expect_caught_up(&mut self, node: &str, acknowledged: Option<u64>) {
+        let Some(needed) = self.behind.get(node).copied() else { return };
+        let has_all = acknowledged.is_some_and(|index| index >= needed);
+        self.behind.retain(|name, _| name != node || !has_all);
+        self.expect(has_all, || format!("{node} votes after its disk went back, with {acknowledged:?} of {needed}"));
+    }
+
     /// A candidate or leader of a term has voted for itself before it sends anything. Its message may be old: that the
     /// node has promised a higher term since is no violation.
     fn own_vote(&mut self, vote: Vote) {
         let Some(name) = self.names.get(&vote.node_id).cloned() else { return };
+        if self.forgotten.get(&name).is_some_and(|term| vote.term <= *term) {
+            return;
+        }
+        let promised = self.nodes.entry(name.clone()).or_default();
+        let acknowledged = promised.last_acknowledged();
+        self.expect_caught_up(&name, acknowledged);
         let promised = self.nodes.entry(name.clone()).or_default();
         promised.term = promised.term.max(vote.term);
         let first = *promised.votes.entry(vote.term).or_insert(vote.node_id);

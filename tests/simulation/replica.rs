@@ -62,6 +62,7 @@ async fn run_process(world: &Rc<World>, name: &str) -> State {
         entropy: world.entropy(name),
         dialer: world.connections.dialer(),
         blocking: Blocking::Inline,
+        trust_this_disk: false,
     };
     // After bit rot a promise may well be lost. The node itself must notice that, so nothing is checked here.
     if !world.machine(name).has_bit_rot() {

@@ -13,7 +13,7 @@ use std::{
 
 use quorate::{
     config::SnapshotPolicy,
-    storage::testing::{Fault, SimDisks},
+    storage::testing::{Fault, Image, SimDisks},
     types::{Clock, Entropy},
     wire::{Address, cluster::GetMembershipResponse},
 };
@@ -275,6 +275,23 @@ impl Machine {
         *self.disks.borrow_mut() = SimDisks::new(seed);
         self.generation.set(self.generation.get() + 1);
         self.has_bit_rot.set(false);
+    }
+
+    /// A copy of the present disk, and which disk that is.
+    pub fn backup(&self) -> (u64, Image) {
+        (self.generation.get(), self.disks().image())
+    }
+
+    /// Whether a copy is of the present disk.
+    pub fn can_restore(&self, backup: &(u64, Image)) -> bool {
+        backup.0 == self.generation.get() && !self.has_bit_rot()
+    }
+
+    /// Whether the node runs and trusts its disk, by its own account.
+    pub fn is_trusted(&self) -> bool {
+        let report = self.report.borrow();
+        let own = report.as_ref().and_then(|said| said.nodes.iter().find(|node| node.node_id == said.answered_by_id));
+        self.is_running() && own.is_some_and(|own| own.condition.is_empty())
     }
 
     /// Flips `bits` random bits of a file. The process must not run: a running one may hold the page in its cache.

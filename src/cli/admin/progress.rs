@@ -33,7 +33,7 @@ pub(super) struct Progress<'a> {
 
 impl<'a> Progress<'a> {
     pub(super) fn new(output: &'a mut Output) -> Self {
-        let bar = (output.talk_is_terminal() && !output.is_json()).then(|| {
+        let bar = (output.talk_can_redraw() && !output.is_json()).then(|| {
             let bar = ProgressBar::new_spinner();
             bar.enable_steady_tick(Duration::from_millis(100));
             bar.set_message("looking for the leader");

@@ -28,7 +28,7 @@ pub(super) async fn once(context: &CommandContext<'_>, output: &mut Output) -> R
 pub(super) async fn watch(context: &CommandContext<'_>, interval: Duration, output: &mut Output) -> Result<()> {
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let in_place = output.is_terminal() && !output.is_json();
+    let in_place = output.can_redraw() && !output.is_json();
     if in_place {
         output.raw("\u{1b}[2J")?;
     }
@@ -93,6 +93,7 @@ pub(super) fn screen(survey: &Survey, colour: bool) -> Vec<String> {
     let mut lines = heading(survey, colour);
     lines.push(String::new());
     lines.extend(nodes(survey).render(colour));
+    lines.extend(conditions(survey).into_iter().map(|line| Style::Warn.paint(colour, &line)));
     lines.push(String::new());
     let warnings = clock_warnings(survey);
     if !warnings.is_empty() {
@@ -142,6 +143,12 @@ fn heading(survey: &Survey, colour: bool) -> Vec<String> {
     lines
 }
 
+/// One line for each node that is not as it should be.
+fn conditions(survey: &Survey) -> Vec<String> {
+    let unfit = survey.view.nodes.iter().filter_map(|node| survey.condition(node).map(|why| (node, why)));
+    unfit.map(|(node, why)| text::line(&format!("{} is {}: {}", node.name, why.0, why.1)).into_owned()).collect()
+}
+
 fn nodes(survey: &Survey) -> Table {
     let mut table = Table::new(["NAME", "ROLE", "ZONE", "ADDRESS", "REACHABLE", "LAG", "CLOCK", "VERSION"]);
     for node in &survey.view.nodes {
@@ -151,8 +158,11 @@ fn nodes(survey: &Survey) -> Table {
             (false, true) => ("not by the leader", Some(Style::Warn)),
             (false, false) => ("NO", Some(Style::Bad)),
         };
+        let (reachable, style) = match survey.condition(node) {
+            Some((word, _)) => (word, Some(Style::Warn)),
+            None => (reachable, style),
+        };
         let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
-        let version = survey.answers.get(&node.node_id).map_or(&node.version, |answer| &answer.version);
         table.styled_row([
             (node.name.clone(), None),
             (survey.role(node), None),
@@ -161,7 +171,7 @@ fn nodes(survey: &Survey) -> Table {
             (reachable.to_owned(), style),
             (survey.lag(node).map_or("-".to_owned(), |lag| lag.to_string()), None),
             clock(survey.clock_offset_ms(node)),
-            (or_dash(version), None),
+            (or_dash(survey.version(node)), None),
         ]);
     }
     table

@@ -98,9 +98,24 @@ impl Survey {
         }
     }
 
+    /// The condition of a node that is not as it should be, and the reason: by its own word, or by the view's.
+    pub(super) fn condition<'a>(&'a self, node: &'a Node) -> Option<(&'a str, &'a str)> {
+        let own = self
+            .answers
+            .get(&node.node_id)
+            .and_then(|answer| answer.nodes.iter().find(|own| own.node_id == node.node_id));
+        let known = [Some(node), own].into_iter().flatten().find(|node| !node.condition.is_empty());
+        known.map(|node| (node.condition.as_str(), node.condition_reason.as_str()))
+    }
+
     /// Whether the node answered us.
     pub(super) fn answers_us(&self, node: &Node) -> bool {
         self.answers.contains_key(&node.node_id)
+    }
+
+    /// The version of the node's program: from its own answer, since nodes do not know each other's. Empty if unknown.
+    pub(super) fn version<'a>(&'a self, node: &'a Node) -> &'a str {
+        self.answers.get(&node.node_id).map_or(&node.version, |answer| &answer.version)
     }
 
     /// The number of committed entries that the node lacks, if known.
@@ -128,7 +143,7 @@ impl Survey {
 
     /// Which failures the cluster survives, given which nodes answer now.
     pub(super) fn tolerance(&self) -> Tolerance {
-        layout(&self.view, |node| self.is_reachable(node)).tolerance()
+        layout(&self.view, |node| self.is_reachable(node) && self.condition(node).is_none()).tolerance()
     }
 
     /// Whether a leader has a majority, according to the view.
@@ -141,12 +156,16 @@ impl Survey {
         self.has_quorum() && !self.tolerance().has_quorum()
     }
 
-    /// The view as a message, with reachability and tolerance as found here.
+    /// The view as a message, with reachability, versions, indexes and tolerance as found here: what the screen shows.
     pub(super) fn message(&self) -> GetMembershipResponse {
         let mut message = self.view.clone();
         for node in &mut message.nodes {
             node.reachable = self.is_reachable(node);
             node.clock_offset_ms = self.clock_offset_ms(node);
+            node.version = self.version(node).to_owned();
+            if let Some(answer) = self.answers.get(&node.node_id).filter(|_| !self.is_leaders()) {
+                node.matched_index = answer.applied_index;
+            }
         }
         message.has_quorum = self.has_quorum();
         if !self.is_cut_off() {
@@ -178,6 +197,22 @@ mod tests {
     fn answer(by: NodeId, leader_id: NodeId, term: u64, has_quorum: bool) -> GetMembershipResponse {
         let answered_by = format!("n{by}");
         GetMembershipResponse { answered_by_id: by, answered_by, leader_id, term, has_quorum, ..Default::default() }
+    }
+
+    #[test]
+    fn the_message_has_what_the_screen_shows_of_nodes_that_only_answer_for_themselves() {
+        let nodes: Vec<Node> = (1..=3).map(|node_id| Node { node_id, ..Default::default() }).collect();
+        let answers = [1, 2].map(|by| GetMembershipResponse {
+            nodes: nodes.clone(),
+            version: format!("0.{by}.0"),
+            applied_index: 10 * by,
+            commit_index: 20,
+            ..answer(by, 0, 5, false)
+        });
+        let survey = Survey::of(answers.to_vec()).unwrap();
+        let shown: Vec<_> =
+            survey.message().nodes.iter().map(|node| (node.version.clone(), node.matched_index)).collect();
+        assert_eq!(shown, [("0.1.0".to_owned(), 10), ("0.2.0".to_owned(), 20), (String::new(), 0)]);
     }
 
     fn believed(answers: &[GetMembershipResponse]) -> NodeId {

@@ -2,6 +2,7 @@
 
 mod endings;
 mod lying;
+mod untrusted;
 
 use std::{
     net::SocketAddr,

@@ -134,19 +134,27 @@ async fn digest(context: &CommandContext<'_>, node: &Node, request: &GetStateDig
 pub(super) struct Verdict {
     digests: BTreeMap<String, (u64, String)>,
     silent: Vec<String>,
+    /// Why a silent node does not answer, as far as the cluster knows.
+    reasons: BTreeMap<String, String>,
 }
 
 impl Verdict {
     /// Sorts the answers. A node that passed the exact index counts as silent.
     pub(super) fn of(answers: Vec<(Node, Answer)>) -> Self {
-        let mut verdict = Self { digests: BTreeMap::new(), silent: Vec::new() };
+        let mut verdict = Self { digests: BTreeMap::new(), silent: Vec::new(), reasons: BTreeMap::new() };
         for (node, answer) in answers {
             match answer {
                 Answer::Digest(answer) => {
                     let hex = answer.digest.iter().map(|byte| format!("{byte:02x}")).collect();
                     verdict.digests.insert(node.name, (answer.index, hex));
                 }
-                Answer::Passed | Answer::Silent => verdict.silent.push(node.name),
+                Answer::Passed | Answer::Silent => {
+                    if !node.condition.is_empty() {
+                        let reason = format!("{}: {}", node.condition, node.condition_reason);
+                        verdict.reasons.insert(node.name.clone(), reason);
+                    }
+                    verdict.silent.push(node.name);
+                }
             }
         }
         verdict
@@ -182,7 +190,8 @@ impl Verdict {
             table.row([node, &index.to_string(), digest]);
         }
         for node in &self.silent {
-            table.row([node, "-", "does not answer"]);
+            let reason = self.reasons.get(node).map_or("does not answer", String::as_str);
+            table.row([node, "-", reason]);
         }
         output.table(&table)?;
         self.words().into_iter().try_for_each(|line| output.line(line))

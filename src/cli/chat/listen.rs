@@ -71,8 +71,8 @@ impl Listener {
                     output.talk(warning("connection lost, looking for another node", &fault));
                 }
             }
-            Update::NoQuorum => output.talk("no quorum: no message can be sent until enough nodes are back"),
-            Update::Quorum => output.talk("quorum is back"),
+            Update::NoQuorum => output.talk("no leader: one is elected within seconds if enough nodes are up"),
+            Update::Quorum => output.talk("there is a leader again"),
             Update::Broken(fault) => output.talk(warning("WARNING", &fault)),
         }
         Ok(())

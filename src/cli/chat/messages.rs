@@ -9,7 +9,7 @@ use super::{
     show::{self, Titles, conversation_name},
 };
 use crate::{
-    cli::{Exit, Failure, Result, Table, text},
+    cli::{Exit, Failure, Result, Table, text, typed},
     client::{Recipient, Session, outcome_is_unknown},
     types::limits,
     wire::chat::{
@@ -17,6 +17,9 @@ use crate::{
         RoomChange,
     },
 };
+
+/// Bytes of standard input from which on it is not read further: line ends may halve on the way to a body.
+const INPUT_BYTES: u64 = 4 * limits::BODY_BYTES as u64;
 
 /// Sends one message, at once or by the outbox. `chat send -` is the pipe.
 pub(super) async fn send(mut context: CommandContext, args: Send) -> Result<()> {
@@ -43,12 +46,19 @@ pub(super) async fn send(mut context: CommandContext, args: Send) -> Result<()> 
     show::acknowledged(context.output(), &answer)
 }
 
+/// All of standard input as one message. The last line end is no part of it.
 fn body_from(input: &mut dyn std::io::Read) -> Result<String> {
     let mut bytes = Vec::new();
-    // One byte more than the limit, plus a line end: the server then refuses a body that is too long, as for arguments.
-    input.take(limits::BODY_BYTES as u64 + 2).read_to_end(&mut bytes)?;
-    let mut body = String::from_utf8(bytes)
-        .map_err(|_| Failure::new(Exit::Failure, "the message on standard input is not UTF-8 text"))?;
+    input.take(INPUT_BYTES).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 == INPUT_BYTES {
+        return Err(Failure::new(
+            Exit::Failure,
+            format!("the message on standard input is far longer than the limit of {} bytes", limits::BODY_BYTES),
+        )
+        .next("send it in parts"));
+    }
+    // The server refuses a body that is too long, and names its size.
+    let mut body = typed::unix_lines(&typed::decode(&bytes, "the message on standard input")?);
     if body.ends_with('\n') {
         body.pop();
     }

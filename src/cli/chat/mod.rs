@@ -44,6 +44,7 @@ use command_context::CommandContext;
 use completion::complete;
 
 use super::{Exit, Failure, Result, man, parse, run_to_end, screen};
+use crate::telemetry::terminal_has_escapes;
 
 /// The whole program: parses the arguments, runs the command and returns the exit code.
 pub fn main() -> ExitCode {
@@ -106,6 +107,12 @@ async fn run_verb(mut context: CommandContext, verb: Verb) -> Result<()> {
 }
 
 async fn run_screen(mut context: CommandContext) -> Result<()> {
+    if !terminal_has_escapes() {
+        let what = "this terminal cannot show the full-screen client: TERM is not set, or it is `dumb`";
+        return Err(Failure::new(Exit::Usage, what).next(
+            "use the line commands `chat inbox`, `chat read`, `chat send TO MESSAGE` and `chat listen`, or set TERM",
+        ));
+    }
     context.default_to_context_in_use()?;
     let (session, saved) = context.session()?;
     let outbox = context.outbox(&saved)?;

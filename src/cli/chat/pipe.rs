@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::{command_context::CommandContext, recipient};
 use crate::{
-    cli::{Exit, Failure, Result, text},
+    cli::{Exit, Failure, Result, text, typed},
     client::{Recipient, Session},
     types::{RequestId, limits},
     wire::{Fault, Reason, chat::SendMessageResponse, json as wire_json},
@@ -159,6 +159,7 @@ fn lines(input: Box<dyn Read + Send>) -> mpsc::Receiver<Result<Vec<u8>>> {
     let (lines, coming) = mpsc::channel(1);
     thread::spawn(move || {
         let mut input = BufReader::new(input);
+        let mut is_first = true;
         loop {
             let mut line = Vec::new();
             let read = input.by_ref().take(LINE_BYTES).read_until(b'\n', &mut line);
@@ -167,6 +168,7 @@ fn lines(input: Box<dyn Read + Send>) -> mpsc::Receiver<Result<Vec<u8>>> {
                 Ok(_) if line.len() as u64 == LINE_BYTES && !line.ends_with(b"\n") => {
                     Err(Failure::new(Exit::Failure, format!("a line is longer than {LINE_BYTES} bytes")))
                 }
+                Ok(_) if std::mem::take(&mut is_first) => Ok(typed::without_mark(&line).to_vec()),
                 Ok(_) => Ok(line),
                 Err(error) => Err(Failure::from(error)),
             };

@@ -18,7 +18,7 @@ pub(super) async fn resolve(session: &Session, to: &str) -> Result<Recipient> {
 /// Parses `to` without asking the cluster. An id comes before a username of the same form; `@c42` is always a username.
 pub(super) fn parse(to: &str) -> Result<To> {
     if let Some(title) = to.strip_prefix('#') {
-        let title = RoomTitle::new(title).map_err(|error| Fault::invalid("TO", error.to_string()))?;
+        let title = RoomTitle::normalised(title).map_err(|error| Fault::invalid("TO", error.to_string()))?;
         return Ok(To::RoomTitled(title.as_str().to_owned()));
     }
     if let Ok(id) = to.parse() {

@@ -211,13 +211,16 @@ async fn a_message_comes_from_the_arguments_or_from_standard_input() {
     person.run_with(&["send", "bob", "-"], "from a\nfile\n").await.data();
     let bodies: Vec<String> = person.node.script(|script| script.sent.iter().map(|sent| sent.body.clone()).collect());
     assert_eq!(bodies, ["two words", "from a\nfile"]);
+    person.run_with(&["send", "bob", "-"], "\u{feff}x\r\ny\r\n").await.data();
+    assert_eq!(person.node.script(|script| script.sent.last().unwrap().body.clone()), "x\ny");
     for nothing in [&["send", "bob"][..], &["send", "-"]] {
         assert_eq!(person.run(nothing).await.failure().0, Exit::Usage, "{nothing:?}");
     }
-    let long = "x".repeat(limits::BODY_BYTES + 100);
-    person.run_with(&["send", "bob", "-"], &long).await.data();
+    person.run_with(&["send", "bob", "-"], &"x".repeat(40_000)).await.data();
     let sent = person.node.script(|script| script.sent.last().unwrap().body.len());
-    assert!(sent > limits::BODY_BYTES, "too much is refused by the server, never cut to fit: {sent}");
+    assert_eq!(sent, 40_000, "the server refuses too much, by its true size");
+    let far_too_long = person.run_with(&["send", "bob", "-"], &"x".repeat(4 * limits::BODY_BYTES)).await.failure();
+    assert_eq!(far_too_long.0, Exit::Failure);
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ pub struct Live<'a> {
 impl<'a> Live<'a> {
     /// Starts with an empty line.
     pub fn new(output: &'a mut Output) -> Self {
-        let bar = output.talk_is_terminal().then(|| {
+        let bar = output.talk_can_redraw().then(|| {
             let bar = ProgressBar::new_spinner();
             let style = ProgressStyle::with_template("{spinner} {wide_msg}").expect("the template is well formed");
             bar.set_style(style);

@@ -12,9 +12,9 @@ use super::{
     compose::Composer,
     keys::{Choice, HELP},
     rows::{self, Areas, bad, dim},
-    state::{Connection, Mode, State},
+    state::{Connection, Mode, Quorum, State},
 };
-use crate::{cli::text, client::Recipient, wire::chat::Conversation};
+use crate::{cli::text, client::Recipient, types::ConversationId, wire::chat::Conversation};
 
 /// Columns and rows below which nothing is drawn.
 const SMALLEST: (u16, u16) = (20, 6);
@@ -43,7 +43,11 @@ pub(super) fn draw(state: &State, frame: &mut Frame<'_>) {
 fn banner(state: &State) -> Line<'_> {
     let (words, look) = match &state.connection {
         Connection::Connecting => ("connecting".to_owned(), Style::new().fg(Color::Yellow)),
-        Connection::Connected(_) if !state.quorum => {
+        Connection::Connected(_) if state.quorum == Quorum::Electing => (
+            "electing a leader: messages are kept on disk and sent in a moment".to_owned(),
+            Style::new().fg(Color::Yellow),
+        ),
+        Connection::Connected(_) if state.quorum == Quorum::Missing => {
             ("NO QUORUM: messages are kept on disk and sent when enough nodes are back".to_owned(), bad())
         }
         Connection::Connected(node) => (format!("connected to {node}"), Style::new().fg(Color::Green)),
@@ -80,8 +84,9 @@ fn list(state: &State, area: Rect, frame: &mut Frame<'_>) {
 
 fn list_row<'a>(state: &State, chat: &Conversation, here: bool, width: usize) -> Line<'a> {
     // The open conversation is about to be marked as read.
-    let unread =
-        if here && state.open.as_ref().is_some_and(|open| open.rows_below == 0) { 0 } else { chat.unread_count };
+    let marking =
+        |(id, up_to): (ConversationId, u64)| here && chat.conversation_id == id.to_string() && up_to >= chat.last_seq;
+    let unread = if state.marking.is_some_and(marking) { 0 } else { chat.unread_count };
     let count = if unread > 0 { format!(" {}", unread.min(9_999)) } else { String::new() };
     let room = width.saturating_sub(count.len() + 1);
     let label = cut(&rows::label(chat, &state.account), room);
@@ -126,10 +131,7 @@ fn timeline(state: &State, area: Rect, frame: &mut Frame<'_>) {
         let words = "Ctrl+T: choose a conversation or a user. F1: help. Ctrl+C: leave.";
         return frame.render_widget(Paragraph::new(words).style(dim()), area);
     };
-    let (width, height) = rows::timeline_size(state);
-    let rows = rows::last_rows(state, open, width, open.rows_below + height);
-    let end = rows.len().saturating_sub(open.rows_below);
-    let lines: Vec<Line<'_>> = rows.into_iter().take(end).skip(end.saturating_sub(height)).collect();
+    let lines: Vec<Line<'_>> = rows::in_view(state, open).map(|row| row.line).collect();
     // The newest message is at the bottom, next to the composer.
     let filled = u16::try_from(lines.len()).unwrap_or(u16::MAX).min(area.height);
     let bottom = Rect { y: area.y + area.height - filled, height: filled, ..area };

@@ -32,10 +32,12 @@ pub(super) enum Event {
     NotKept { id: RequestId, why: String },
     /// An attempt to send a message ended.
     Delivered { id: RequestId, delivery: Delivery },
-    /// Answer to [`Effect::Mark`].
+    /// Answer to [`Effect::Mark`] or [`Effect::MarkSeen`].
     Marked { conversation: ConversationId, result: Result<(), Fault> },
     /// Answer to [`Effect::Complete`].
     Completed { prefix: String, names: Vec<String> },
+    /// Answer to [`Effect::AwaitLeader`]: an election would be over by now.
+    LeaderOverdue { election: u64 },
     /// An error that the person should know of.
     Notice(String),
 }
@@ -55,10 +57,14 @@ pub(super) enum Effect {
     Drop { id: RequestId },
     /// Mark a conversation as read up to this number.
     Mark { conversation: ConversationId, up_to: u64 },
+    /// Mark these messages of a conversation as read, and no others.
+    MarkSeen { conversation: ConversationId, seqs: Vec<u64> },
     /// Find accounts whose names begin with `prefix`.
     Complete { prefix: String },
     /// Retry waiting messages now instead of after the usual pause.
     RetryNow,
+    /// Tell when an election would be over.
+    AwaitLeader { election: u64 },
     /// Leave the screen.
     Quit,
 }

@@ -67,35 +67,61 @@ pub(super) fn label(chat: &Conversation, me: &str) -> String {
     text::line(&name).into_owned()
 }
 
+/// A row of the timeline.
+pub(super) struct Row {
+    pub(super) line: Line<'static>,
+    /// The message that ends with this row.
+    pub(super) ends: Option<u64>,
+}
+
+impl From<Line<'static>> for Row {
+    fn from(line: Line<'static>) -> Self {
+        Self { line, ends: None }
+    }
+}
+
+/// The rows of the timeline that are in view.
+pub(super) fn in_view(state: &State, open: &Timeline) -> impl Iterator<Item = Row> + use<> {
+    let (width, height) = timeline_size(state);
+    let rows = last_rows(state, open, width, open.rows_below + height);
+    let end = rows.len().saturating_sub(open.rows_below);
+    rows.into_iter().take(end).skip(end.saturating_sub(height))
+}
+
 /// The last rows of the timeline: at least `needed` if there are so many. Builds no more than it must, from the end.
-pub(super) fn last_rows<'a>(state: &State, open: &'a Timeline, width: usize, needed: usize) -> VecDeque<Line<'a>> {
-    let mut rows: VecDeque<Line<'a>> = outgoing_rows(state, width).into();
+pub(super) fn last_rows(state: &State, open: &Timeline, width: usize, needed: usize) -> VecDeque<Row> {
+    let mut rows: VecDeque<Row> = outgoing_rows(state, width).into_iter().map(Row::from).collect();
+    let first_new = open.first_new(&state.account);
     let mut newer: Option<&Message> = None;
     let mut changes = open.changes.iter().rev().peekable();
     for message in open.messages.values().rev() {
         while let Some((_, change)) = changes.next_if(|(seq, _)| **seq > message.seq) {
-            rows.push_front(change_row(change, width));
+            rows.push_front(change_row(change, width).into());
         }
         if rows.len() >= needed {
             return rows;
         }
         if let Some(newer) = newer.filter(|newer| day(newer) != day(message)) {
-            rows.push_front(day_row(newer, width));
+            rows.push_front(day_row(newer, width).into());
         }
-        message_rows(state, message, width).into_iter().rev().for_each(|row| rows.push_front(row));
+        let own = message_rows(state, message, width).into_iter().rev().enumerate();
+        own.for_each(|(at, line)| rows.push_front(Row { line, ends: (at == 0).then_some(message.seq) }));
+        if first_new == Some(message.seq) {
+            rows.push_front(new_row(width).into());
+        }
         newer = Some(message);
     }
     if let Some(oldest) = newer {
-        rows.push_front(day_row(oldest, width));
+        rows.push_front(day_row(oldest, width).into());
     }
-    changes.for_each(|(_, change)| rows.push_front(change_row(change, width)));
+    changes.for_each(|(_, change)| rows.push_front(change_row(change, width).into()));
     let beginning = match (open.loading, open.complete, newer.is_some()) {
         (true, ..) => Some("loading"),
         (false, true, false) if open.changes.is_empty() => Some("no messages yet"),
         _ => None,
     };
     if let Some(words) = beginning {
-        rows.push_front(Line::styled(words, dim()));
+        rows.push_front(Line::styled(words, dim()).into());
     }
     rows
 }
@@ -103,6 +129,11 @@ pub(super) fn last_rows<'a>(state: &State, open: &'a Timeline, width: usize, nee
 /// The row that begins a new day.
 fn day_row(message: &Message, width: usize) -> Line<'static> {
     Line::styled(format!("{:-<width$}", format!("--- {} UTC ", day(message))), dim())
+}
+
+/// The row above the first message that was new when the conversation was opened.
+fn new_row(width: usize) -> Line<'static> {
+    Line::styled(format!("{:-<width$}", "--- new "), Style::new().fg(Color::Yellow))
 }
 
 /// The row of a change of the room. It is always one row: scrolling counts on it.

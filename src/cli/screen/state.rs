@@ -18,7 +18,8 @@ use crate::{
 ///   `list_again` asks for another one.
 /// - Each message in `outgoing` has a request id of its own, and stays until the service acknowledges it or the person
 ///   drops it. Its order is the order of sending.
-/// - A conversation is marked as read only up to its newest loaded message, and only while the view is at its end.
+/// - A message is marked as read only after it was in view. If every unread message of the conversation is in view, the
+///   read mark moves; otherwise those in view are marked one by one.
 pub(super) struct State {
     /// The signed-in account.
     pub(super) account: String,
@@ -32,8 +33,9 @@ pub(super) struct State {
     drafts: BTreeMap<String, Composer>,
     pub(super) mode: Mode,
     pub(super) connection: Connection,
-    /// The node that serves us reaches a quorum.
-    pub(super) quorum: bool,
+    pub(super) quorum: Quorum,
+    /// Elections seen so far, so that the end of the wait for one is not taken for that of another.
+    pub(super) elections: u64,
     /// A message to the person, in the last row until the next key.
     pub(super) notice: Option<String>,
     /// Messages sent here and not acknowledged yet.
@@ -76,6 +78,17 @@ pub(super) enum Connection {
     Lost(String),
     /// Ended for good for this reason.
     Ended(String),
+}
+
+/// What the screen knows of the quorum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Quorum {
+    /// The node that serves us reaches one.
+    Present,
+    /// That node knows no leader. After a failure a new one is elected in about a second.
+    Electing,
+    /// A leader says that too few nodes answer, or an election has taken so long that too few nodes must be up.
+    Missing,
 }
 
 /// A message that was sent here and that the service has not acknowledged.
@@ -123,7 +136,8 @@ impl State {
             drafts: BTreeMap::new(),
             mode: Mode::Compose,
             connection: Connection::Connecting,
-            quorum: true,
+            quorum: Quorum::Present,
+            elections: 0,
             notice: None,
             outgoing: Vec::new(),
             ids,
@@ -185,6 +199,14 @@ impl State {
         self.open = Some(Timeline::new(to, id));
         self.resolve_open_id();
         self.update_receipt();
+        self.note_unread();
+    }
+
+    /// Remembers where the new messages of the conversation that was just opened begin.
+    fn note_unread(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        let chat = self.chats.iter().find(|chat| open.is(&chat.conversation_id));
+        open.read_before = chat.filter(|chat| chat.unread_count > 0).map(|chat| chat.read_seq);
     }
 
     /// Whether an outgoing message belongs to the open conversation.

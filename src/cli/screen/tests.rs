@@ -1,5 +1,7 @@
 //! The state machine of the screen: events in, effects and pictures out.
 
+mod marks_and_banner;
+
 use prost_types::Timestamp;
 use ratatui::{
     Terminal,
@@ -261,37 +263,6 @@ fn unread_counts_follow_what_happens_and_no_message_counts_twice() {
     person.take(event(subscribe_response::Event::Read(read)));
     person.sees_not(" 4│");
     assert!(person.picture().contains("#ops"), "the last to speak comes first:\n{}", person.picture());
-}
-
-#[test]
-fn what_is_seen_at_the_end_of_the_open_conversation_is_marked_as_read() {
-    let mut person = Person::chatting();
-    let effects = person.take(live(message("c1", 3, "bob", "seen")));
-    assert_eq!(effects, [Effect::Mark { conversation: ConversationId(1), up_to: 3 }]);
-    assert_eq!(person.take(live(message("c2", 10, "bob", "not seen"))), []);
-    person.take(Event::Marked { conversation: ConversationId(1), result: Ok(()) });
-    assert_eq!(person.take(Event::Notice("x".into())), [], "marked once");
-}
-
-#[test]
-fn the_banner_says_how_things_stand() {
-    let mut person = Person::new(80, 24);
-    person.sees("connecting");
-    person.take(Event::Update(Update::Connected("10.0.0.2:7400".parse().unwrap())));
-    person.sees("connected to 10.0.0.2:7400");
-    person.take(Event::Listed(Ok(Vec::new())));
-    person.take(Event::Update(Update::NoQuorum));
-    person.sees("NO QUORUM: messages are kept on disk");
-    let effects = person.take(Event::Update(Update::Quorum));
-    assert!(effects.contains(&Effect::RetryNow), "what waits is tried at once: {effects:?}");
-    person.take(Event::Listed(Ok(Vec::new())));
-    person.take(Event::Update(Update::Reconnecting(fault(Reason::Unreachable, "10.0.0.2:7400 cannot be reached"))));
-    person.sees("RECONNECTING (10.0.0.2:7400 cannot be reached)");
-    let effects = person.take(Event::Update(Update::Connected("10.0.0.3:7400".parse().unwrap())));
-    assert!(effects.contains(&Effect::List) && effects.contains(&Effect::RetryNow), "{effects:?}");
-    person.take(Event::Ended(fault(Reason::SessionInvalid, "the session has ended")));
-    person.sees("SIGNED OUT: the session has ended");
-    assert_eq!(person.types("x"), [Effect::Quit]);
 }
 
 #[test]

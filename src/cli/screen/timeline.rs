@@ -1,11 +1,11 @@
 //! The loaded part of the open conversation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::MESSAGES;
 use crate::{
     client::Recipient,
-    types::ConversationId,
+    types::{ConversationId, normal_form},
     wire::chat::{ListMessagesResponse, Message, RoomChange},
 };
 
@@ -34,6 +34,10 @@ pub(super) struct Timeline {
     pub(super) loading: bool,
     /// Rows below the view. At 0 the view follows new messages.
     pub(super) rows_below: usize,
+    /// Messages that were asked to be marked as read one by one.
+    pub(super) marked: BTreeSet<u64>,
+    /// This account's read mark when the conversation was opened with unread messages.
+    pub(super) read_before: Option<u64>,
     /// The number up to which the other account has read; 0 in rooms and if receipts are off.
     pub(super) read_by_other: u64,
 }
@@ -41,7 +45,26 @@ pub(super) struct Timeline {
 impl Timeline {
     pub(super) fn new(to: Recipient, id: Option<ConversationId>) -> Self {
         let (messages, changes) = (BTreeMap::new(), BTreeMap::new());
-        Self { to, id, messages, changes, complete: false, loading: true, rows_below: 0, read_by_other: 0 }
+        Self {
+            to,
+            id,
+            messages,
+            changes,
+            complete: false,
+            loading: true,
+            rows_below: 0,
+            marked: BTreeSet::new(),
+            read_before: None,
+            read_by_other: 0,
+        }
+    }
+
+    /// The first message that was new to `account` when it opened the conversation, if that is loaded.
+    pub(super) fn first_new(&self, account: &str) -> Option<u64> {
+        let read_before = self.read_before?;
+        let reaches_back = self.complete || self.messages.keys().next().is_some_and(|oldest| *oldest <= read_before);
+        let mut later = self.messages.range(read_before + 1..).filter(|_| reaches_back);
+        later.find(|(_, message)| is_unread(message, account)).map(|(seq, _)| *seq)
     }
 
     /// Whether this is the conversation `id`.
@@ -120,12 +143,13 @@ impl Timeline {
         wanted.then_some(oldest)
     }
 
-    /// The message nearest to `from` whose body or sender contains `words`, regardless of case: the newest one before
+    /// The message nearest to `from` whose body or sender contains `words`, regardless of case and of how accents are
+    /// typed: the newest one before
     /// `from` if `backwards`, else the oldest one after it.
     pub(super) fn find(&self, words: &str, from: Option<u64>, backwards: bool) -> Option<u64> {
-        let words = words.to_lowercase();
+        let words = normal_form(&words.to_lowercase());
         let holds = |message: &&Message| {
-            let text = format!("{}\u{0}{}", message.sender, message.body).to_lowercase();
+            let text = normal_form(&format!("{}\u{0}{}", message.sender, message.body).to_lowercase());
             !words.is_empty() && text.contains(&words)
         };
         if backwards {
@@ -135,4 +159,9 @@ impl Timeline {
         }
         .map(|message| message.seq)
     }
+}
+
+/// Whether `account` had not read the message when it was loaded.
+pub(super) fn is_unread(message: &Message, account: &str) -> bool {
+    !message.read && !message.sender.eq_ignore_ascii_case(account)
 }

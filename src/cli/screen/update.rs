@@ -2,13 +2,15 @@
 
 use super::{
     event::{Effect, Event},
-    state::{Connection, Outgoing, Stage, State},
+    rows,
+    state::{Connection, Outgoing, Quorum, Stage, State},
+    timeline::is_unread,
 };
 use crate::{
     client::{Delivery, Recipient, Update},
-    types::{ConversationId, RequestId},
+    types::{ConversationId, RequestId, limits},
     wire::{
-        Fault,
+        Fault, Reason,
         chat::{Conversation, ListMessagesResponse, Message, MessagesDeleted, ReadMarkMoved, subscribe_response},
     },
 };
@@ -28,6 +30,11 @@ impl State {
             Event::Delivered { id, delivery } => self.delivered(id, delivery),
             Event::Marked { conversation, result } => self.marked(conversation, result),
             Event::Completed { prefix, names } => self.completed(&prefix, names),
+            Event::LeaderOverdue { election } => {
+                if self.quorum == Quorum::Electing && self.elections == election {
+                    self.quorum = Quorum::Missing;
+                }
+            }
             Event::Notice(text) => self.notice = Some(text),
         }
         self.mark_read_in_view();
@@ -38,13 +45,17 @@ impl State {
         match update {
             Update::Connected(node) => {
                 self.connection = Connection::Connected(node.to_string());
-                self.quorum = true;
+                self.quorum = Quorum::Present;
                 self.refresh();
             }
             Update::Reconnecting(fault) => self.connection = Connection::Lost(fault.message),
-            Update::NoQuorum => self.quorum = false,
+            Update::NoQuorum => {
+                self.quorum = Quorum::Electing;
+                self.elections += 1;
+                self.effects.push(Effect::AwaitLeader { election: self.elections });
+            }
             Update::Quorum => {
-                self.quorum = true;
+                self.quorum = Quorum::Present;
                 self.refresh();
             }
             Update::Broken(fault) => self.notice = Some(format!("WARNING: {}", fault.message)),
@@ -63,6 +74,7 @@ impl State {
         self.list();
         self.marking = None;
         if let Some(open) = &mut self.open {
+            open.marked.clear();
             open.loading = true;
             self.effects.push(Effect::Load { of: open.to.clone(), before: None });
         }
@@ -215,6 +227,8 @@ impl State {
     fn delivered(&mut self, id: RequestId, delivery: Delivery) {
         match delivery {
             Delivery::Sent(answer) => {
+                // Only a quorum acknowledges. The node that serves us may not have heard of the new leader yet.
+                self.quorum = Quorum::Present;
                 let out = self.outgoing.iter().position(|out| out.id == id).map(|at| self.outgoing.remove(at));
                 let Some(message) = answer.message else { return };
                 let begins_here = out.is_some_and(|out| self.is_here(&out));
@@ -223,9 +237,19 @@ impl State {
                 }
                 self.message(message);
             }
-            Delivery::Waiting(fault) => self.set_stage(id, Stage::Waiting(fault.message)),
+            Delivery::Waiting(fault) => {
+                // The leader itself says so.
+                if fault.reason == Reason::NoQuorum {
+                    self.quorum = Quorum::Missing;
+                }
+                self.set_stage(id, Stage::Waiting(fault.message));
+            }
             Delivery::Refused(fault) => self.set_stage(id, Stage::Failed(fault.message)),
-            Delivery::TooOld(_) => self.set_stage(id, Stage::TooOld),
+            Delivery::TooOld(fault) => {
+                self.set_stage(id, Stage::TooOld);
+                // It names both clocks: a message that was just typed is too old only by a wrong one.
+                self.notice = Some(fault.message);
+            }
         }
     }
 
@@ -252,16 +276,29 @@ impl State {
         }
     }
 
-    /// Marks the open conversation as read if the view is at its end.
+    /// Marks the unread messages in view as read. Those above and below it stay unread.
     fn mark_read_in_view(&mut self) {
-        let Some(open) = self.open.as_ref().filter(|open| open.rows_below == 0 && !open.loading) else { return };
-        let (Some(id), Some(newest)) = (open.id, open.messages.keys().next_back().copied()) else { return };
-        let unread = self.chats.iter().any(|chat| open.is(&chat.conversation_id) && chat.unread_count > 0);
-        let done = self.marking.is_some_and(|(marked, up_to)| marked == id && up_to >= newest);
-        if unread && !done {
-            self.marking = Some((id, newest));
-            self.effects.push(Effect::Mark { conversation: id, up_to: newest });
+        let Some(open) = self.open.as_ref().filter(|open| !open.loading) else { return };
+        let chat = self.chats.iter().find(|chat| open.is(&chat.conversation_id) && chat.unread_count > 0);
+        let (Some(id), Some(chat)) = (open.id, chat) else { return };
+        let is_new = |seq: &u64| {
+            *seq > chat.read_seq && open.messages.get(seq).is_some_and(|message| is_unread(message, &self.account))
+        };
+        let mut seen: Vec<u64> = rows::in_view(self, open).filter_map(|row| row.ends).filter(is_new).collect();
+        let Some(newest) = seen.last().copied() else { return };
+        if seen.len() as u64 >= chat.unread_count {
+            let done = self.marking.is_some_and(|(marked, up_to)| marked == id && up_to >= newest);
+            if !done {
+                self.marking = Some((id, newest));
+                self.effects.push(Effect::Mark { conversation: id, up_to: newest });
+            }
+            return;
         }
+        seen.retain(|seq| !open.marked.contains(seq));
+        seen.truncate(limits::MESSAGE_REFS);
+        let Some(open) = self.open.as_mut().filter(|_| !seen.is_empty()) else { return };
+        open.marked.extend(&seen);
+        self.effects.push(Effect::MarkSeen { conversation: id, seqs: seen });
     }
 
     /// A read mark was set or not. The listing is asked for if messages have come since.

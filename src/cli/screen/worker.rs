@@ -20,7 +20,7 @@ use crate::{
     types::{Consistency, RequestId},
     wire::{
         Fault, Reason,
-        chat::{ListMessagesRequest, ListMessagesResponse},
+        chat::{ListMessagesRequest, ListMessagesResponse, MessageRef},
     },
 };
 
@@ -28,6 +28,9 @@ use crate::{
 const LINEARIZABLE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Pause before a waiting message is tried again, unless [`Effect::RetryNow`] comes first.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
+/// An election that has not ended after this time cannot be won: too few nodes are up. One takes about a second, and may
+/// have to be repeated.
+const ELECTION: Duration = Duration::from_secs(3);
 /// Accounts asked for to complete a name.
 const NAMES: i32 = 20;
 
@@ -70,6 +73,11 @@ impl Worker {
                 let result = session.mark_read_up_to(conversation, up_to).await.map(|_| ());
                 Event::Marked { conversation, result }
             }),
+            Effect::MarkSeen { conversation, seqs } => self.spawn(async move {
+                let reference = |seq| MessageRef { conversation_id: conversation.to_string(), seq };
+                let result = session.mark_read(seqs.into_iter().map(reference).collect()).await.map(|_| ());
+                Event::Marked { conversation, result }
+            }),
             Effect::Complete { prefix } => self.spawn(async move {
                 let found = session.users(&format!("{prefix}*"), NAMES, "").await.unwrap_or_default();
                 let names = found.accounts.into_iter().filter(|account| !account.deleted);
@@ -86,6 +94,10 @@ impl Worker {
                 // It is not there if it could not be written.
                 let _ = self.outbox.strike(id);
             }
+            Effect::AwaitLeader { election } => self.spawn(async move {
+                tokio::time::sleep(ELECTION).await;
+                Event::LeaderOverdue { election }
+            }),
             Effect::RetryNow => self.wake.notify_one(),
             Effect::Quit => {}
         }

@@ -2,7 +2,7 @@
 
 use super::Session;
 use crate::{
-    types::{ConversationId, limits},
+    types::{ConversationId, limits, normal_form},
     wire::{
         Fault, Reason,
         chat::{self, conversation_service_client::ConversationServiceClient},
@@ -51,14 +51,16 @@ impl Session {
         Ok(found)
     }
 
-    /// The room with this title: among the account's own rooms, or else among the rooms that it may join.
+    /// The room with this title, typed on whatever keyboard: among the account's own rooms, or else among the rooms that it may join.
     ///
     /// # Errors
     /// CONVERSATION_NOT_FOUND if there is none, AMBIGUOUS if there are several.
     pub async fn room_titled(&self, title: &str) -> Result<ConversationId, Fault> {
+        let wanted = normal_form(title);
         for joinable in [false, true] {
             let mut rooms = self.all_conversations(joinable, false).await?;
-            rooms.retain(|room| !room.direct && room.title == title);
+            // Rooms that are older than the rule may have a title in another form.
+            rooms.retain(|room| !room.direct && normal_form(&room.title) == wanted);
             match &rooms[..] {
                 [] => {}
                 [room] => {

@@ -126,7 +126,7 @@ pub fn recall(
 ) -> Result<Option<store::Outcome>> {
     let known: Option<store::RequestRecord> = load(context.state, &keys::request(id))?;
     let Some(known) = known.filter(|_| !fault_injection::enabled(Bug::SkipDedup)) else { return Ok(None) };
-    let same_session = known.session == session_part(command);
+    let same_session = known.session[..] == *session_part(&command.session_key);
     let same_account = actor.is_some_and(|actor| actor.id.0 == known.account_id);
     if known.fingerprint != fingerprint(command)[..] || !(same_session || same_account) {
         return refuse(Reason::RequestIdReused, "request_id was used for another request; mint a new one");
@@ -144,7 +144,7 @@ pub fn remember(
 ) -> storage::Result<()> {
     let record = store::RequestRecord {
         fingerprint: fingerprint(command).to_vec().into(),
-        session: session_part(command).to_vec().into(),
+        session: session_part(&command.session_key).to_vec().into(),
         account_id: actor.map_or(0, |actor| actor.id.0),
         outcome: Some(outcome.clone()),
     };
@@ -163,9 +163,9 @@ pub fn prune(context: &mut Context<'_>, limit: usize) -> storage::Result<()> {
     Ok(())
 }
 
-/// The first half of the session key: enough to recognize the session, useless for acting in it.
-fn session_part(command: &store::Command) -> &[u8] {
-    &command.session_key[..command.session_key.len().min(16)]
+/// The first half of a session key: enough to recognize the session, useless for acting in it.
+pub fn session_part(key: &[u8]) -> &[u8] {
+    &key[..key.len().min(16)]
 }
 
 /// 16 bytes of BLAKE3 over the verb, without the fields that two attempts at one request may fill differently.

@@ -24,4 +24,4 @@ pub use conversations::{conversation, conversation_ids, list_conversations, unre
 pub use events::events_after;
 pub use messages::list_messages;
 pub use requests::{is_decided, time_correction};
-pub use summary::{Missing, Summary, missing, summary};
+pub use summary::{Missing, Summary, continues, missing, summary};

@@ -10,7 +10,7 @@ use crate::{
         records::{each, load},
     },
     storage::{self, kv::Read},
-    types::ConversationId,
+    types::{AccountId, ConversationId},
     wire::store,
 };
 
@@ -43,6 +43,21 @@ pub fn summary(state: &dyn Read) -> storage::Result<Summary> {
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(found)
+}
+
+/// Whether `later` can be a state of the same history as `earlier`, further on: nothing that only grows has shrunk, and the
+/// newest account of the one is the same account in the other. Ids are never given to anybody else.
+pub fn continues(earlier: &dyn Read, later: &dyn Read) -> storage::Result<bool> {
+    let (before, after) = (meta(earlier)?, meta(later)?);
+    // Log time goes back when it is corrected, which leaves its mark.
+    let grown = (after.time_ms >= before.time_ms || after.accepts_from_ms != 0)
+        && after.last_account_id >= before.last_account_id
+        && after.last_conversation_id >= before.last_conversation_id
+        && after.last_node_id >= before.last_node_id;
+    let newest = keys::account(AccountId(before.last_account_id));
+    let born = |account: store::AccountRecord| (account.username, account.create_time_ms);
+    let known = load::<store::AccountRecord>(earlier, &newest)?.map(born);
+    Ok(grown && (known.is_none() || known == load::<store::AccountRecord>(later, &newest)?.map(born)))
 }
 
 /// What another state has and this one is missing.

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod fixture;
+mod history;
 mod properties;
 mod script;
 mod total;

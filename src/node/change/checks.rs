@@ -52,7 +52,11 @@ pub fn tolerance_check(layout: &Layout, change: &Change, accept_lower: bool) -> 
         Verdict::Ok { warnings } => check(true, warnings.join("; "), String::new()),
         Verdict::NeedsFlag { why, warnings } => {
             let detail = std::iter::once(why).chain(warnings).collect::<Vec<_>>().join("; ");
-            check(accept_lower, detail, format!("give {ACCEPT_LOWER_TOLERANCE} if that is meant"))
+            let hint = match accept_lower {
+                true => String::new(),
+                false => format!("give {ACCEPT_LOWER_TOLERANCE} if that is meant"),
+            };
+            check(accept_lower, detail, hint)
         }
         Verdict::Refused { why, next } => check(false, why, next),
     }
@@ -62,6 +66,15 @@ pub fn tolerance_check(layout: &Layout, change: &Change, accept_lower: bool) -> 
 mod tests {
     use super::*;
     use crate::{membership::Node, wire::Reason};
+
+    #[test]
+    fn the_hint_names_the_flag_until_it_is_given() {
+        let node = |id| Node { id, name: format!("n{id}"), zone: String::new(), healthy: true };
+        let three = Layout::new([node(1), node(2), node(3)], [1, 2, 3]);
+        let hint = |accept_lower| tolerance_check(&three, &Change::Remove(3), accept_lower).hint;
+        assert_eq!(hint(false), "give --accept-lower-tolerance if that is meant");
+        assert_eq!(hint(true), "");
+    }
 
     #[test]
     fn a_verdict_made_half_way_through_another_change_is_a_conflict_and_can_be_repeated() {

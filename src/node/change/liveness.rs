@@ -37,7 +37,7 @@ pub async fn probe_for_promotion(replica: &Replica, lease: Duration) -> Layout {
 async fn probe(replica: &Replica, before: impl Fn(NodeId) -> Duration) -> Layout {
     let begun = Instant::now();
     loop {
-        let layout = metrics::layout(&replica.leadership.metrics(), |id| before(id) + begun.elapsed());
+        let layout = replica.layout(&replica.leadership.metrics(), |id| before(id) + begun.elapsed());
         if begun.elapsed() >= TIMEOUT || layout.nodes().iter().all(|node| node.healthy) {
             return layout;
         }

@@ -177,7 +177,7 @@ impl ChangeOperation {
         let metrics = self.metrics();
         ChangeProgress {
             phase: phase.into(),
-            tolerance: Some(fault_tolerance(&metrics::layout(&metrics, |_| REACHABLE).tolerance())),
+            tolerance: Some(fault_tolerance(&self.replica.layout(&metrics, |_| REACHABLE).tolerance())),
             etag: metrics::etag(&metrics),
             ..Default::default()
         }

@@ -5,6 +5,7 @@
 //!   service when its disk fails.
 //! - `watch_readiness` says whether this node can serve clients.
 //! - `finish_joint_change` completes a joint membership that an earlier leader left behind.
+//! - `disk_watch` brings a node whose disk is not trusted back, and watches the peers' disks.
 //! - `watch_membership` asks whether this node is still a member, before it stands for election after a start and
 //!   whenever it hears no leader.
 
@@ -14,6 +15,7 @@ use openraft::{ServerState, async_runtime::WatchReceiver};
 use tokio::time::Instant;
 
 use super::{
+    disk_watch,
     membership_check::{MembershipCheck, check_membership},
     metrics::index_of,
     replica::Replica,
@@ -40,6 +42,8 @@ pub fn start(node: Node, replica: Arc<Replica>) {
     tokio::spawn(watch_metrics(node.clone(), replica.clone()));
     tokio::spawn(watch_readiness(node.clone(), replica.clone()));
     tokio::spawn(finish_joint_change(node.clone(), replica.clone()));
+    tokio::spawn(disk_watch::watch_own_disk(node.clone(), replica.clone()));
+    tokio::spawn(disk_watch::watch_peer_disks(node.clone(), replica.clone()));
     tokio::spawn(watch_membership(node, replica));
 }
 
@@ -195,7 +199,10 @@ async fn watch_membership(node: Node, replica: Arc<Replica>) {
     if check_after_start(&node, &replica).await == MembershipCheck::Removed {
         return stop_as_removed(&node, &replica).await;
     }
-    replica.raft.runtime_config().elect(true);
+    // A node whose disk is not trusted stands only after `disk_watch` has seen it caught up.
+    if replica.disks.own.may_vote().is_ok() {
+        replica.raft.runtime_config().elect(true);
+    }
     while node.runs(&replica) {
         tokio::time::sleep(CHECK_INTERVAL).await;
         let metrics = replica.leadership.metrics();
@@ -270,11 +277,13 @@ mod tests {
         let identity = Node::init(settings.clone()).await.unwrap();
         {
             let dir = DataDir::open(&settings.config.data_dir).unwrap();
-            let stores = Stores::open(&dir, &settings, false).unwrap();
+            let stores = Stores::open(&dir, &settings, &identity).unwrap();
             let applied = StateMeta::read(&stores.slot.current().view().unwrap()).unwrap().applied;
             let members = BTreeMap::from([(1, as_member(&identity)), (2, as_member(&identity))]);
             let joint = Membership::new(vec![[1].into(), [1].into()], members).unwrap();
-            LogStore::new(stores.log.clone()).append_membership(1, joint, applied, 0).unwrap();
+            let log = LogStore::new(stores.log.clone());
+            let at = log.next_id(applied, 1).unwrap();
+            log.append_membership(1, joint, applied, at).unwrap();
             stores.log.close().unwrap();
         }
         let node = Node::start(settings).await.unwrap();

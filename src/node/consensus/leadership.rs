@@ -9,7 +9,8 @@ use openraft::{Instant as _, ServerState, async_runtime::WatchReceiver};
 use tokio::time::Instant;
 
 use crate::{
-    raft::{Raft, types::Metrics},
+    node::Identity,
+    raft::{DiskChecks, Raft, types::Metrics},
     types::NodeId,
     wire::{Fault, Reason, cluster::LeaderHint},
 };
@@ -55,12 +56,26 @@ pub struct Leadership {
     name: Arc<str>,
     contact: LeaderContact,
     timeout: Duration,
+    disks: DiskChecks,
 }
 
 impl Leadership {
     /// `timeout`: how long a leader counts as present without being heard, twice the longest election timeout.
-    pub fn new(raft: Raft, cluster_id: &str, name: &str, contact: LeaderContact, timeout: Duration) -> Self {
-        Self { raft, cluster_id: cluster_id.into(), name: name.into(), contact, timeout }
+    pub fn new(raft: Raft, identity: &Identity, contact: LeaderContact, timeout: Duration, disks: DiskChecks) -> Self {
+        let (cluster_id, name) = (identity.cluster_id.as_str().into(), identity.name.as_str().into());
+        Self { raft, cluster_id, name, contact, timeout, disks }
+    }
+
+    /// Why nodes take no part, in their own words: this one first.
+    fn untrusted(&self) -> String {
+        let own = self.disks.own.refusal_now().map(|fault| fault.message);
+        let metrics = self.metrics();
+        let others = metrics.membership_config.voter_ids().filter(|id| *id != metrics.id);
+        let others = others.filter_map(|id| {
+            let reason = self.disks.peers.condition(id).filter(|condition| condition.word != "stuck")?.reason;
+            Some(reason).filter(|reason| !reason.is_empty())
+        });
+        own.into_iter().chain(others).map(|why| format!("; {why}")).collect()
     }
 
     /// openraft's current metrics.
@@ -77,6 +92,15 @@ impl Leadership {
 
     fn leader_in(&self, metrics: &Metrics) -> Option<NodeId> {
         leader_in(metrics, self.contact.elapsed().is_some_and(|ago| ago <= self.timeout))
+    }
+
+    /// The leader that nobody but a voter can have deposed: another node that was heard within `lease`, or this node with a
+    /// quorum behind it.
+    pub fn leased_leader(&self, lease: Duration) -> Option<NodeId> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let leader = leader_in(&metrics, self.contact.elapsed().is_some_and(|ago| ago <= lease))?;
+        (leader != metrics.id || self.quorum_answers(&metrics)).then_some(leader)
     }
 
     /// Whether a majority supports the leader, as far as this node can tell.
@@ -125,7 +149,7 @@ impl Leadership {
         let hint = self.hint();
         let name = &self.name;
         let fault = match hint.leader_id {
-            0 => Fault::new(Reason::NoLeader, format!("node {name} knows no leader at the moment"))
+            0 => Fault::new(Reason::NoLeader, format!("node {name} knows no leader at the moment{}", self.untrusted()))
                 .next("repeat the call: an election takes about a second, and needs a majority of the voters"),
             _ => Fault::new(Reason::NotLeader, format!("node {name} is not the leader"))
                 .next(format!("ask {}", hint.leader_address)),
@@ -135,10 +159,13 @@ impl Leadership {
 
     /// This leader has lost its majority.
     pub fn no_quorum(&self) -> Fault {
-        Fault::new(Reason::NoQuorum, format!("node {} leads, but a majority of the voters does not answer", self.name))
-            .next("bring voters back, then repeat the call")
-            .leader(self.hint())
-            .retry_after(Duration::from_millis(200))
+        Fault::new(
+            Reason::NoQuorum,
+            format!("node {} leads, but a majority of the voters does not answer{}", self.name, self.untrusted()),
+        )
+        .next("bring voters back, then repeat the call")
+        .leader(self.hint())
+        .retry_after(Duration::from_millis(200))
     }
 
     /// The same for a write: it may be repeated safely.

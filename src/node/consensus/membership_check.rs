@@ -66,7 +66,12 @@ async fn ask(
     timeout: Duration,
 ) -> Option<Result<CheckMemberResponse, Fault>> {
     let own = &replica.identity;
-    let request = CheckMemberRequest { cluster_id: own.cluster_id.clone(), epoch: own.epoch, node_id: own.node_id };
+    let request = CheckMemberRequest {
+        cluster_id: own.cluster_id.clone(),
+        epoch: own.epoch,
+        node_id: own.node_id,
+        ..CheckMemberRequest::default()
+    };
     let mut client = JoinServiceClient::new(node.settings().dialer.channel(address, Profile::Client));
     let answer = tokio::time::timeout(timeout, client.check_member(request)).await.ok()?;
     Some(answer.map(tonic::Response::into_inner).map_err(|status| Fault::from_status(&status)))

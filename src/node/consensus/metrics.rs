@@ -48,14 +48,16 @@ pub fn etag(metrics: &Metrics) -> String {
 
 /// The membership as fault-tolerance arithmetic takes it.
 ///
-/// A node counts as healthy if it answered this leader within `recently(id)`. The leader itself is always healthy.
-pub fn layout(metrics: &Metrics, recently: impl Fn(NodeId) -> Duration) -> Layout {
+/// A node counts as healthy if it answered this leader within `recently(id)`; never if that is `None`. The leader itself is
+/// always healthy.
+pub fn layout(metrics: &Metrics, recently: impl Fn(NodeId) -> Option<Duration>) -> Layout {
     let stored = &metrics.membership_config;
     let nodes = stored.nodes().map(|(id, member)| Node {
         id: *id,
         name: member.name.clone(),
         zone: member.zone.clone(),
-        healthy: *id == metrics.id || last_answer(metrics, *id).is_some_and(|ago| ago <= recently(*id)),
+        healthy: *id == metrics.id
+            || last_answer(metrics, *id).zip(recently(*id)).is_some_and(|(ago, recently)| ago <= recently),
     });
     match stored.get_joint_config().as_slice() {
         [old, new] => Layout::joint(nodes, old.iter().copied(), new.iter().copied()),

@@ -15,6 +15,7 @@ mod background;
 mod chores;
 mod clock_watch;
 mod correct_time;
+mod disk_watch;
 mod hub;
 mod leadership;
 mod membership_check;
@@ -35,5 +36,5 @@ pub use self::{
     reads::{applied_index, unreadable_state},
     replica::{Elections, Replica, ReplicaError},
     status::VERSION,
-    stores::{LOG, Stores},
+    stores::{STATE, Stores},
 };

@@ -4,6 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use openraft::{Config, ServerState, SnapshotPolicy, StepDownPolicy, async_runtime::WatchReceiver};
 
+use tokio::sync::Mutex;
+
 use super::{
     hub::Hub,
     leadership::{LeaderContact, Leadership},
@@ -15,14 +17,19 @@ use super::{
 use crate::{
     config::NodeConfig,
     fault_injection::{self, Bug},
-    node::{Identity, Settings},
+    membership::Layout,
+    node::{
+        Identity, Settings,
+        disk_record::{self, LOG},
+    },
     raft::{
-        ClockView, Clocks, LogStore, PeerIdentity, PeerNetworkFactory, Raft, Serving, StateMachine, ViewAtIndex,
+        Announcement, ClockView, Clocks, DiskChecks, Incarnation, LogStore, OwnDisk, PeerIdentity, PeerNetworkFactory,
+        Raft, Serving, Stage, StateMachine, StateMeta, ViewAtIndex,
         network::{AddressBook, Transfers},
         types::Metrics,
     },
     storage::{LogFile, StateSlot, StorageError},
-    types::NodeId,
+    types::{NodeId, limits},
 };
 
 /// Why the stores or the consensus of a node could not start.
@@ -71,6 +78,10 @@ pub struct Replica {
     pub views: ViewAtIndex,
     /// This node's clock and what the others' clocks say.
     pub clocks: Clocks,
+    /// Trust in the disks of this node and of the others.
+    pub disks: DiskChecks,
+    /// Held while this leader vouches for a node: one barrier at a time.
+    pub vouching: Mutex<()>,
 }
 
 /// When a member may stand for election.
@@ -87,21 +98,29 @@ impl Replica {
     pub async fn start(
         identity: Identity,
         stores: Stores,
+        start: disk_record::Start,
         settings: &Settings,
         hub: &Hub,
         elections: Elections,
     ) -> Result<Arc<Self>, ReplicaError> {
         let Stores { log, slot } = stores;
+        check_vote(&log)?;
         let publish = hub.clone();
         let machine = StateMachine::new(slot.clone(), settings.blocking, move |changed| publish.publish(&changed))?;
         let (applied, views) = (machine.watch_applied(), machine.views());
         let peer_identity = PeerIdentity::from(&identity);
         let clocks = Clocks::new(identity.node_id, settings.clock.clone());
-        let network =
-            PeerNetworkFactory::new(peer_identity.clone(), settings.dialer.clone(), settings.blocking, clocks.clone());
+        let disks = disk_checks(&identity, &log, &slot, start, settings)?;
+        let network = PeerNetworkFactory::new(
+            peer_identity.clone(),
+            settings.dialer.clone(),
+            settings.blocking,
+            clocks.clone(),
+            disks.clone(),
+        );
         let (transfers, addresses) = (network.transfers(), network.addresses());
         let mut config = raft_config(&identity.cluster_id, &settings.config)?;
-        config.enable_elect = elections == Elections::AtOnce;
+        config.enable_elect = elections == Elections::AtOnce && disks.own.may_vote().is_ok();
         let raft = Raft::new(identity.node_id, Arc::new(config), network, LogStore::new(log.clone()), machine)
             .await
             .map_err(|error| ReplicaError::Consensus(error.to_string()))?;
@@ -109,7 +128,7 @@ impl Replica {
         clocks.follow(move || clock_view(&metrics.borrow_watched()));
         let contact = LeaderContact::default();
         let timeout = settings.config.election_timeout_max * 2;
-        let leadership = Leadership::new(raft.clone(), &identity.cluster_id, &identity.name, contact.clone(), timeout);
+        let leadership = Leadership::new(raft.clone(), &identity, contact.clone(), timeout, disks.clone());
         let proposer = Proposer::start(raft.clone(), clocks.clone(), leadership.clone());
         let reader = Reader::start(
             raft.clone(),
@@ -133,7 +152,16 @@ impl Replica {
             addresses,
             views,
             clocks,
+            disks,
+            vouching: Mutex::default(),
         }))
+    }
+
+    /// The membership as fault-tolerance arithmetic takes it: see [`metrics::layout`]. A node whose disk is not trusted, or
+    /// that takes no entries, carries nothing.
+    pub fn layout(&self, metrics: &Metrics, recently: impl Fn(NodeId) -> Duration) -> Layout {
+        let fit = |id| self.disks.peers.condition(id).is_none();
+        metrics::layout(metrics, |id| if fit(id) { Some(recently(id)) } else { None })
     }
 
     /// Whether this node has its identity and nothing more. An empty log alone does not prove it: a log that was purged
@@ -144,14 +172,18 @@ impl Replica {
 
     /// The parts that the service for peers needs.
     pub fn serving(&self, settings: &Settings) -> Serving {
-        let contact = self.leader_contact.clone();
+        let (contact, leadership) = (self.leader_contact.clone(), self.leadership.clone());
+        // openraft's own lease. A leader that has lost its quorum is silent for longer (`quorum_loss_probe_interval`).
+        let lease = settings.config.election_timeout_max;
         Serving {
             identity: PeerIdentity::from(&self.identity),
             raft: self.raft.clone(),
             slot: self.slot.clone(),
             blocking: settings.blocking,
+            disks: self.disks.clone(),
             on_leader_contact: Arc::new(move || contact.record()),
             clocks: self.clocks.clone(),
+            leased_leader: Arc::new(move || leadership.leased_leader(lease)),
         }
     }
 
@@ -159,7 +191,8 @@ impl Replica {
     pub fn best_successor(&self) -> Option<NodeId> {
         let metrics = self.leadership.metrics();
         metrics.replication.as_ref()?;
-        let candidates = metrics.membership_config.voter_ids().filter(|id| *id != metrics.id);
+        let fit = |id: &NodeId| *id != metrics.id && self.disks.peers.condition(*id).is_none();
+        let candidates = metrics.membership_config.voter_ids().filter(fit);
         let reachable = |id: &NodeId| metrics::last_answer(&metrics, *id).is_some_and(|ago| ago <= REACHABLE);
         candidates.filter(reachable).max_by_key(|id| metrics::matched(&metrics, *id).map(|id| id.index()))
     }
@@ -186,6 +219,7 @@ impl Replica {
         if let Err(error) = self.raft.shutdown().await {
             tracing::error!(%error, "consensus did not stop cleanly");
         }
+        LogStore::new(self.log.clone()).save_peer_memory(&self.disks.peers);
         let (slot, log) = (self.slot.clone(), self.log.clone());
         let closing = settings.blocking.run(move || {
             log.close()?;
@@ -203,6 +237,41 @@ fn clock_view(metrics: &Metrics) -> ClockView {
         leads: metrics.state == ServerState::Leader,
         voters: metrics.membership_config.get_joint_config().clone(),
     }
+}
+
+/// Refuses to run with a vote of a term without a next one, which versions that believed any peer could be made to store.
+/// This node could neither be elected nor follow anybody.
+fn check_vote(log: &LogFile) -> Result<(), ReplicaError> {
+    let vote = LogStore::new(log.clone()).vote().map_err(|error| StorageError::io("the vote on disk", error))?;
+    match vote.map(|vote| vote.leader_id().term).filter(|term| *term >= limits::TERM) {
+        None => Ok(()),
+        Some(term) => Err(ReplicaError::Consensus(format!(
+            "the vote on disk is of term {term}, which no cluster reaches: a peer has forged it. If no node of the cluster \
+             has a better one, `chat-node recover` resets it"
+        ))),
+    }
+}
+
+/// What this node starts with, as its stores have it, and what it remembers of the others.
+fn disk_checks(
+    identity: &Identity,
+    log: &LogFile,
+    slot: &StateSlot,
+    start: disk_record::Start,
+    settings: &Settings,
+) -> Result<DiskChecks, ReplicaError> {
+    let failed = |error: std::io::Error| StorageError::io(LOG, error);
+    let log = LogStore::new(log.clone());
+    let applied = StateMeta::read(&slot.current().view()?)?.applied;
+    let said = Announcement {
+        incarnation: Incarnation { start: start.number, random: u64::from_le_bytes(settings.entropy.bytes()) },
+        recovered: start.recovered,
+        stage: Stage::Trusted,
+        term: log.vote().map_err(failed)?.map_or(0, |vote| vote.leader_id().term),
+        last_log_id: log.bounds().map_err(failed)?.last_log_id.max(applied),
+    };
+    let own = OwnDisk::new(&identity.name, said, start.suspicion, start.trusted_by_operator);
+    Ok(DiskChecks { own, peers: log.peer_memory().map_err(failed)? })
 }
 
 fn raft_config(cluster_id: &str, config: &NodeConfig) -> Result<Config, ReplicaError> {

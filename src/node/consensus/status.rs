@@ -43,7 +43,7 @@ pub fn of_member(replica: &Replica) -> GetMembershipResponse {
         joint: metrics::is_joint(&metrics),
         // Only a leader knows which nodes answer, so only a leader can say what the cluster survives.
         tolerance: (metrics.state == ServerState::Leader)
-            .then(|| fault_tolerance(&metrics::layout(&metrics, |_| REACHABLE).tolerance())),
+            .then(|| fault_tolerance(&replica.layout(&metrics, |_| REACHABLE).tolerance())),
         nodes,
         version: VERSION.to_owned(),
         has_quorum: replica.leadership.has_quorum(),
@@ -60,7 +60,8 @@ fn node(replica: &Replica, metrics: &Metrics, leader: Option<NodeId>, id: NodeId
     let in_set = |which: usize| sets.len() > 1 && sets[which].contains(&id);
     let matched_index = match itself {
         true => metrics.last_log_index.unwrap_or(0),
-        false => index_of(metrics::matched(metrics, id)),
+        // What openraft believes of a node that has forgotten is what it held before.
+        false => replica.disks.peers.lowered_match(id).unwrap_or(index_of(metrics::matched(metrics, id))),
     };
     let last_contact = if itself {
         Some(Duration::ZERO)
@@ -69,6 +70,13 @@ fn node(replica: &Replica, metrics: &Metrics, leader: Option<NodeId>, id: NodeId
     } else {
         metrics::last_answer(metrics, id)
     };
+    let condition = match itself {
+        true => replica.disks.own.refusal_now().map(|fault| ("verifying", fault.message)),
+        // A node that hears another leader does not speak with the peers: what it knows of them is old.
+        false if leader.is_some_and(|leader| leader != metrics.id) => None,
+        false => replica.disks.peers.condition(id).map(|condition| (condition.word, condition.reason)),
+    };
+    let (condition, condition_reason) = condition.unwrap_or_default();
     Node {
         node_id: id,
         name: member.name,
@@ -80,6 +88,8 @@ fn node(replica: &Replica, metrics: &Metrics, leader: Option<NodeId>, id: NodeId
         last_contact: last_contact.and_then(|ago| ago.try_into().ok()),
         joining: in_set(1) && !in_set(0),
         leaving: in_set(0) && !in_set(1),
+        condition: condition.to_owned(),
+        condition_reason,
         version: if itself { VERSION.to_owned() } else { String::new() },
         clock_offset_ms: replica.clocks.offset_ms(id),
     }

@@ -14,7 +14,7 @@ use crate::{
     node::{
         Identity, Node,
         consensus::{Elections, Stores},
-        identity,
+        disk_record, identity,
     },
     storage::Result as Stored,
     types::{NodeName, Zone},
@@ -85,16 +85,24 @@ impl Node {
         if let Some(known) = &on_disk {
             same_or_taken(known, &identity)?;
         }
+        let directory_id = on_disk.as_ref().map_or(identity.directory_id, |known| known.directory_id.clone());
+        let identity = Identity { directory_id, ..identity };
         let (dir, settings, record) = (self.inner.dir.clone(), self.settings().clone(), identity.clone());
-        let open = move || -> Stored<Stores> {
+        let open = move || -> Stored<(Stores, disk_record::Start)> {
             // The stores first: an identity on disk implies that they exist.
-            let stores = Stores::open(&dir, &settings, on_disk.is_none())?;
+            let stores = match on_disk {
+                Some(_) => Stores::open(&dir, &settings, &record)?,
+                None => Stores::create(&dir, &settings, &record)?,
+            };
+            // A repeated adoption begins on files that have never promised anything.
+            disk_record::create(&dir, &record)?;
             identity::write(&dir, &record)?;
-            Ok(stores)
+            let start = disk_record::begin(&dir, &settings, &record)?;
+            Ok((stores, start))
         };
-        let stores = blocking.run(open).await.map_err(|error| failed(&error))?;
+        let (stores, start) = blocking.run(open).await.map_err(|error| failed(&error))?;
         tracing::info!(cluster = identity.cluster_id, node = identity.node_id, name = identity.name, "adopted");
-        self.begin(identity, stores, Elections::AtOnce).await.map_err(|error| failed(&error))
+        self.begin(identity, stores, start, Elections::AtOnce).await.map_err(|error| failed(&error))
     }
 
     fn checked_identity(&self, request: AdoptRequest) -> Result<Identity, Fault> {
@@ -109,6 +117,7 @@ impl Node {
             removed: false,
             create_time_ms: self.clock().now_ms(),
             listen: self.settings().config.listen.as_ref().map(ToString::to_string).unwrap_or_default(),
+            directory_id: identity::new_directory_id(self.entropy()),
         })
     }
 }
@@ -215,7 +224,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let node = empty_node(&folder).await;
         let (dir, identity) = (node.inner.dir.clone(), node.checked_identity(adoption(7)).unwrap());
-        drop(Stores::open(&dir, node.settings(), true).unwrap());
+        drop(Stores::create(&dir, node.settings(), &identity).unwrap());
         identity::write(&dir, &identity).unwrap();
         let found = looks(&node).await;
         assert!(found.pristine && found.node_id == 7, "{found:?}");

@@ -7,6 +7,7 @@ use crate::{
     node::{
         Identity, Node, Settings,
         consensus::{Elections, Replica, Stores},
+        disk_record,
         identity::{self, FIRST_NODE_ID},
     },
     storage::DataDir,
@@ -25,16 +26,17 @@ impl Node {
     /// Like [`Node::init`], in a directory that the caller opened.
     ///
     /// The identity is written last. After a crash before that, the directory holds stores without an identity: `start`
-    /// treats it as an empty node, and `init` refuses it because it is not empty.
+    /// and `init` refuse it, and the operator clears it.
     pub async fn init_on(settings: Settings, dir: DataDir) -> Result<Identity, StartError> {
         if !dir.is_empty()? {
             return Err(StartError::NotEmpty);
         }
         let identity = new_identity(&settings)?;
-        let stores = Stores::open(&dir, &settings, true)?;
+        let stores = Stores::create(&dir, &settings, &identity)?;
+        disk_record::create(&dir, &identity)?;
         let node = Self::assemble(settings, dir.clone());
-        let replica =
-            Replica::start(identity.clone(), stores, node.settings(), &node.inner.hub, Elections::AtOnce).await?;
+        let (start, hub) = (disk_record::Start::default(), &node.inner.hub);
+        let replica = Replica::start(identity.clone(), stores, start, node.settings(), hub, Elections::AtOnce).await?;
         let members = BTreeMap::from([(FIRST_NODE_ID, identity::as_member(&identity))]);
         let failed = |error: &dyn fmt::Display| StartError::Consensus(format!("the cluster was not made: {error}"));
         replica.raft.initialize(members).await.map_err(|error| failed(&error))?;
@@ -65,5 +67,6 @@ pub fn new_identity(settings: &Settings) -> Result<Identity, StartError> {
         removed: false,
         create_time_ms: settings.clock.now_ms(),
         listen: listen.to_string(),
+        directory_id: identity::new_directory_id(&settings.entropy),
     })
 }

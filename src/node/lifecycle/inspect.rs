@@ -2,13 +2,9 @@
 
 use prost_types::Timestamp;
 
-use super::StartError;
+use super::{StartError, leftovers::refuse_leftovers};
 use crate::{
-    node::{
-        Settings,
-        consensus::{LOG, Stores},
-        identity,
-    },
+    node::{Settings, consensus::Stores, disk_record::LOG, identity},
     raft::{LogStore, StateMeta, convert},
     storage::{DataDir, archive},
     wire::store::Inspection,
@@ -18,19 +14,17 @@ use crate::{
 pub async fn inspect(settings: Settings) -> Result<Inspection, StartError> {
     let dir = DataDir::open(&settings.config.data_dir)?;
     let Some(identity) = identity::read(&dir)? else {
-        return match dir.is_empty()? {
-            true => Ok(Inspection::default()),
-            false => Err(StartError::NoIdentity),
-        };
+        refuse_leftovers(&dir, &settings)?;
+        return Ok(Inspection::default());
     };
-    let stores = Stores::open(&dir, &settings, false)?;
+    let stores = Stores::open(&dir, &settings, &identity)?;
     let log = LogStore::new(stores.log.clone());
     let damaged = |error: std::io::Error| StartError::Consensus(error.to_string());
     let (vote, bounds) = (log.vote().map_err(damaged)?, log.bounds().map_err(damaged)?);
     let view = stores.slot.current().view()?;
     let meta = StateMeta::read(&view)?;
     // A log that was purged to its end begins with the next entry to come.
-    let after_purged = bounds.last_purged_log_id.as_ref().map_or(0, |id| id.index() + 1);
+    let after_purged = bounds.last_purged_log_id.as_ref().map_or(0, |id| id.index().saturating_add(1));
     let seconds = i64::try_from(identity.create_time_ms / 1_000).unwrap_or(i64::MAX);
     let inspection = Inspection {
         vote: vote.as_ref().map(convert::vote),

@@ -6,16 +6,24 @@
 use std::time::Duration;
 
 use openraft::ReadPolicy;
+use prost::Message;
+use tokio::time::Instant;
 
 use crate::{
-    node::{Identity, Node, VERSION, consensus::metrics::index_of, identity},
-    types::limits,
+    node::{
+        Identity, Node, VERSION,
+        consensus::{Replica, metrics::index_of},
+        identity,
+    },
+    raft::{convert, types::Proposal},
+    types::{NodeId, limits},
     wire::{
         Address, Fault, Profile, Reason,
         raft::{
             CheckMemberRequest, CheckMemberResponse, DialResult, InspectRequest, InspectResponse,
             join_service_client::JoinServiceClient,
         },
+        store::CommandBatch,
     },
 };
 
@@ -23,6 +31,12 @@ use crate::{
 /// cannot follow.
 pub const PROTOCOL: u32 = 1;
 
+/// All that a node tells of an address at which no node answers.
+const NO_ANSWER: &str = "no answer";
+/// How long a process at the member's address may take to answer a heartbeat.
+const TWIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Poll interval of that answer.
+const TWIN_POLL: Duration = Duration::from_millis(20);
 /// Timeout of one call to another node.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -73,19 +87,20 @@ impl Node {
     }
 
     async fn dial(&self, address: &str) -> DialResult {
-        let result = |reachable, detail: String, node_id, cluster_id| DialResult {
-            address: address.to_owned(),
-            reachable,
-            detail,
-            node_id,
-            cluster_id,
+        let address = address.to_owned();
+        let answer = match address.parse::<Address>() {
+            Ok(parsed) => inspect_remote(self, &parsed, Vec::new()).await.map_err(|fault| fault.message),
+            Err(error) => Err(error.to_string()),
         };
-        let Ok(parsed) = address.parse::<Address>() else {
-            return result(false, "not an address".into(), 0, String::new());
-        };
-        match inspect_remote(self, &parsed, Vec::new()).await {
-            Ok(answer) => result(true, String::new(), answer.node_id, answer.cluster_id),
-            Err(fault) => result(false, fault.message, 0, String::new()),
+        match answer {
+            Ok(InspectResponse { node_id, cluster_id, .. }) => {
+                DialResult { address, reachable: true, node_id, cluster_id, ..Default::default() }
+            }
+            Err(why) => {
+                // The caller may be anybody, and the reason tells an open port from a closed one.
+                tracing::debug!(address, why, "an address that was to be dialled does not answer");
+                DialResult { address, detail: NO_ANSWER.to_owned(), ..Default::default() }
+            }
         }
     }
 
@@ -97,6 +112,9 @@ impl Node {
             return Err(Fault::new(Reason::WrongCluster, format!("this node belongs to cluster {}", own.cluster_id)));
         }
         replica.leadership.ensure_leader()?;
+        if request.vouch {
+            return self.vouch(&replica, &request).await;
+        }
         // Not by `reader`: if this node were deposed meanwhile, it would ask the new leader, whose index proves nothing
         // about the membership that this node knows.
         let confirmed = replica.raft.get_read_log_id(ReadPolicy::ReadIndex);
@@ -114,8 +132,54 @@ impl Node {
             member: known.iter().any(|stored| stored.get_node(&request.node_id).is_some()),
             membership_index: index_of(metrics.committed_membership_config.log_id().as_ref()),
             leader_address: own.address.clone(),
+            ..CheckMemberResponse::default()
         })
     }
+
+    /// Vouches for a node whose disk is not trusted, by an entry that is committed without it.
+    ///
+    /// The node acknowledges nothing while it asks, so the majority that commits the entry has not forgotten anything.
+    async fn vouch(&self, replica: &Replica, request: &CheckMemberRequest) -> Result<CheckMemberResponse, Fault> {
+        let (id, peers) = (request.node_id, &replica.disks.peers);
+        let metrics = replica.leadership.metrics();
+        let Some(member) = metrics.membership_config.get_node(&id).cloned() else {
+            return Ok(CheckMemberResponse { leader_address: replica.identity.address.clone(), ..Default::default() });
+        };
+        if is_answered_by_another(replica, id, request.random).await {
+            let message = format!("{} is running already, at {}: this is a copy of it", member.name, member.address);
+            return Err(Fault::new(Reason::AlreadyRunning, message));
+        }
+        let _one_at_a_time = replica.vouching.lock().await;
+        let batch = CommandBatch { time_ms: replica.clocks.stamp().await, commands: Vec::new() };
+        let proposal = Proposal(batch.encode_to_vec().into());
+        let barrier = match tokio::time::timeout(DIAL_TIMEOUT, replica.raft.client_write(proposal)).await {
+            Ok(Ok(written)) => written.log_id,
+            Ok(Err(_)) | Err(_) => {
+                replica.leadership.ensure_leader()?;
+                return Err(replica.leadership.no_quorum());
+            }
+        };
+        tracing::info!(node = member.name, index = barrier.index(), "vouching for a node whose disk is not trusted");
+        Ok(CheckMemberResponse {
+            member: true,
+            membership_index: index_of(metrics.committed_membership_config.log_id().as_ref()),
+            leader_address: replica.identity.address.clone(),
+            barrier: Some(convert::log_id(&barrier)),
+            known_start: peers.known_start(id),
+        })
+    }
+}
+
+/// Whether the process that answers this leader's heartbeats at the member's address is another than the one that asks.
+async fn is_answered_by_another(replica: &Replica, id: NodeId, random: u64) -> bool {
+    let asked = Instant::now();
+    while asked.elapsed() < TWIN_TIMEOUT {
+        if let Some(heard) = replica.disks.peers.heard_since(id, asked) {
+            return heard.random != random;
+        }
+        tokio::time::sleep(TWIN_POLL).await;
+    }
+    false
 }
 
 /// Refuses a request that makes this node dial more addresses than a cluster has nodes.

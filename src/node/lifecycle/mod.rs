@@ -10,6 +10,7 @@
 //! | `restore` | a backup and an empty directory | a new cluster of one voter, stopped |
 //! | `recover` | the directory of one survivor | the same cluster with one voter, stopped |
 //! | `inspect` | a directory | a report, without changing anything |
+//! | `leftovers` | (not a transition) | the refusal of a directory that has lost its identity |
 //! | `join` | (not a transition) | what nodes tell each other before and after membership |
 
 mod adopt;
@@ -17,6 +18,7 @@ mod backup;
 mod init;
 mod inspect;
 mod join;
+mod leftovers;
 mod recover;
 mod restore;
 mod start;

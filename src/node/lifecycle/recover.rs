@@ -18,19 +18,25 @@
 //!
 //! The epoch is written first. If the recovery is interrupted after that, the node has a new epoch but the old
 //! membership: no peer speaks to it, and it has no quorum of its own. The same command finishes the recovery.
+//!
+//! # What an attack may have left
+//!
+//! Older versions believed any term that a peer named. A vote in such a term is reset. A log that ends in one is refused,
+//! because the terms of a log never go back. Everything is decided before the first write, and verified after the last
+//! one, so a recovery never leaves a directory worse than it found it.
 
 use std::{
     io,
     path::{Path, PathBuf},
 };
 
-use super::StartError;
+use super::{StartError, leftovers::refuse_leftovers};
 use crate::{
     machine::query::{Missing, Summary, missing, summary},
-    node::{Identity, Settings, consensus::Stores, identity},
+    node::{Identity, Settings, consensus::Stores, disk_record, identity},
     raft::{
-        LogStore, StateMeta, replay,
-        types::{EntryPayload, Member, Membership},
+        LogStore, StateMeta, claims, replay,
+        types::{EntryPayload, LogId, Member, Membership, Vote},
     },
     storage::{DataDir, StateBatch, StorageError},
     types::NodeId,
@@ -142,17 +148,74 @@ impl Recovery {
     /// Writes the new epoch first, then the membership entry: see the module's section on crashes. The epoch is above that
     /// of every survivor that was named, so that two recoveries from different survivors cannot share one.
     fn carry_out_blocking(self) -> Result<Identity, StartError> {
-        let epochs = self.compared.iter().map(|compared| compared.other.identity.epoch);
-        let epoch = epochs.fold(self.survivor.identity.epoch, u64::max) + 1;
-        let identity = Identity { epoch, removed: false, ..self.survivor.identity };
-        identity::write(&self.dir, &identity)?;
-        let applied = StateMeta::read(&self.stores.slot.current().view()?)?.applied;
-        let log = LogStore::new(self.stores.log.clone());
-        let at = log.append_sole_voter(identity.node_id, &identity::as_member(&identity), applied, self.highest_term);
-        at.map_err(|error| broken(&self.dir, &error))?;
-        self.stores.log.close()?;
+        let Self { settings, dir, stores, highest_term, survivor, compared } = self;
+        let damaged = |error: io::Error| broken(&dir, &error);
+        // Everything that can be refused is refused before the first write.
+        let epochs = compared.iter().map(|compared| compared.other.identity.epoch);
+        let epoch = epochs.fold(survivor.identity.epoch, u64::max).checked_add(1);
+        let epoch = epoch.ok_or_else(|| unusable(&survivor.dir, "there is no epoch after its own"))?;
+        let identity = Identity { epoch, removed: false, ..survivor.identity };
+        let member = identity::as_member(&identity);
+        let applied = StateMeta::read(&stores.slot.current().view()?)?.applied;
+        let log = LogStore::new(stores.log.clone());
+        let at = log.next_id(applied, highest_term).map_err(damaged)?;
+        identity::write(&dir, &identity)?;
+        log.append_sole_voter(identity.node_id, &member, applied, at).map_err(damaged)?;
+        if !identity.directory_id.is_empty() {
+            stores.label_as(&identity)?;
+            // The operator has judged the data: whatever the directory went through, the cluster goes on from it.
+            disk_record::create(&dir, &identity)?;
+        }
+        stores.log.close()?;
+        drop(stores);
+        verify(&settings, &dir, &identity, at)?;
         Ok(identity)
     }
+}
+
+/// Opens the directory again, as the node will, and compares what was written with what was meant. Applies the whole log to
+/// a batch that is never committed.
+fn verify(settings: &Settings, dir: &DataDir, identity: &Identity, at: LogId) -> Result<(), StartError> {
+    let damaged = |error: io::Error| broken(dir, &error);
+    let differs = |what: &str| damaged(io::Error::other(format!("after the recovery {what} reads back as another")));
+    if identity::read(dir)?.as_ref() != Some(identity) {
+        return Err(differs("the identity"));
+    }
+    let stores = Stores::open(dir, settings, identity)?;
+    let log = LogStore::new(stores.log.clone());
+    let term = |id: &LogId| id.committed_leader_id().term;
+    if log.vote().map_err(damaged)? != Some(Vote::new(term(&at), identity.node_id)) {
+        return Err(differs("the vote"));
+    }
+    let mut state = stores.slot.current().begin()?;
+    let mut before = StateMeta::read(&state)?.applied;
+    let mut last = None;
+    let applied = log.each_after(before, |entry| {
+        if before.is_some_and(|before| term(&before) > term(&entry.log_id)) {
+            let index = entry.log_id.index();
+            return Err(StorageError::damaged(
+                format!("log entry {index}"),
+                "its term is before that of the entry before it",
+            ));
+        }
+        before = Some(entry.log_id);
+        replay(&mut state, &entry)?;
+        last = Some(entry);
+        Ok(())
+    });
+    applied.map_err(damaged)?;
+    let alone = |payload: &EntryPayload| match payload {
+        EntryPayload::Membership(membership) => membership.voter_ids().eq([identity.node_id]),
+        _ => false,
+    };
+    if !last.is_some_and(|entry| entry.log_id == at && alone(&entry.payload)) {
+        return Err(differs("the last entry"));
+    }
+    Ok(stores.log.close()?)
+}
+
+fn unusable(dir: &Path, why: &str) -> StartError {
+    StartError::Unusable(format!("{}: {why}", dir.display()))
 }
 
 fn newer(one: &Survivor, other: &Survivor) -> bool {
@@ -169,16 +232,19 @@ struct Opened {
     stores: Stores,
     dir: DataDir,
     survivor: Survivor,
+    /// The clock when it was opened, in Unix milliseconds.
+    now_ms: u64,
 }
 
 impl Opened {
     fn open(settings: &Settings, path: &Path) -> Result<Self, StartError> {
-        let unusable = |why: &str| StartError::Unusable(format!("{}: {why}", path.display()));
+        let unusable = |why: &str| unusable(path, why);
         let dir = DataDir::open(path)?;
         let Some(identity) = identity::read(&dir)? else {
+            refuse_leftovers(&dir, settings)?;
             return Err(unusable("it holds no node's identity, so there is nothing to recover"));
         };
-        let stores = Stores::open(&dir, settings, false)?;
+        let stores = Stores::open_to_recover(&dir, settings, &identity)?;
         let log = LogStore::new(stores.log.clone());
         let damaged = |error: io::Error| broken(&dir, &error);
         let mut state = stores.slot.current().begin()?;
@@ -196,6 +262,14 @@ impl Opened {
         let Some(last) = last else {
             return Err(unusable("this node was adopted, but has never received anything: it holds nothing"));
         };
+        let highest = claims::highest_term(settings.clock.now_ms(), 0);
+        if last.committed_leader_id().term > highest {
+            return Err(unusable(&format!(
+                "its log ends in term {}, which no cluster can have reached: a peer has forged it. Use another survivor or a \
+                 backup",
+                last.committed_leader_id().term
+            )));
+        }
         let committed = log.committed().map_err(damaged)?.max(applied).map_or(0, |id| id.index());
         let survivor = Survivor {
             dir: path.to_owned(),
@@ -205,13 +279,22 @@ impl Opened {
             holdings: summary(&state)?,
             members: members(&membership),
         };
-        Ok(Self { state, stores, dir, survivor })
+        let now_ms = settings.clock.now_ms();
+        Ok(Self { state, stores, dir, survivor, now_ms })
     }
 
     /// The highest term that this node has seen, in its vote or in its log.
+    ///
+    /// A vote that no cluster can have reached does not count: a peer has forged it. A vote binds only among the members of
+    /// one epoch, and the new epoch has no other member, so it may be reset.
     fn term(&self) -> Result<u64, StartError> {
         let vote = LogStore::new(self.stores.log.clone()).vote().map_err(|error| broken(&self.dir, &error))?;
-        Ok(vote.map_or(0, |vote| vote.leader_id().term).max(self.survivor.last.0))
+        let logged = self.survivor.last.0;
+        let possible = vote.filter(|vote| claims::check_term(vote, self.now_ms, logged).is_ok());
+        if let Some(forged) = vote.filter(|_| possible.is_none()) {
+            tracing::warn!(dir = %self.survivor.dir.display(), vote = %forged, "a vote that no cluster can have reached is ignored");
+        }
+        Ok(possible.map_or(0, |vote| vote.leader_id().term).max(logged))
     }
 }
 

@@ -7,6 +7,7 @@ use crate::{
     node::{
         Identity, Node, Settings,
         consensus::Stores,
+        disk_record,
         identity::{self, FIRST_NODE_ID},
     },
     raft::{
@@ -62,7 +63,7 @@ fn clear(dir: &DataDir) {
 /// Loads the state, makes the first node its only member, prepares the log to continue after it, and writes the identity
 /// last.
 fn create(settings: &Settings, dir: &DataDir, identity: &Identity, from: &Path) -> Result<(), StartError> {
-    let stores = Stores::open(dir, settings, true)?;
+    let stores = Stores::create(dir, settings, identity)?;
     load(&stores, from)?;
     let state = stores.slot.current();
     let old = StateMeta::read(&state.view()?).map_err(|error| damaged(from, error))?;
@@ -80,6 +81,7 @@ fn create(settings: &Settings, dir: &DataDir, identity: &Identity, from: &Path) 
         .start_after(&at, FIRST_NODE_ID)
         .map_err(|error| StartError::Consensus(error.to_string()))?;
     stores.log.close()?;
+    disk_record::create(dir, identity)?;
     identity::write(dir, identity)?;
     Ok(())
 }

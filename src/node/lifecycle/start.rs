@@ -1,20 +1,26 @@
 //! How a node comes up on its data directory.
 
-use std::sync::{Arc, OnceLock, RwLock};
+use std::{
+    sync::{Arc, OnceLock, RwLock},
+    time::Duration,
+};
 
 use tokio::sync::{Mutex, watch};
 
-use super::StartError;
+use super::{StartError, join::inspect_remote, leftovers::refuse_leftovers};
 use crate::{
     config::NodeConfig,
     node::{
         Identity, Inner, Node, Settings,
         consensus::{self, Elections, Hub, Replica, ReplicaError, Stores},
-        identity,
+        disk_record, identity,
     },
     raft::PeerService,
     storage::DataDir,
 };
+
+/// How long the address that the cluster dials may take to answer whether this node runs there.
+const TWIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Node {
     /// The identity in the data directory of `config`, if it has one.
@@ -33,7 +39,7 @@ impl Node {
     pub async fn start_on(settings: Settings, dir: DataDir) -> Result<Self, StartError> {
         let node = Self::assemble(settings, dir.clone());
         let Some(identity) = identity::read(&dir)? else {
-            node.refuse_foreign_files()?;
+            refuse_leftovers(&dir, node.settings())?;
             return Ok(node);
         };
         if identity.removed {
@@ -42,8 +48,15 @@ impl Node {
         }
         refuse_contradictions(&identity, &node.settings().config)?;
         node.note_move(&identity);
-        let stores = Stores::open(&dir, node.settings(), false)?;
-        node.begin(identity, stores, Elections::WhenAdmitted).await?;
+        node.refuse_twin(&identity).await?;
+        let stores = Stores::open(&dir, node.settings(), &identity)?;
+        let older = identity.directory_id.is_empty();
+        let identity = stores.take_over(&dir, node.settings(), identity)?;
+        if older {
+            disk_record::create(&dir, &identity)?;
+        }
+        let start = disk_record::begin(&dir, node.settings(), &identity)?;
+        node.begin(identity, stores, start, Elections::WhenAdmitted).await?;
         Ok(node)
     }
 
@@ -71,6 +84,19 @@ impl Node {
         let _ = self.inner.moved_to.set(advertise);
     }
 
+    /// Refuses to be the second process of one node: a copy that was started at another address than the cluster dials
+    /// asks there whether the node is running.
+    async fn refuse_twin(&self, identity: &Identity) -> Result<(), StartError> {
+        let (Some(here), Ok(there)) = (self.inner.moved_to.get(), identity.address.parse()) else { return Ok(()) };
+        let asked = tokio::time::timeout(TWIN_TIMEOUT, inspect_remote(self, &there, Vec::new())).await;
+        match asked {
+            Ok(Ok(twin)) if twin.cluster_id == identity.cluster_id && twin.node_id == identity.node_id => {
+                Err(StartError::AlreadyRunning { name: identity.name.clone(), there, here: here.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A node of which nothing runs yet.
     pub(super) fn assemble(settings: Settings, dir: DataDir) -> Self {
         let inner = Inner {
@@ -92,25 +118,15 @@ impl Node {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Refuses a directory without an identity that holds files of something else.
-    ///
-    /// Stores without an identity are what an interrupted adoption leaves. Nobody relies on them.
-    fn refuse_foreign_files(&self) -> Result<(), StartError> {
-        let ours = |name: &String| name.starts_with("log.redb") || name.starts_with("state.redb");
-        match self.inner.dir.disks().list()?.iter().all(ours) {
-            true => Ok(()),
-            false => Err(StartError::NoIdentity),
-        }
-    }
-
     /// Starts consensus and the background duties under this identity.
     pub(super) async fn begin(
         &self,
         identity: Identity,
         stores: Stores,
+        start: disk_record::Start,
         elections: Elections,
     ) -> Result<(), ReplicaError> {
-        let replica = Replica::start(identity, stores, self.settings(), &self.inner.hub, elections).await?;
+        let replica = Replica::start(identity, stores, start, self.settings(), &self.inner.hub, elections).await?;
         self.inner.peers.serve(replica.serving(self.settings()));
         self.set_replica(Some(replica.clone()));
         consensus::start_background(self.clone(), replica.clone());

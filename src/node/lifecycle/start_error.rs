@@ -1,6 +1,6 @@
 //! Why a node could not start, be created, be restored or be recovered.
 
-use crate::{node::consensus::ReplicaError, storage::StorageError};
+use crate::{node::consensus::ReplicaError, storage::StorageError, types::Address};
 
 /// Why a node could not start.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +17,9 @@ pub enum StartError {
     /// The directory holds files, but no identity.
     #[error("the data directory holds files but no identity: it is not a node's, or its set-up was interrupted")]
     NoIdentity,
+    /// The directory holds the files of a member, but no identity.
+    #[error("the data directory is that of a member whose file `identity` is missing: it holds {0}")]
+    IdentityLost(String),
     /// The cluster has removed this node.
     #[error("node {name} (id {node_id}) was removed from cluster {cluster_id}")]
     Removed {
@@ -50,6 +53,16 @@ pub enum StartError {
         known: String,
         /// From its settings.
         given: String,
+    },
+    /// The node runs already, from the directory of which this one is a copy.
+    #[error("node {name} is running already, at {there}: this directory is a copy, started at {here}")]
+    AlreadyRunning {
+        /// Its name.
+        name: String,
+        /// Where it runs.
+        there: Address,
+        /// Where it was to be started again.
+        here: Address,
     },
     /// A required setting is missing.
     #[error("{0} is not given")]

@@ -26,5 +26,5 @@ pub(super) use self::{
     call_limits::BoundCalls,
     origin::Origin,
     quotas::{HeldPermits, Permit, Quota},
-    rates::Rates,
+    rates::{InspectionRates, Rates},
 };

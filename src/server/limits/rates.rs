@@ -1,7 +1,8 @@
 //! Rate limits on requests, writes and wrong passwords.
 //!
 //! Each node counts for itself. Requests are counted by address where they arrive. Writes are counted by account; since
-//! all writes end at the leader, an account has one rate however many connections it uses.
+//! all writes end at the leader, an account has one rate however many connections it uses. A retry in a session that is
+//! over has no account and is counted by address.
 //!
 //! A password attempt is counted before the check and taken back unless the password was wrong. So many guesses in
 //! parallel are limited like guesses in sequence, and correct sign-ins never count.
@@ -19,6 +20,7 @@ use crate::{
 /// while a password is checked.
 pub(in crate::server) struct Rates {
     writes: Buckets<AccountId>,
+    writes_from: Buckets<Origin>,
     requests: Buckets<Origin>,
     wrong_passwords: Buckets<String>,
     wrong_passwords_from: Buckets<Origin>,
@@ -28,6 +30,7 @@ impl Rates {
     pub fn new(rates: &config::Rates) -> Self {
         Self {
             writes: Buckets::new(rates.writes, limits::RATE_KEYS),
+            writes_from: Buckets::new(rates.writes, limits::RATE_KEYS),
             requests: Buckets::new(rates.requests, limits::RATE_KEYS),
             wrong_passwords: Buckets::new(rates.wrong_passwords, limits::RATE_KEYS),
             wrong_passwords_from: Buckets::new(rates.wrong_passwords_from, limits::RATE_KEYS),
@@ -37,6 +40,13 @@ impl Rates {
     /// Counts a write of `account`, or refuses it with RATE_LIMITED.
     pub fn write(&self, account: AccountId) -> Result<(), Fault> {
         self.writes.take(&account).map_err(|wait| limited("too many writes by this account", wait))
+    }
+
+    /// Counts a write from `origin` that no live account stands for, or refuses it with RATE_LIMITED. An address has the
+    /// same rate as an account.
+    pub fn write_from(&self, origin: Option<Origin>) -> Result<(), Fault> {
+        let Some(origin) = origin else { return Ok(()) };
+        self.writes_from.take(&origin).map_err(|wait| limited("too many repeated writes from this address", wait))
     }
 
     /// Counts a request from `origin`, or refuses it with RATE_LIMITED.
@@ -68,6 +78,42 @@ impl Rates {
             }
         }
         checked
+    }
+}
+
+/// What a node does for callers that it does not know, each counted by address.
+///
+/// The check before a node is added asks the newcomer to dial every voter, and every voter to dial the newcomer. Neither
+/// can tell who asks. So a node looks at itself, and dials, no faster than an operator who repeats the command needs.
+pub(in crate::server) struct InspectionRates {
+    inspections: Buckets<Origin>,
+    dials: Buckets<Origin>,
+}
+
+impl InspectionRates {
+    pub fn new() -> Self {
+        Self {
+            inspections: Self::buckets(limits::INSPECTIONS_PER_SECOND, limits::INSPECTION_BURST),
+            dials: Self::buckets(limits::DIALS_PER_SECOND, limits::DIAL_BURST),
+        }
+    }
+
+    fn buckets(per_second: u32, burst: u32) -> Buckets<Origin> {
+        let rate = config::Rate { interval: Duration::from_secs(1) / per_second, burst };
+        Buckets::new(Some(rate), limits::RATE_KEYS)
+    }
+
+    /// Counts an inspection that dials so many addresses, or refuses it with RATE_LIMITED.
+    pub fn inspection(&self, origin: Option<Origin>, dials: usize) -> Result<(), Fault> {
+        let Some(origin) = origin else { return Ok(()) };
+        self.inspections.take(&origin).map_err(|wait| limited("too many inspections from this address", wait))?;
+        for taken in 0..dials {
+            if let Err(wait) = self.dials.take(&origin) {
+                (0..taken).for_each(|_| self.dials.give_back(&origin));
+                return Err(limited("too many addresses to dial from this address", wait));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -126,6 +172,18 @@ mod tests {
                 Reason::Overloaded
             );
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn dials_are_counted_one_by_one_and_a_refused_inspection_costs_none() {
+        let rates = InspectionRates::new();
+        let (burst, here) = (limits::DIAL_BURST as usize, origin("10.0.0.1"));
+        assert!(rates.inspection(here, burst - 1).is_ok());
+        assert_eq!(rates.inspection(here, 2).unwrap_err().reason, Reason::RateLimited);
+        assert!(rates.inspection(here, 1).is_ok() && rates.inspection(here, 0).is_ok());
+        assert!(rates.inspection(origin("10.0.0.2"), burst).is_ok());
+        let more = (0..1_000).filter(|_| rates.inspection(here, 0).is_ok()).count();
+        assert_eq!(more + 4, limits::INSPECTION_BURST as usize, "four were counted above, the refused one among them");
     }
 
     #[tokio::test(start_paused = true)]

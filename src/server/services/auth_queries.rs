@@ -27,7 +27,7 @@ pub(super) struct Credentials {
 pub(super) enum SessionState {
     /// Its session is alive and belongs to this account.
     Alive(AccountId),
-    /// Its session is over, but the request was decided before: the retry gets the outcome.
+    /// Its session is over, but this request of it was decided before: the retry gets the outcome.
     Repeated,
     /// Its session is over or unknown, and the request is new.
     Unknown,
@@ -52,7 +52,7 @@ pub(super) fn session_state(
     if let Some(session) = query::session(state, &key)?.filter(|session| session.expire_time_ms > now_ms) {
         return Ok(SessionState::Alive(session.account));
     }
-    Ok(if query::is_decided(state, request_id)? { SessionState::Repeated } else { SessionState::Unknown })
+    Ok(if query::is_decided(state, request_id, &key)? { SessionState::Repeated } else { SessionState::Unknown })
 }
 
 /// The credentials of a username; `None` if no such account exists or it was deleted.
@@ -67,7 +67,7 @@ pub(super) fn credentials_to_act(
     now_ms: u64,
     request_id: RequestId,
 ) -> Result<Option<Credentials>> {
-    if query::is_decided(state, request_id)? {
+    if query::is_decided(state, request_id, &key)? {
         return Ok(None);
     }
     let account = live_account(state, key, now_ms)?;

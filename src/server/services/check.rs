@@ -32,8 +32,9 @@ pub(super) fn username(field: &str, text: &str) -> Result<Username, Fault> {
     name(field, Username::new(text))
 }
 
-pub(super) fn title(text: &str) -> Result<RoomTitle, Fault> {
-    name("title", RoomTitle::new(text))
+/// The title in normal form: the log holds no other (ADR 0060).
+pub(super) fn title(text: &str) -> Result<String, Fault> {
+    Ok(name("title", RoomTitle::normalised(text))?.as_str().to_owned())
 }
 
 /// Turns the error of one of the name types into a fault that names the field.

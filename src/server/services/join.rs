@@ -1,12 +1,18 @@
 //! JoinService: what a node answers to empty nodes, and to nodes that ask whether they are still members.
 //!
 //! It works without an identity, because an empty node must be able to answer. The checks are in [`crate::node`]'s
-//! `join` and `adopt`.
+//! `join` and `adopt`. An inspection costs a look at the disk and may make this node dial others, so it is bounded here:
+//! by rate for each address, and by the number of dials in progress.
 
 use tonic::{Request, Response, Status};
 
 use crate::{
     node::Node,
+    server::{
+        faults::overloaded,
+        limits::{InspectionRates, Origin, Quota},
+    },
+    types::limits,
     wire::raft::{
         AdoptRequest, AdoptResponse, CheckMemberRequest, CheckMemberResponse, InspectRequest, InspectResponse,
         join_service_server::JoinService,
@@ -14,13 +20,29 @@ use crate::{
 };
 
 pub(super) struct Join {
-    pub node: Node,
+    node: Node,
+    rates: InspectionRates,
+    /// One permit for each address that is being dialled.
+    dials: Quota,
+}
+
+impl Join {
+    pub fn new(node: Node) -> Self {
+        Self { node, rates: InspectionRates::new(), dials: Quota::new(limits::DIALS) }
+    }
 }
 
 #[tonic::async_trait]
 impl JoinService for Join {
     async fn inspect(&self, request: Request<InspectRequest>) -> Result<Response<InspectResponse>, Status> {
-        Ok(Response::new(self.node.inspect(request.into_inner()).await?))
+        let origin = request.remote_addr().map(|address| Origin::of(address.ip()));
+        let message = request.into_inner();
+        // The node refuses more than that.
+        let dials = message.dial.len().min(limits::NODES);
+        self.rates.inspection(origin, dials)?;
+        let permit = self.dials.take_wide(origin, dials);
+        let _permit = permit.map_err(|_| overloaded("this node is dialling too many addresses already"))?;
+        Ok(Response::new(self.node.inspect(message).await?))
     }
 
     async fn adopt(&self, request: Request<AdoptRequest>) -> Result<Response<AdoptResponse>, Status> {

@@ -92,6 +92,6 @@ pub fn peer_routes_by(service: impl RaftService, node: &Node) -> Routes {
     let raft = RaftServiceServer::new(service)
         .max_decoding_message_size(limits::PEER_RPC_BYTES)
         .max_encoding_message_size(limits::PEER_RPC_BYTES);
-    let join = JoinServiceServer::new(Join { node: node.clone() }).max_decoding_message_size(limits::REQUEST_BYTES);
+    let join = JoinServiceServer::new(Join::new(node.clone())).max_decoding_message_size(limits::REQUEST_BYTES);
     Routes::new(raft).add_service(join)
 }

@@ -201,7 +201,8 @@ impl ServiceContext {
 
     /// Commits a write of the call's session. Repeating it with the same request id has one effect (P4).
     ///
-    /// Only writes of live sessions count against the rate of their account.
+    /// A write of a live session counts against the rate of its account, and a retry in a session that is over against that
+    /// of its address: both enter the log.
     pub(super) async fn write(&self, call: &Call, write: Write) -> Result<Committed, Fault> {
         let key = call.session()?;
         if let Some(account) = self.admit_write(call, key, write.request_id).await? {
@@ -253,7 +254,10 @@ impl ServiceContext {
                     self.sessions.add(key, account);
                     return Ok(Some(account));
                 }
-                SessionState::Repeated => return Ok(None),
+                SessionState::Repeated => {
+                    self.rates.write_from(call.origin)?;
+                    return Ok(None);
+                }
                 SessionState::Unknown => {}
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::{CRC, DATA, DATA_HEAD, FORMAT, HEAD, HEADER_BYTES, LENGTHS, MAGIC, RAW_BYTES, TRAILER, TRAILER_BYTES};
-use crate::storage::{Disks, Durable, Open, Result, StateFile, StorageError, kv};
+use crate::storage::{Disks, Durable, Open, Result, StateFile, StateView, StorageError, kv};
 
 /// Frames between durable commits, which bounds the memory that redb needs for those that are not durable.
 const FRAMES_PER_FLUSH: u64 = 4;
@@ -62,8 +62,11 @@ impl Drop for Target {
 }
 
 impl Loader {
-    pub(in crate::storage) fn new(disks: Arc<dyn Disks>, name: String) -> Result<Self> {
+    pub(in crate::storage) fn new(disks: Arc<dyn Disks>, name: String, label: Option<&[u8]>) -> Result<Self> {
         let file = StateFile::open(disks.open(&name, Open::Fresh)?)?;
+        if let Some(label) = label {
+            file.set_label(label)?;
+        }
         Ok(Self {
             target: Target { disks, name, kept: false },
             file,
@@ -196,6 +199,11 @@ impl Loader {
 }
 
 impl Loaded {
+    /// A view of what was loaded.
+    pub fn view(&self) -> Result<StateView> {
+        self.file.view()
+    }
+
     /// Renames the file over `name` and keeps it.
     pub(in crate::storage) fn rename_to(mut self, name: &str) -> Result<StateFile> {
         self.target.disks.rename(&self.target.name, name)?;

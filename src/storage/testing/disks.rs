@@ -1,6 +1,7 @@
 //! The simulated folder as stores see it.
 
 use std::{
+    collections::BTreeMap,
     io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -9,11 +10,38 @@ use std::{
 use redb::StorageBackend;
 
 use super::sim::{Change, Counts, Fault, Inode, Sim};
-use crate::storage::{Disk, Disks, Open, Result, StorageError};
+use crate::storage::{Disk, Disks, FileMark, Open, Result, StorageError};
 
 /// A flat folder of simulated files. Cheap to clone; all clones are the same folder.
 #[derive(Debug, Clone)]
 pub struct SimDisks(Arc<Mutex<Sim>>);
+
+/// What a folder held at some moment.
+#[derive(Debug, Clone)]
+pub struct Image(BTreeMap<String, SavedFile>);
+
+#[derive(Debug, Clone)]
+struct SavedFile {
+    inode: Inode,
+    birth: u64,
+    bytes: Vec<u8>,
+}
+
+impl Image {
+    /// Whether there was such a file.
+    pub fn holds(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+}
+
+/// How a folder goes back in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GoBack {
+    /// A backup is copied into it.
+    Copy,
+    /// The device is reset to a snapshot of its own.
+    Device,
+}
 
 impl SimDisks {
     /// An empty folder whose faults follow from `seed`.
@@ -96,6 +124,33 @@ impl SimDisks {
         }
     }
 
+    /// What the platters hold now.
+    pub fn image(&self) -> Image {
+        let sim = self.lock();
+        let file = |(name, inode): (&String, &Inode)| {
+            let content = &sim.contents[*inode];
+            (name.clone(), SavedFile { inode: *inode, birth: content.birth, bytes: content.durable.clone() })
+        };
+        Image(sim.files.iter().map(file).collect())
+    }
+
+    /// Puts an image in the place of all files; handles that are open die. A copy consists of new files; a device that was
+    /// reset holds the very files of then.
+    pub fn go_back(&self, image: &Image, how: GoBack) {
+        let mut sim = self.lock();
+        sim.boot += 1;
+        sim.files.clear();
+        for (name, saved) in &image.0 {
+            match how {
+                GoBack::Copy => sim.create(name, &saved.bytes),
+                GoBack::Device => {
+                    sim.contents[saved.inode].restore(saved.birth, &saved.bytes);
+                    sim.files.insert(name.clone(), saved.inode);
+                }
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Sim> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -158,6 +213,14 @@ impl Disks for SimDisks {
     fn free_bytes(&self) -> Result<u64> {
         let sim = self.lock();
         Ok(sim.capacity.unwrap_or(1 << 40).saturating_sub(sim.used()))
+    }
+
+    fn mark(&self, name: &str) -> Result<FileMark> {
+        let sim = self.lock();
+        let failing = sim.failing.and_then(Fault::of_read).map_or(Ok(()), Err);
+        failing.and_then(|()| sim.alive(sim.boot)).map_err(|e| StorageError::io(name, e))?;
+        let inode = *sim.files.get(name).ok_or_else(|| StorageError::damaged(name, "it is missing"))?;
+        Ok(FileMark { inode: inode as u64 + 1, birth_ns: sim.contents[inode].birth })
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -13,5 +13,5 @@
 mod disks;
 mod sim;
 
-pub use disks::SimDisks;
+pub use disks::{GoBack, Image, SimDisks};
 pub use sim::{Counts, Fault};

@@ -14,6 +14,7 @@ const SECTOR: usize = 512;
 ///   give the same disk.
 #[derive(Debug)]
 pub(super) struct Sim {
+    seed: u64,
     rng: u64,
     pub(super) files: BTreeMap<String, Inode>,
     pub(super) contents: Vec<Content>,
@@ -90,6 +91,8 @@ pub(super) struct Content {
     pub(super) durable: Vec<u8>,
     /// The changes since the last sync, in order.
     pub(super) unsynced: Vec<Change>,
+    /// When it was made, as far as a number can tell that differs for every file of every folder.
+    pub(super) birth: u64,
     /// Whether a sync failed: the cache then holds data that no later sync writes.
     stale: bool,
 }
@@ -106,6 +109,7 @@ pub(super) enum Change {
 impl Sim {
     pub(super) fn new(seed: u64) -> Self {
         Self {
+            seed,
             rng: seed,
             files: BTreeMap::new(),
             contents: Vec::new(),
@@ -121,10 +125,7 @@ impl Sim {
     /// The next random number (splitmix64).
     fn random(&mut self) -> u64 {
         self.rng = self.rng.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.rng;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        mix(self.rng)
     }
 
     /// Cuts the power: decides for each change since the last sync of its file whether it survives.
@@ -242,12 +243,25 @@ impl Sim {
     }
 
     pub(super) fn create(&mut self, name: &str, bytes: &[u8]) {
-        self.contents.push(Content { live: bytes.to_vec(), durable: bytes.to_vec(), ..Content::default() });
+        let birth = mix(self.seed ^ mix(self.contents.len() as u64 + 1));
+        self.contents.push(Content { live: bytes.to_vec(), durable: bytes.to_vec(), birth, ..Content::default() });
         self.files.insert(name.to_owned(), self.contents.len() - 1);
     }
 }
 
+/// The finaliser of splitmix64.
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
 impl Content {
+    /// Puts other bytes on the platter and into the cache.
+    pub(super) fn restore(&mut self, birth: u64, bytes: &[u8]) {
+        *self = Self { live: bytes.to_vec(), durable: bytes.to_vec(), birth, ..Self::default() };
+    }
+
     fn change(&mut self, change: Change) {
         change.apply(&mut self.live);
         self.unsynced.push(change);

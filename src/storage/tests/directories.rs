@@ -21,11 +21,32 @@ fn a_second_open_of_a_directory_is_refused_until_the_first_is_dropped() {
 #[test]
 fn a_directory_that_is_not_there_is_not_opened_but_created_on_request() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a/b");
+    let path = folder.path().join("a");
     assert!(DataDir::open(&path).is_err());
+    assert!(DataDir::create_or_open(path.join("b")).is_err(), "its parent does not exist");
+    assert!(!path.exists(), "and is not created");
     let dir = DataDir::create_or_open(&path).unwrap();
     assert!(dir.is_empty().unwrap());
     assert!(dir.free_bytes().unwrap() > 0);
+}
+
+#[test]
+fn a_directory_that_was_never_written_to_is_left_as_it_was_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = |path: &std::path::Path| fs::read_dir(path).unwrap().count();
+    let path = folder.path().join("new");
+    drop(DataDir::create_or_open(&path).unwrap());
+    assert!(!path.exists(), "it was created for nothing");
+    fs::create_dir(&path).unwrap();
+    drop(DataDir::create_or_open(&path).unwrap());
+    assert_eq!(names(&path), 0, "it was empty");
+    fs::write(path.join("thesis"), "of somebody").unwrap();
+    drop(DataDir::open(&path).unwrap());
+    assert_eq!(names(&path), 1, "it holds files of somebody else");
+    fs::remove_file(path.join("thesis")).unwrap();
+    DataDir::open(&path).unwrap().write_record("identity", &identity()).unwrap();
+    drop(DataDir::open(&path).unwrap());
+    assert_eq!(names(&path), 2, "a node's directory keeps its lock");
 }
 
 #[test]
@@ -81,6 +102,20 @@ fn a_record_that_was_not_finished_is_swept_away() {
     drop(DataDir::create_or_open(folder.path()).unwrap());
     fs::write(folder.path().join("identity.tmp"), "half").unwrap();
     assert!(DataDir::open(folder.path()).unwrap().is_empty().unwrap());
+}
+
+#[test]
+fn a_fresh_file_system_is_empty_in_spite_of_its_lost_and_found() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("lost+found")).unwrap();
+    let dir = DataDir::create_or_open(folder.path()).unwrap();
+    assert!(dir.is_empty().unwrap());
+    fs::create_dir(folder.path().join("lost+found.old")).unwrap();
+    assert!(!dir.is_empty().unwrap(), "another folder is not accepted");
+    fs::remove_dir(folder.path().join("lost+found.old")).unwrap();
+    fs::remove_dir(folder.path().join("lost+found")).unwrap();
+    fs::write(folder.path().join("lost+found"), "").unwrap();
+    assert!(!dir.is_empty().unwrap(), "nor is a file of that name");
 }
 
 #[test]

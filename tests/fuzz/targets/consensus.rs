@@ -6,8 +6,12 @@ use bytes::Bytes;
 use prost::Message;
 use quorate::{
     raft::{
-        LogStore, convert,
-        types::{CommittedLeaderId, Entry, EntryPayload, LogId, Member, Membership, Proposal, Vote},
+        LogStore,
+        claims::Standpoint,
+        convert,
+        types::{
+            AppendEntriesRequest, CommittedLeaderId, Entry, EntryPayload, LogId, Member, Membership, Proposal, Vote,
+        },
     },
     storage::{Blocking, DataDir, Disks, LogFile, Open, StorageError, testing::SimDisks},
     wire::raft as pb,
@@ -149,7 +153,7 @@ pub fn witnesses() -> Vec<Vec<u8>> {
 pub fn peer_rpc(data: &[u8]) -> bool {
     let Some((which, body)) = data.split_first() else { return false };
     match which % 16 {
-        0 => read(body, convert::read_append_request, convert::append_request),
+        0 => read(body, claimed_append, convert::append_request),
         1 => read(body, |response| Ok(convert::read_append_response(response)), convert::append_response),
         2 => read(body, convert::read_vote_request, |request| convert::vote_request(request, false)),
         3 => read(body, convert::read_vote_response, convert::vote_response),
@@ -174,6 +178,15 @@ pub fn peer_rpc(data: &[u8]) -> bool {
         14 => is::<pb::CheckMemberRequest>(body),
         _ => is::<pb::CheckMemberResponse>(body),
     }
+}
+
+/// An append that is held against what a node knows, as the service for peers does.
+fn claimed_append(request: pb::AppendRequest) -> Result<AppendEntriesRequest, convert::Malformed> {
+    let request = convert::read_append_request(request)?;
+    for (now_ms, term) in [(0, 0), (1 << 41, 3), (u64::MAX, u64::MAX)] {
+        let _ = Standpoint { now_ms, term, committed: Some(id(2, 5)) }.append(&request);
+    }
+    Ok(request)
 }
 
 fn read_transfer(request: pb::TransferLeaderRequest) -> Result<(Vote, u64, Option<LogId>), convert::Malformed> {
@@ -213,9 +226,15 @@ pub fn rpcs() -> Vec<Vec<u8>> {
     };
     let heartbeat = pb::AppendRequest { entries: Vec::new(), ..append.clone() };
     let stored = pb::StoredMembership { log_id: pb_id, membership: Some(membership) };
-    let header = pb::SnapshotHeader { vote: pb_vote, last_log_id: pb_id, last_membership: Some(stored) };
+    let header =
+        pb::SnapshotHeader { vote: pb_vote, last_log_id: pb_id, last_membership: Some(stored), ..Default::default() };
     let chunk = |part| pb::SnapshotChunk { part: Some(part) };
-    let member = pb::CheckMemberResponse { member: true, membership_index: 5, leader_address: "h:1".into() };
+    let member = pb::CheckMemberResponse {
+        member: true,
+        membership_index: 5,
+        leader_address: "h:1".into(),
+        ..Default::default()
+    };
     let with = |which: u8, body: Vec<u8>| [vec![which], body].concat();
     vec![
         with(0, append.encode_to_vec()),
@@ -234,7 +253,11 @@ pub fn rpcs() -> Vec<Vec<u8>> {
         with(11, pb::TransferLeaderResponse { accepted: false, refusal: "not now".into() }.encode_to_vec()),
         with(12, pb::ReadIndexRequest {}.encode_to_vec()),
         with(13, pb::ReadIndexResponse { read_log_id: pb_id }.encode_to_vec()),
-        with(14, pb::CheckMemberRequest { cluster_id: "c".into(), epoch: 1, node_id: 2 }.encode_to_vec()),
+        with(
+            14,
+            pb::CheckMemberRequest { cluster_id: "c".into(), epoch: 1, node_id: 2, ..Default::default() }
+                .encode_to_vec(),
+        ),
         with(15, member.encode_to_vec()),
     ]
 }

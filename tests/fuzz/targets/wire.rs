@@ -71,7 +71,7 @@ fn of_operators() -> Vec<Vec<u8>> {
         admin::CreateBackupRequest {}.encode_to_vec(),
         raft::InspectRequest { dial: vec!["127.0.0.1:7401".into(); 3] }.encode_to_vec(),
         adopt.encode_to_vec(),
-        raft::CheckMemberRequest { cluster_id, epoch: 1, node_id: 2 }.encode_to_vec(),
+        raft::CheckMemberRequest { cluster_id, epoch: 1, node_id: 2, ..Default::default() }.encode_to_vec(),
     ]
 }
 

@@ -1,11 +1,14 @@
 //! The faults of the nemesis, and its changes of membership.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use rustix::process::Signal;
 
 use super::{Dice, Nemesis, RECOVERY};
 use crate::{cluster::Cluster, mount::Mount, shell::eventually};
+
+/// How long the room inside a node's files may last once its disk is full.
+const ROOM_LASTS: Duration = Duration::from_secs(120);
 
 /// Where the cluster runs, which decides what can be broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +76,8 @@ impl Fault {
             }
             Self::DiskFull => {
                 disk.expect("a small disk").fill_but(0);
-                let (code, log) = cluster.running(victim).exit();
+                // Until its files must grow, it writes into the room that they have: on a busy machine that takes long.
+                let (code, log) = cluster.running(victim).exit_within(ROOM_LASTS);
                 assert_eq!(code, Some(75), "{log}");
             }
             Self::CutOff | Self::Unheard | Self::Deaf => {

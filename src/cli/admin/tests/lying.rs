@@ -16,6 +16,7 @@ fn liar() -> Fake {
     (view.cluster_id, view.answered_by, view.etag, view.version) = (evil(), evil(), evil(), evil());
     for node in &mut view.nodes {
         (node.name, node.zone, node.version) = (evil(), evil(), evil());
+        (node.condition, node.condition_reason) = (evil(), evil());
     }
     // The first one's address is where the lies are served.
     view.nodes[1].address = evil();

@@ -10,9 +10,9 @@ use crate::{
 
 pub(in crate::server) fn create_room(request: chat::CreateRoomRequest) -> Result<Write, Fault> {
     let request_id = check::request_id(&request.request_id)?;
-    check::title(&request.title)?;
+    let title = check::title(&request.title)?;
     let members = check::usernames("members", request.members)?;
-    let create = store::CreateRoom { title: request.title, private: request.private, members };
+    let create = store::CreateRoom { title, private: request.private, members };
     Ok(Write { request_id, verb: Verb::CreateRoom(create) })
 }
 
@@ -20,13 +20,13 @@ pub(in crate::server) fn create_room(request: chat::CreateRoomRequest) -> Result
 pub(in crate::server) fn update_room(request: chat::UpdateRoomRequest) -> Result<Write, Fault> {
     let request_id = check::request_id(&request.request_id)?;
     let conversation_id = check::conversation_id("conversation_id", &request.conversation_id)?.0;
-    request.title.as_deref().map(check::title).transpose()?;
+    let title = request.title.as_deref().map(check::title).transpose()?;
     let add_members = check::usernames("add_members", request.add_members)?;
     let remove_members = check::usernames("remove_members", request.remove_members)?;
-    if request.title.is_none() && add_members.is_empty() && remove_members.is_empty() {
+    if title.is_none() && add_members.is_empty() && remove_members.is_empty() {
         return Err(Fault::invalid("title", "there is nothing to change: give a title, add_members or remove_members"));
     }
-    let update = store::UpdateRoom { conversation_id, title: request.title, add_members, remove_members };
+    let update = store::UpdateRoom { conversation_id, title, add_members, remove_members };
     Ok(Write { request_id, verb: Verb::UpdateRoom(update) })
 }
 
@@ -75,6 +75,16 @@ mod tests {
         assert!(update_room(update(None, &["bob"])).is_ok());
         assert_eq!(update_room(update(None, &[])).unwrap_err().field.as_deref(), Some("title"));
         assert_eq!(update_room(update(Some(""), &["bob"])).unwrap_err().field.as_deref(), Some("title"));
+    }
+
+    #[test]
+    fn a_title_enters_the_log_in_one_form() {
+        let create = |title: &str| {
+            let request = chat::CreateRoomRequest { request_id: ID.into(), title: title.into(), ..Default::default() };
+            create_room(request).unwrap().verb
+        };
+        assert_eq!(create("cafe\u{301}"), create("caf\u{e9}"));
+        assert_eq!(update_room(update(Some("cafe\u{301}"), &[])), update_room(update(Some("caf\u{e9}"), &[])));
     }
 
     #[test]
