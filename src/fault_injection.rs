@@ -80,6 +80,8 @@ bugs! {
     RevokedSessionLives = "revoked-session-lives";
     /// Trusts a disk that was restored from a copy (P1, P7).
     TrustTheCopy = "trust-the-copy";
+    /// Stamps entries by the leader's own clock, however far it is off (P2).
+    LeaderClockTrusted = "leader-clock-trusted";
 }
 
 #[cfg(feature = "fault-injection")]

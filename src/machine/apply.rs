@@ -11,7 +11,7 @@ use super::{
         error::{QueryError, Refusal, Result, refuse},
         session_table,
     },
-    verbs::{accounts, blocking, deleting, messages, reading, rooms, sessions},
+    verbs::{accounts, blocking, deleting, messages, reading, rooms, sessions, time},
 };
 use crate::{
     storage::{self, kv},
@@ -79,6 +79,9 @@ fn decide(context: &mut Context<'_>, command: &store::Command) -> storage::Resul
     if let Some(Verb::Tend(_)) = command.verb {
         return Ok(Decided::new(outcome::Result::Tended(store::Tended { chores: context.meta.chores })));
     }
+    if let Some(Verb::CorrectTime(verb)) = &command.verb {
+        return Ok(Decided::new(time::correct(context, verb)?));
+    }
     match once(context, command) {
         Ok(decided) => Ok(decided),
         Err(QueryError::Refused(refusal)) => Ok(Decided::new(refused(refusal))),
@@ -129,7 +132,7 @@ fn run_verb(context: &mut Context<'_>, command: &store::Command, actor: Option<&
         (Some(Verb::SendMessage(verb)), Some(actor)) => messages::send(context, actor, verb),
         (Some(Verb::MarkRead(verb)), Some(actor)) => reading::mark_read(context, actor, verb),
         (Some(Verb::DeleteMessages(verb)), Some(actor)) => deleting::delete(context, actor, verb),
-        (None | Some(Verb::Tend(_)), _) | (_, None) => {
+        (None | Some(Verb::Tend(_) | Verb::CorrectTime(_)), _) | (_, None) => {
             let message = "the command is empty, or of a kind that this version does not know";
             refuse(Reason::InvalidArgument, message)
         }

@@ -37,7 +37,7 @@ use tokio::sync::{Mutex, watch};
 pub(crate) use self::lifecycle::{checked_adoption, checked_inspection};
 pub use self::{
     change::{AddNode, Newcomer, Progress, ReplaceNode, SetAddress},
-    consensus::{Doorbell, Proposed, Ring, VERSION},
+    consensus::{CorrectedTime, Doorbell, Proposed, Ring, VERSION},
     exit::Exit,
     identity::Identity,
     lifecycle::{Compared, PROTOCOL, Recovery, StartError, Survivor, inspect},
@@ -148,7 +148,15 @@ impl Node {
         self.inner.peers.clone()
     }
 
-    /// The wall clock of this node's settings.
+    /// The time to act by, in Unix milliseconds: this node's clock, or the cluster's time if this clock is off.
+    pub fn now_ms(&self) -> u64 {
+        match self.replica() {
+            Ok(replica) => replica.clocks.now_ms(),
+            Err(_) => self.clock().now_ms(),
+        }
+    }
+
+    /// The wall clock of this node's settings, right or wrong.
     pub fn clock(&self) -> &Clock {
         &self.inner.settings.clock
     }

@@ -144,13 +144,14 @@ pub fn decode_entry(record: Bytes) -> Result<Entry> {
     read_entry(pb::Entry::decode(record)?)
 }
 
-/// To protobuf.
+/// To protobuf. The caller adds the time.
 pub fn append_request(request: &AppendEntriesRequest) -> pb::AppendRequest {
     pb::AppendRequest {
         vote: Some(vote(&request.vote)),
         prev_log_id: request.prev_log_id.as_ref().map(log_id),
         entries: request.entries.iter().map(entry).collect(),
         leader_commit: request.leader_commit.as_ref().map(log_id),
+        time_ms: 0,
     }
 }
 
@@ -180,16 +181,16 @@ pub fn gap(request: &AppendEntriesRequest) -> Option<u64> {
     })
 }
 
-/// To protobuf.
+/// To protobuf. The caller adds the time.
 pub fn append_response(result: &StreamAppendResult) -> pb::AppendResponse {
     match result {
-        Ok(matched) => pb::AppendResponse { matched: matched.as_ref().map(log_id), refusal: None },
+        Ok(matched) => pb::AppendResponse { matched: matched.as_ref().map(log_id), ..Default::default() },
         Err(error) => {
             let refusal = match error {
                 StreamAppendError::Conflict(at) => pb::append_response::Refusal::Conflict(log_id(at)),
                 StreamAppendError::HigherVote(higher) => pb::append_response::Refusal::HigherVote(vote(higher)),
             };
-            pb::AppendResponse { matched: None, refusal: Some(refusal) }
+            pb::AppendResponse { refusal: Some(refusal), ..Default::default() }
         }
     }
 }
@@ -213,12 +214,13 @@ pub fn read_vote_request(request: pb::VoteRequest) -> Result<VoteRequest> {
     Ok(VoteRequest::new(require_vote(request.vote)?, request.last_log_id.map(read_log_id)))
 }
 
-/// To protobuf.
+/// To protobuf. The caller adds the time.
 pub fn vote_response(response: &VoteResponse) -> pb::VoteResponse {
     pb::VoteResponse {
         vote: Some(vote(&response.vote)),
         last_log_id: response.last_log_id.as_ref().map(log_id),
         granted: response.vote_granted,
+        time_ms: 0,
     }
 }
 
@@ -292,6 +294,7 @@ mod tests {
                 prev_log_id: prev.map(|index| pb::LogId { term: 3, index }),
                 entries: entries.iter().map(entry).collect(),
                 leader_commit: None,
+                time_ms: 0,
             };
             read_append_request(request).map(|read| read.entries.len())
         };

@@ -30,6 +30,7 @@
 use std::fmt::Display;
 
 pub mod claims;
+mod clocks;
 pub mod convert;
 #[cfg(test)]
 mod crashes;
@@ -51,6 +52,7 @@ mod transfers;
 pub mod types;
 mod view_at_index;
 
+pub use clocks::{ClockView, Clocks};
 pub use disk_checks::{DiskChecks, OwnDisk, OwnState};
 pub use identity::PeerIdentity;
 pub use incarnation::{Announcement, Incarnation, Stage};

@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use tonic::{Code, Request, Response, Status, transport::Channel};
 
 use super::{
-    DiskChecks, Frame, PeerIdentity, SnapshotData, claims, convert, frames,
+    Clocks, DiskChecks, Frame, PeerIdentity, SnapshotData, claims, convert, frames,
     peer_memory::{Conflict, Evidence},
     transfers::{Sending, Transfers},
     types::{
@@ -36,7 +36,7 @@ use super::{
 };
 use crate::{
     storage::{Blocking, archive},
-    types::{Clock, NodeId, limits},
+    types::{NodeId, limits},
     wire::{
         Address, Dialer, Fault, Profile, Reason,
         raft::{self as pb, raft_service_client::RaftServiceClient},
@@ -79,17 +79,17 @@ pub struct PeerNetworkFactory {
     identity: PeerIdentity,
     dialer: Dialer,
     blocking: Blocking,
-    clock: Clock,
     transfers: Transfers,
     addresses: AddressBook,
+    clocks: Clocks,
     disks: DiskChecks,
 }
 
 impl PeerNetworkFactory {
-    /// Makes clients that dial with `dialer` and call as `identity`.
-    pub fn new(identity: PeerIdentity, dialer: Dialer, blocking: Blocking, clock: Clock, disks: DiskChecks) -> Self {
+    /// Makes clients that dial with `dialer`, call as `identity` and record the peers' clocks in `clocks`.
+    pub fn new(identity: PeerIdentity, dialer: Dialer, blocking: Blocking, clocks: Clocks, disks: DiskChecks) -> Self {
         let (transfers, addresses) = (Transfers::default(), AddressBook::default());
-        Self { identity, dialer, blocking, clock, transfers, addresses, disks }
+        Self { identity, dialer, blocking, transfers, addresses, clocks, disks }
     }
 
     /// The snapshots being sent.
@@ -112,8 +112,8 @@ impl PeerNetworkFactory {
             addresses: self.addresses.clone(),
             dialled: None,
             blocking: self.blocking,
-            clock: self.clock.clone(),
             transfers: self.transfers.clone(),
+            clocks: self.clocks.clone(),
             disks: self.disks.clone(),
         }
     }
@@ -150,8 +150,8 @@ pub struct PeerNetwork {
     /// The address in use, and the channel to it.
     dialled: Option<(String, Channel)>,
     blocking: Blocking,
-    clock: Clock,
     transfers: Transfers,
+    clocks: Clocks,
     disks: DiskChecks,
 }
 
@@ -217,9 +217,11 @@ impl PeerNetwork {
         let mut client = self.client()?;
         let answer = tokio::time::timeout(timeout, client.vote(request)).await;
         let response = self.heard(answer.map_err(|_| self.timeout(RPCTypes::Vote, timeout))?)?.into_inner();
+        let time_ms = response.time_ms;
         let response = convert::read_vote_response(response).map_err(|error| NetworkError::new(&error))?;
-        let checked = claims::check_vote_answer(&response, self.clock.now_ms(), rpc.vote.leader_id().term);
+        let checked = claims::check_vote_answer(&response, self.clocks.own_ms(), rpc.vote.leader_id().term);
         checked.map_err(|error| implausible(self.target, &error))?;
+        self.clocks.record_peer(self.target, time_ms);
         if !pre {
             self.disks.peers.note_term(self.target, response.vote.leader_id().term);
         }
@@ -331,25 +333,29 @@ impl NetStreamAppend<TypeConfig> for PeerNetwork {
             let peer = self.target;
             let mut contiguous = input.take_while(move |request| std::future::ready(is_contiguous(request, peer)));
             let Some(first) = contiguous.next().await else { return Ok(stream::empty().boxed()) };
-            let (term, sent, clock) = (first.vote.leader_id().term, LastSent::default(), self.clock.clone());
+            let (term, sent, clocks) = (first.vote.leader_id().term, LastSent::default(), self.clocks.clone());
             let (noted, memory) = (sent.clone(), self.disks.peers.clone());
             let requests = stream::iter([first]).chain(contiguous).map(move |request| {
                 noted.note(&request);
                 memory.note_committed(request.leader_commit);
-                convert::append_request(&request)
+                let time_ms = clocks.cluster_ms().unwrap_or(0);
+                pb::AppendRequest { time_ms, ..convert::append_request(&request) }
             });
             let request = self.request(requests);
             let mut client = self.client()?;
             let opening = tokio::time::timeout(timeout, client.append(request)).await;
             let answers = self.heard(opening.map_err(|_| self.timeout(RPCTypes::AppendEntries, timeout))?)?;
-            let disks = self.disks.clone();
+            let (disks, clocks) = (self.disks.clone(), self.clocks.clone());
             let results = answers.into_inner().map(move |answer| {
-                let answer = answer.map(convert::read_append_response).map_err(|status| {
+                let response = answer.map_err(|status| {
                     note_failure(&disks, peer, &status);
                     rpc_error(status)
                 })?;
-                claims::check_append_answer(&answer, sent.get().as_ref(), clock.now_ms(), term)
+                let time_ms = response.time_ms;
+                let answer = convert::read_append_response(response);
+                claims::check_append_answer(&answer, sent.get().as_ref(), clocks.own_ms(), term)
                     .map_err(|error| implausible(peer, &error))?;
+                clocks.record_peer(peer, time_ms);
                 note_answer(&disks, peer, term, answer)
             });
             Ok(results.boxed())
@@ -414,7 +420,7 @@ impl NetSnapshot<TypeConfig> for PeerNetwork {
         let response = self.heard(answer)?.into_inner();
         tracing::info!(peer = self.target, index, "the snapshot is installed");
         let answer = convert::require_vote(response.vote).map_err(|e| NetworkError::new(&e))?;
-        let checked = claims::check_term(&answer, self.clock.now_ms(), vote.leader_id().term);
+        let checked = claims::check_term(&answer, self.clocks.own_ms(), vote.leader_id().term);
         checked.map_err(|error| implausible(self.target, &error))?;
         // A peer that answers with the vote of another leader has installed nothing.
         if let Some(last) = meta.last_log_id.filter(|_| answer == vote) {

@@ -9,13 +9,13 @@ use openraft::async_runtime::WatchReceiver;
 use tonic::{Status, metadata::MetadataMap};
 
 use super::{
-    DiskChecks, PeerIdentity, Raft,
+    Clocks, DiskChecks, PeerIdentity, Raft,
     claims::{self, Standpoint},
     types::{AppendEntriesRequest, StoredMembership, Vote, VoteRequest},
 };
 use crate::{
     storage::{Blocking, StateSlot},
-    types::{Clock, NodeId},
+    types::NodeId,
     wire::{Fault, Reason},
 };
 
@@ -30,8 +30,8 @@ pub struct Serving {
     pub slot: StateSlot,
     /// Where blocking work runs.
     pub blocking: Blocking,
-    /// The wall clock.
-    pub clock: Clock,
+    /// This node's clock, and what leaders say of the cluster's time.
+    pub clocks: Clocks,
     /// Trust in the disks.
     pub disks: DiskChecks,
     /// Called whenever a leader of the current term is heard.
@@ -108,7 +108,7 @@ impl Call {
 
     /// What this node knows now, to hold a claim against.
     pub fn standpoint(&self) -> Standpoint {
-        Standpoint::of(&self.serving.raft.metrics().borrow_watched(), self.serving.clock.now_ms())
+        Standpoint::of(&self.serving.raft.metrics().borrow_watched(), self.serving.clocks.own_ms())
     }
 
     /// The last membership that this node knows to be committed.

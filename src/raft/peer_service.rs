@@ -10,7 +10,9 @@ use openraft::{ReadPolicy, async_runtime::WatchReceiver, raft::TransferLeaderReq
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use super::{
-    Serving, SnapshotData, convert,
+    Serving, SnapshotData,
+    clocks::Sample,
+    convert,
     peer_call::{Call, invalid},
     receive::{self, Header},
     stopped,
@@ -100,17 +102,37 @@ impl Refusal {
     }
 }
 
+/// The time that came with the last request of a stream. Cheap to clone; all clones are the same.
+#[derive(Clone, Default)]
+struct ClaimedTime(Arc<Mutex<Option<Sample>>>);
+
+impl ClaimedTime {
+    fn set(&self, time_ms: u64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Sample::now(time_ms);
+    }
+
+    fn get(&self) -> Option<Sample> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The requests of a stream up to the first one that breaks off or is refused. The answers end there, with the `refusal`,
-/// and an honest leader opens the stream again.
+/// and an honest leader opens the stream again. `claimed` holds the sender's time, as the last of them tells it.
 fn valid_requests(
     call: Call,
     requests: Streaming<pb::AppendRequest>,
+    claimed: ClaimedTime,
     refusal: Refusal,
 ) -> impl Stream<Item = AppendEntriesRequest> + Send {
     let valid = move |request: Result<pb::AppendRequest, Status>| {
-        let request = convert::read_append_request(request.ok()?).map_err(invalid);
+        let request = request.ok()?;
+        let time_ms = request.time_ms;
+        let request = convert::read_append_request(request).map_err(invalid);
         match request.and_then(|request| admit(&call, &request).map(|()| request)) {
-            Ok(request) => Some(request),
+            Ok(request) => {
+                claimed.set(time_ms);
+                Some(request)
+            }
             Err(status) => {
                 refusal.set(status);
                 None
@@ -132,10 +154,10 @@ fn admit(call: &Call, request: &AppendEntriesRequest) -> Result<(), Status> {
 
 /// The answers to a leader's stream of appends.
 fn append(call: Call, requests: Streaming<pb::AppendRequest>) -> <PeerService as RaftService>::AppendStream {
-    let (raft, disks) = (call.serving.raft.clone(), call.serving.disks.clone());
-    let on_leader_contact = call.serving.on_leader_contact.clone();
-    let refusal = Refusal::default();
-    let answers = raft.stream_append(valid_requests(call, requests, refusal.clone())).map(move |answer| match answer {
+    let Serving { raft, disks, clocks, on_leader_contact, .. } = call.serving.clone();
+    let (claimed, refusal) = (ClaimedTime::default(), Refusal::default());
+    let requests = valid_requests(call, requests, claimed.clone(), refusal.clone());
+    let answers = raft.stream_append(requests).map(move |answer| match answer {
         Ok(result) => {
             // The trust may have gone while the stream was open.
             disks.own.may_answer()?;
@@ -143,8 +165,10 @@ fn append(call: Call, requests: Streaming<pb::AppendRequest>) -> <PeerService as
             // current term.
             if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
                 on_leader_contact();
+                // Believed only now: the sender is a leader of the current term.
+                clocks.record_leader(claimed.get());
             }
-            Ok(convert::append_response(&result))
+            Ok(pb::AppendResponse { time_ms: clocks.own_ms(), ..convert::append_response(&result) })
         }
         Err(error) => Err(fatal(error)),
     });
@@ -167,7 +191,8 @@ async fn vote(call: Call, message: pb::VoteRequest) -> Result<pb::VoteResponse, 
     };
     // The trust may have gone meanwhile.
     disks.own.may_vote()?;
-    Ok(convert::vote_response(&response.map_err(fatal)?))
+    let response = convert::vote_response(&response.map_err(fatal)?);
+    Ok(pb::VoteResponse { time_ms: call.serving.clocks.own_ms(), ..response })
 }
 
 /// Receives a snapshot and installs it. Nothing of a broken or damaged transfer reaches the live state.

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
 use super::{
-    Announcement, DiskChecks, LogStore, OwnDisk, PeerIdentity, PeerMemory, PeerNetworkFactory, StateMachine,
+    Announcement, Clocks, DiskChecks, LogStore, OwnDisk, PeerIdentity, PeerMemory, PeerNetworkFactory, StateMachine,
     network::PeerNetwork,
     types::{
         AppendEntriesRequest, CommittedLeaderId, Entry, EntryPayload, LogId, Member, RpcError, StreamAppendResult,
@@ -98,7 +98,8 @@ async fn peer_by(dialer: Dialer) -> PeerNetwork {
     let member = Member { name: "n2".into(), address: "n2:7400".into(), zone: String::new() };
     let own = OwnDisk::new("n1", Announcement::default(), None, false);
     let disks = DiskChecks { own, peers: PeerMemory::default() };
-    PeerNetworkFactory::new(identity, dialer, Blocking::Inline, Clock::system(), disks).new_client(2, &member).await
+    let clocks = Clocks::new(1, Clock::system());
+    PeerNetworkFactory::new(identity, dialer, Blocking::Inline, clocks, disks).new_client(2, &member).await
 }
 
 fn option() -> RPCOption {
@@ -263,10 +264,10 @@ async fn an_answer_that_cannot_be_true_is_an_error_of_the_network() {
     let forged = Some(pb::Vote { term: u64::MAX, node_id: 2, committed: false });
     let far = pb::LogId { term: 1, index: u64::MAX };
     let refusals = [
-        pb::AppendResponse { refusal: forged.map(Refusal::HigherVote), matched: None },
-        pb::AppendResponse { refusal: Some(Refusal::Conflict(far)), matched: None },
-        pb::AppendResponse { refusal: None, matched: Some(far) },
-        pb::AppendResponse { refusal: None, matched: Some(pb::LogId { term: 1, index: 2 }) },
+        pb::AppendResponse { refusal: forged.map(Refusal::HigherVote), ..Default::default() },
+        pb::AppendResponse { refusal: Some(Refusal::Conflict(far)), ..Default::default() },
+        pb::AppendResponse { matched: Some(far), ..Default::default() },
+        pb::AppendResponse { matched: Some(pb::LogId { term: 1, index: 2 }), ..Default::default() },
     ];
     for answer in refusals {
         let (mut peer, _arrivals) = answering_peer(answer, pb::VoteResponse::default()).await;
@@ -281,7 +282,7 @@ async fn an_answer_that_cannot_be_true_is_an_error_of_the_network() {
         pb::VoteResponse {
             vote: Some(pb::Vote { term: 8, node_id: 2, committed: false }),
             last_log_id,
-            granted: false,
+            ..Default::default()
         },
     ] {
         let (mut peer, _arrivals) = answering_peer(pb::AppendResponse::default(), answer).await;

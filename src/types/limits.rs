@@ -54,6 +54,9 @@ pub const REQUEST_WINDOW: Duration = Duration::from_secs(24 * 3600);
 /// How far a client's clock may be ahead of log time.
 pub const REQUEST_AHEAD: Duration = Duration::from_secs(3600);
 
+/// How far a node's clock may be off the cluster's time. A clock further off stamps nothing, and `status` names it.
+pub const CLOCK_OFFSET: Duration = Duration::from_secs(2);
+
 /// Bytes in one gRPC message between a client and a node.
 pub const RPC_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes in one request of a client. Far below the limit of a reply, because a decoder allocates what a length prefix

@@ -7,6 +7,7 @@
 //! | [`reconfiguration`] | growing, shrinking and replacing under load (P6) |
 //! | [`replacing`] | who may take the place of whom (P6) |
 //! | [`subscriptions`] | no gap and no duplicate in a live stream (P5) |
+//! | [`clocks`] | clocks that are days off, and the way out for a log whose time was carried ahead (P2, P4) |
 //! | [`bot`] | `examples/bot.rs`, through failover and restart |
 //!
 //! "Scenario N" is a row of the table in `tests/simulation/scenarios/mod.rs`. One test: `cargo test --test cluster
@@ -16,6 +17,7 @@
 mod common;
 
 mod bot;
+mod clocks;
 mod membership;
 mod promises;
 mod reconfiguration;

@@ -325,7 +325,8 @@ async fn garbage_from_would_be_peers_is_refused_and_changes_nothing() {
         vec![0xff; 1000],
         vec![0x0a; 64 * 1024],
         pb::VoteRequest { vote: None, last_log_id: far, pre_vote: false }.encode_to_vec(),
-        pb::AppendRequest { vote, prev_log_id: far, entries: vec![entry], leader_commit: far }.encode_to_vec(),
+        pb::AppendRequest { vote, prev_log_id: far, entries: vec![entry], leader_commit: far, time_ms: 0 }
+            .encode_to_vec(),
         chunk(pb::snapshot_chunk::Part::Header(header)),
         chunk(pb::snapshot_chunk::Part::Data(Bytes::from_static(b"QRTARCHV rubbish"))),
         pb::TransferLeaderRequest { from: vote, to_node_id: 1, last_log_id: far }.encode_to_vec(),

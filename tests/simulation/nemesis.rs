@@ -39,6 +39,7 @@ pub const FAULTS: [&str; 16] = [
 
 /// Upper bound of the duration of a fault.
 const MAX_FAULT_MS: u64 = 8_000;
+const DAY_MS: i64 = 86_400_000;
 /// Upper bound of the pause between two faults.
 const MAX_PAUSE_MS: u64 = 3_000;
 
@@ -171,7 +172,12 @@ impl Nemesis {
             84..90 => self.fail_disks(cluster, victim, end),
             90..94 => {
                 cluster.world.count("fault:clock jumps");
-                let size = *self.rng.pick(&[50, 3_000, 60_000, 3_500_000]).unwrap_or(&50);
+                // Days, but only one clock at a time: a majority of wrong clocks makes log time wrong, which is no bug.
+                let alone = !self.recoveries.iter().any(|(_, recovery)| matches!(recovery, Recovery::ResetClock(_)));
+                let days = alone && self.rng.chance(50);
+                let sizes = if days { [2 * DAY_MS, 40 * DAY_MS] } else { [3_000, 3_500_000] };
+                let victim = cluster.leader().filter(|_| days).unwrap_or(victim);
+                let size = *self.rng.pick(&sizes).unwrap_or(&50);
                 let skew = if self.rng.chance(50) { size } else { -size };
                 cluster.world.machine(&victim).set_skew_ms(skew);
                 self.recoveries.push((end, Recovery::ResetClock(victim)));

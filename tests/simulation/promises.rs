@@ -378,7 +378,7 @@ mod tests {
     fn append(leader: Vote, entries: Vec<Entry>, leader_commit: Option<LogId>) -> AppendRequest {
         let first = entries.first().and_then(|entry| entry.log_id);
         let prev_log_id = first.map(|first| id(3, first.index - 1));
-        AppendRequest { vote: Some(leader), prev_log_id, entries, leader_commit }
+        AppendRequest { vote: Some(leader), prev_log_id, entries, leader_commit, time_ms: 0 }
     }
 
     fn found(vote: Vote, entries: Vec<Entry>) -> DiskContents {

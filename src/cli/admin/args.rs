@@ -134,6 +134,18 @@ pub enum Command {
     },
     /// Take a snapshot on the leader and compact its log
     Snapshot,
+    /// Set log time back to what the nodes' clocks say, after a wrong clock has carried it ahead
+    ///
+    /// A cluster whose log time is ahead refuses every write as too old. Set the nodes' clocks right first, then run this
+    /// command. New writes are accepted as soon as they cannot be repetitions of forgotten ones; the command says when.
+    CorrectTime {
+        /// Your word that no client's clock was further ahead than this; new writes are then accepted sooner
+        #[arg(long, value_parser = duration, value_name = "TIME")]
+        clients_ahead: Option<Duration>,
+        /// Say what would happen, without changing anything
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Write the whole state to a file, for `chat-node restore`
     Backup {
         /// The file, which must not exist yet; `-` is stdout

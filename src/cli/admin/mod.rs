@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`status`], with [`survey`] and [`layout`] | `status` |
 //! | [`change`], with [`progress`] | add, replace and remove nodes; promote, demote, set-address |
-//! | [`commands`] | transfer-leader, snapshot |
+//! | [`commands`] | transfer-leader, snapshot, correct-time |
 //! | [`verify`], [`backup`], [`plan`] | the same names |
 
 mod args;
@@ -101,6 +101,9 @@ impl CommandContext<'_> {
                 change::run(self, change::Change::set_address(name, address, guard), output).await
             }
             Command::TransferLeader { name } => commands::transfer_leader(self, name.as_ref(), output).await,
+            Command::CorrectTime { clients_ahead, dry_run } => {
+                commands::correct_time(self, *clients_ahead, *dry_run, output).await
+            }
             Command::Snapshot => commands::snapshot(self, output).await,
             Command::Backup { file } => backup::run(self, file, output).await,
             Command::Verify => verify::run(self, output).await,

@@ -8,8 +8,12 @@ use super::{
 };
 use crate::{
     cli::{Failure, Output, Result, Style, Table, text},
+    types::limits,
     wire::Address,
 };
+
+/// A smaller clock offset is shown as `ok`.
+const CLOCK_SHOWN: Duration = Duration::from_millis(250);
 
 /// Prints the state of the cluster. Works without a quorum.
 pub(super) async fn once(context: &CommandContext<'_>, output: &mut Output) -> Result<()> {
@@ -91,6 +95,11 @@ pub(super) fn screen(survey: &Survey, colour: bool) -> Vec<String> {
     lines.extend(nodes(survey).render(colour));
     lines.extend(conditions(survey).into_iter().map(|line| Style::Warn.paint(colour, &line)));
     lines.push(String::new());
+    let warnings = clock_warnings(survey);
+    if !warnings.is_empty() {
+        lines.extend(warnings.iter().map(|line| Style::Warn.paint(colour, text::line(line))));
+        lines.push(String::new());
+    }
     let words = verdict(survey);
     lines.extend(words.iter().map(|line| accent(&text::line(line), colour)));
     lines
@@ -141,7 +150,7 @@ fn conditions(survey: &Survey) -> Vec<String> {
 }
 
 fn nodes(survey: &Survey) -> Table {
-    let mut table = Table::new(["NAME", "ROLE", "ZONE", "ADDRESS", "REACHABLE", "LAG", "VERSION"]);
+    let mut table = Table::new(["NAME", "ROLE", "ZONE", "ADDRESS", "REACHABLE", "LAG", "CLOCK", "VERSION"]);
     for node in &survey.view.nodes {
         let (reachable, style) = match (survey.is_reachable(node), survey.answers_us(node)) {
             (true, true) => ("yes", Some(Style::Good)),
@@ -161,10 +170,55 @@ fn nodes(survey: &Survey) -> Table {
             (node.address.clone(), None),
             (reachable.to_owned(), style),
             (survey.lag(node).map_or("-".to_owned(), |lag| lag.to_string()), None),
+            clock(survey.clock_offset_ms(node)),
             (or_dash(survey.version(node)), None),
         ]);
     }
     table
+}
+
+/// How far a clock is off: `ok` below a quarter of a second, `-` if nobody can tell.
+fn clock(offset_ms: Option<i64>) -> (String, Option<Style>) {
+    let Some(offset_ms) = offset_ms else { return ("-".to_owned(), None) };
+    let size = Duration::from_millis(offset_ms.unsigned_abs());
+    if size < CLOCK_SHOWN {
+        return ("ok".to_owned(), None);
+    }
+    let style = if size > limits::CLOCK_OFFSET { Style::Bad } else { Style::Warn };
+    (format!("{}{}", if offset_ms > 0 { "+" } else { "-" }, coarse(size)), Some(style))
+}
+
+/// A duration in its largest unit, with one decimal.
+fn coarse(size: Duration) -> String {
+    let seconds = size.as_secs_f64();
+    match seconds {
+        _ if seconds < 120.0 => format!("{seconds:.1}s"),
+        _ if seconds < 7_200.0 => format!("{:.1}min", seconds / 60.0),
+        _ if seconds < 172_800.0 => format!("{:.1}h", seconds / 3_600.0),
+        _ => format!("{:.1}days", seconds / 86_400.0),
+    }
+}
+
+/// Warnings about clocks that are not used, and about log time that a wrong clock has carried ahead.
+fn clock_warnings(survey: &Survey) -> Vec<String> {
+    let mut lines = Vec::new();
+    for node in &survey.view.nodes {
+        let Some(offset_ms) = survey.clock_offset_ms(node) else { continue };
+        let size = Duration::from_millis(offset_ms.unsigned_abs());
+        if size > limits::CLOCK_OFFSET {
+            let side = if offset_ms > 0 { "ahead of" } else { "behind" };
+            let (name, size) = (&node.name, coarse(size));
+            lines.push(format!(
+                "the clock of {name} is {size} {side} the majority's and is not used: set it, with NTP best"
+            ));
+        }
+    }
+    let log_time_ahead_ms = survey.log_time_ahead_ms();
+    if log_time_ahead_ms > 0 {
+        let size = coarse(Duration::from_millis(log_time_ahead_ms));
+        lines.push(format!("log time is {size} ahead of the nodes' clocks: run `chat-admin correct-time --dry-run`"));
+    }
+    lines
 }
 
 /// Colours the lines of the verdict: red for a loss of writes, bold for headings.

@@ -129,6 +129,18 @@ impl Survey {
         self.answers.get(&node.node_id).map(|answer| newest.saturating_sub(answer.applied_index))
     }
 
+    /// How far the node's clock is off: by the leader's word, else by the node's own.
+    pub(super) fn clock_offset_ms(&self, node: &Node) -> Option<i64> {
+        let own =
+            || self.answers.get(&node.node_id)?.nodes.iter().find(|own| own.node_id == node.node_id)?.clock_offset_ms;
+        node.clock_offset_ms.or_else(own)
+    }
+
+    /// How far log time is ahead of the nodes' clocks, in milliseconds; 0 if it is right.
+    pub(super) fn log_time_ahead_ms(&self) -> u64 {
+        u64::try_from(self.view.log_time_ahead_ms).unwrap_or(0)
+    }
+
     /// Which failures the cluster survives, given which nodes answer now.
     pub(super) fn tolerance(&self) -> Tolerance {
         layout(&self.view, |node| self.is_reachable(node) && self.condition(node).is_none()).tolerance()
@@ -149,6 +161,7 @@ impl Survey {
         let mut message = self.view.clone();
         for node in &mut message.nodes {
             node.reachable = self.is_reachable(node);
+            node.clock_offset_ms = self.clock_offset_ms(node);
             node.version = self.version(node).to_owned();
             if let Some(answer) = self.answers.get(&node.node_id).filter(|_| !self.is_leaders()) {
                 node.matched_index = answer.applied_index;

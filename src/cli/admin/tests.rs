@@ -114,6 +114,12 @@ impl AdminService for Fake {
         Ok(Response::new(TriggerSnapshotResponse { index: 42 }))
     }
 
+    async fn correct_time(&self, _: Request<CorrectTimeRequest>) -> Answer<CorrectTimeResponse> {
+        let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let (log_time, time, accepts_from) = (at(1_767_398_400), at(1_767_225_600), at(1_767_312_000));
+        Ok(Response::new(CorrectTimeResponse { log_time, time, accepts_from, was_ahead: true }))
+    }
+
     async fn get_state_digest(&self, request: Request<GetStateDigestRequest>) -> Answer<GetStateDigestResponse> {
         let index = request.into_inner().at_least_index;
         let node = self.membership.answered_by.clone();
@@ -210,6 +216,9 @@ fn tolerance(voters: u32, nodes: u32) -> Option<FaultTolerance> {
 #[tokio::test]
 async fn status_is_one_screen_that_ends_with_what_the_cluster_survives() {
     let mut fake = fake();
+    fake.membership.nodes[0].clock_offset_ms = Some(-12);
+    fake.membership.nodes[1].clock_offset_ms = Some(172_800_000);
+    fake.membership.log_time_ahead_ms = 9_000_000;
     let address = fake.serve().await.to_string();
     let begun = Instant::now();
     let (ended, captured) = admin(&address, "status").await;
@@ -219,10 +228,13 @@ async fn status_is_one_screen_that_ends_with_what_the_cluster_survives() {
         "\
 cluster feed  leader n1  term 7  commit index 103
 
-NAME  ROLE    ZONE  ADDRESS{pad}  REACHABLE           LAG  VERSION
-n1    leader  a     {address}  yes                 0    0.1.0
-n2    voter   b     127.0.0.1:2{short}  by the leader only  3    0.1.0
-n3    voter   c     127.0.0.1:3{short}  NO                  -    0.1.0
+NAME  ROLE    ZONE  ADDRESS{pad}  REACHABLE           LAG  CLOCK     VERSION
+n1    leader  a     {address}  yes                 0    ok        0.1.0
+n2    voter   b     127.0.0.1:2{short}  by the leader only  3    +2.0days  0.1.0
+n3    voter   c     127.0.0.1:3{short}  NO                  -    -         0.1.0
+
+the clock of n2 is 2.0days ahead of the majority's and is not used: set it, with NTP best
+log time is 2.5h ahead of the nodes' clocks: run `chat-admin correct-time --dry-run`
 
 3 voters (1 not answering), quorum 2
   survives no further failure; with every voter answering, any 1 node
@@ -404,19 +416,6 @@ async fn no_endpoints_are_a_usage_error() {
     let (mut output, _) = Output::captured(false);
     let failure = run(args, Dialer::tcp(), &mut output).await.unwrap_err();
     assert_eq!(failure.exit, Exit::Usage);
-}
-
-#[tokio::test]
-async fn leadership_is_handed_over_or_the_node_is_not_found() {
-    let address = fake().serve().await;
-    let (ended, _) = admin(address, "transfer-leader n9").await;
-    assert_eq!(ended.unwrap_err().exit, Exit::NotFound);
-
-    let gap = Some(prost_types::Duration { seconds: 0, nanos: 120_000_000 });
-    let answer = TransferLeadershipResponse { leader_name: "n2".into(), term: 8, write_gap: gap };
-    let address = Fake { transfer: Ok(answer), ..fake() }.serve().await;
-    let (ended, captured) = admin(address, "transfer-leader").await;
-    assert_eq!((ended, captured.data().as_str()), (Ok(()), "n2 leads since term 8; writes paused for 120 ms\n"));
 }
 
 #[tokio::test]

@@ -27,7 +27,8 @@ pub enum Effect {
 /// nothing else changes the state.
 ///
 /// Invariants:
-/// - Log time never goes back: `meta.time_ms` is the largest stamp of this entry and all before it.
+/// - Log time goes back only by the command `CorrectTime`: `meta.time_ms` is the largest stamp of this entry and all
+///   before it, back to the last correction.
 /// - Cursors given out ascend, within the entry and from entry to entry: log index above, event number below.
 /// - `meta` lives here while the entry is applied and is written once, by `finish`. Until then the stored row is stale
 ///   and nothing may read it.

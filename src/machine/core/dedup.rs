@@ -14,6 +14,9 @@
 //! SESSION_INVALID and OVERLOADED. These had no effect, so the same id may be sent again: a message in an outbox goes
 //! out under its first id after the user has logged in again.
 //!
+//! Log time can be set back once, by an operator, after a wrong clock carried it ahead. Outcomes were then pruned too
+//! early, and [`accepts_from_ms`] says from when on new ids are certainly new.
+//!
 //! Not covered: a client that mints a new id for a retry. To the machine that is a new request.
 
 use super::{
@@ -21,11 +24,11 @@ use super::{
     context::Context,
     error::{Result, refuse},
     keys,
-    records::{keys_in, load, save},
+    records::{exists, keys_in, load, save},
 };
 use crate::{
     fault_injection::{self, Bug},
-    storage,
+    storage::{self, kv::Read},
     types::{RequestId, limits::REQUEST_AHEAD, limits::REQUEST_WINDOW},
     wire::{
         Reason,
@@ -39,32 +42,44 @@ pub fn request_id(context: &Context<'_>, command: &store::Command) -> Result<Req
         return refuse(Reason::RequestIdInvalid, "request_id must be a UUIDv7");
     };
     if is_too_old(id, context.now_ms()) {
-        let (clocks, hours) = (clocks(id, context.now_ms()), REQUEST_WINDOW.as_secs() / 3600);
         let message = format!(
-            "{clocks}; if the request is new, correct the wrong clock; if it is over {hours} h old, it may have \
-             happened: look before sending it again under a new request_id"
+            "{}: if the clock of this computer shows that now, set it; else the outcome is not remembered for so long, so \
+             it may have happened: look before sending it again under a new request_id",
+            clocks_apart(id, context.now_ms())
+        );
+        return refuse(Reason::RequestTooOld, message);
+    }
+    let accepts_from_ms = context.meta.accepts_from_ms;
+    if id.time_ms() < accepts_from_ms && !exists(context.state, &keys::request(id))? {
+        let minutes = (accepts_from_ms - id.time_ms()).div_ceil(60_000);
+        let message = format!(
+            "request_id was minted before the cluster's time was corrected, and its outcome may be forgotten, so it may \
+             have happened; look before sending it again under a new request_id, minted {minutes} min later or more"
         );
         return refuse(Reason::RequestTooOld, message);
     }
     let ahead_ms = u64::try_from(REQUEST_AHEAD.as_millis()).unwrap_or(u64::MAX);
     if id.time_ms() > context.now_ms().saturating_add(ahead_ms) {
-        let message = format!("{}; correct the wrong clock", clocks(id, context.now_ms()));
+        let message = format!("{}: set the clock of this computer", clocks_apart(id, context.now_ms()));
         return refuse(Reason::RequestIdInvalid, message);
     }
     Ok(id)
 }
 
-/// Both clocks and how far they are apart: the one by which the client minted `id`, and that of the cluster.
-fn clocks(id: RequestId, now_ms: u64) -> String {
-    let time = |ms: u64| prost_types::Timestamp { seconds: i64::try_from(ms / 1_000).unwrap_or(i64::MAX), nanos: 0 };
-    let apart_s = id.time_ms().abs_diff(now_ms) / 1_000;
-    let (hours, minutes) = (apart_s / 3_600, apart_s / 60 % 60);
-    let which = if id.time_ms() < now_ms { "behind" } else { "ahead of" };
+/// When the id was minted, the cluster's time, and how far they are apart: the reader must see both clocks.
+fn clocks_apart(id: RequestId, now_ms: u64) -> String {
+    let shown = |ms: u64| {
+        // 9999-12-31T23:59:59Z, the end of the range of the type.
+        let seconds = i64::try_from(ms / 1_000).unwrap_or(i64::MAX).min(253_402_300_799);
+        prost_types::Timestamp { seconds, nanos: 0 }
+    };
+    let minutes = id.time_ms().abs_diff(now_ms) / 60_000;
+    let side = if id.time_ms() < now_ms { "before" } else { "after" };
+    let (minted, now) = (shown(id.time_ms()), shown(now_ms));
     format!(
-        "when the request was made, the clock of its computer said {}, which is {hours} h {minutes} min {which} the \
-         cluster's clock, {}",
-        time(id.time_ms()),
-        time(now_ms)
+        "request_id was minted at {minted}, {} h {} min {side} the cluster's time {now}",
+        minutes / 60,
+        minutes % 60
     )
 }
 
@@ -72,6 +87,34 @@ fn clocks(id: RequestId, now_ms: u64) -> String {
 fn is_too_old(id: RequestId, now_ms: u64) -> bool {
     let window_ms = u64::try_from(REQUEST_WINDOW.as_millis()).unwrap_or(u64::MAX);
     id.time_ms().saturating_add(window_ms) < now_ms
+}
+
+/// From which minting time on an id without a remembered outcome is certainly new, once log time is `time_ms` instead of
+/// `meta.time_ms`. Every id whose outcome was ever pruned lies before it. Three bounds, the least of which counts:
+///
+/// - The window's own: pruning has never gone beyond log time less [`REQUEST_WINDOW`].
+/// - The first remembered outcome. Pruning goes from the front, and an id is accepted only within the window, so no
+///   outcome was ever pruned behind one that is still there. (The same millisecond may be pruned in part.)
+/// - The operator's word that no accepted id was minted more than `clients_ahead_ms` ahead of the right time.
+///
+/// The first two say nothing about what was pruned before an earlier correction, so that one's bound stays.
+pub fn accepts_from_ms(
+    state: &dyn Read,
+    meta: &store::Meta,
+    time_ms: u64,
+    clients_ahead_ms: Option<u64>,
+) -> storage::Result<u64> {
+    let mut from_ms = meta.accepts_from_ms;
+    if time_ms < meta.time_ms {
+        let window_ms = u64::try_from(REQUEST_WINDOW.as_millis()).unwrap_or(u64::MAX);
+        let window_ms = meta.time_ms.saturating_sub(window_ms);
+        let first = keys_in(state, &keys::all(keys::REQUEST), 1)?;
+        let first_ms = first.first().and_then(|row| RequestId::from_bytes(&row[1..]).ok()).map(RequestId::time_ms);
+        let pruned_ms = first_ms.map_or(window_ms, |first_ms| first_ms.min(window_ms));
+        from_ms = from_ms.max(pruned_ms.saturating_add(1));
+    }
+    let word_ms = clients_ahead_ms.map(|ahead_ms| time_ms.saturating_add(ahead_ms).saturating_add(1));
+    Ok(word_ms.map_or(from_ms, |word_ms| word_ms.min(from_ms)))
 }
 
 /// The remembered outcome of this request, if there is one. Refuses an id that belongs to another request.

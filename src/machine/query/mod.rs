@@ -23,5 +23,5 @@ pub use accounts::{
 pub use conversations::{conversation, conversation_ids, list_conversations, unread_total};
 pub use events::events_after;
 pub use messages::list_messages;
-pub use requests::is_decided;
+pub use requests::{is_decided, time_correction};
 pub use summary::{Missing, Summary, continues, missing, summary};

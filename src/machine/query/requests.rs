@@ -1,4 +1,4 @@
-//! Requests whose outcome is remembered.
+//! Requests whose outcome is remembered, and how long.
 
 use super::accounts::session;
 use crate::{
@@ -18,4 +18,16 @@ pub fn is_decided(state: &dyn Read, id: RequestId, key: &SessionKey) -> storage:
     }
     let live = session(state, key)?;
     Ok(live.is_some_and(|session| session.account.0 == record.account_id))
+}
+
+/// What a correction of log time to `time_ms` would do now: log time before it, and from when on new requests would be
+/// accepted.
+pub fn time_correction(
+    state: &dyn Read,
+    time_ms: u64,
+    clients_ahead_ms: Option<u64>,
+) -> storage::Result<store::TimeCorrected> {
+    let meta = load::<store::Meta>(state, &keys::META_KEY)?.unwrap_or_default();
+    let accepts_from_ms = dedup::accepts_from_ms(state, &meta, time_ms, clients_ahead_ms)?;
+    Ok(store::TimeCorrected { from_ms: meta.time_ms, to_ms: meta.time_ms.min(time_ms), accepts_from_ms })
 }

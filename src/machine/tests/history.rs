@@ -24,6 +24,10 @@ fn a_state_continues_an_earlier_one_of_its_own_history_and_no_other() {
     assert!(continues(&earlier, &earlier) && continues(&earlier, &later));
     assert!(continues(&Fixture::new(), &later), "an empty state begins every history");
     assert!(!continues(&later, &earlier), "it has lost what was written");
+    let mut corrected = later.clone();
+    let time_ms = START_MS - 1_000;
+    corrected.run("", Verb::CorrectTime(store::CorrectTime { time_ms, clients_ahead_ms: None }));
+    assert!(continues(&later, &corrected), "log time was set back");
     let foreign = Fixture::with(&["mallory", "eve", "trent"]);
     assert!(!continues(&earlier, &foreign), "its second account is somebody else");
 }

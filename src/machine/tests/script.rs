@@ -6,7 +6,7 @@ use std::{error::Error, fmt::Write as _};
 
 use goldenscript::{ArgumentConsumer, Command, Context, Runner};
 
-use super::fixture::{Fixture, command, create_room, create_session, send};
+use super::fixture::{Fixture, START_MS, command, create_room, create_session, send};
 use crate::{
     machine::{
         Applied, Effect, QueryError,
@@ -32,7 +32,7 @@ macro_rules! scripts {
     };
 }
 
-scripts! { accounts sessions messages reading receipts blocking deleting rooms requests subscriptions listings }
+scripts! { accounts sessions messages reading receipts blocking deleting rooms requests clock subscriptions listings }
 
 struct Script {
     fixture: Fixture,
@@ -85,7 +85,7 @@ impl Script {
     /// Runs a command that goes through the log.
     fn command(&mut self, name: &str, args: &mut ArgumentConsumer<'_>) -> Outcome<String> {
         let actor = match name {
-            "account" | "login" | "node" | "tend" => String::new(),
+            "account" | "login" | "node" | "tend" | "correct-time" => String::new(),
             _ => args.next_pos().ok_or("who?")?.to_owned(),
         };
         let (label, ago_s, ahead_s) = (text(args, "id"), number(args, "ago", 0)?, number(args, "ahead", 0)?);
@@ -280,6 +280,10 @@ fn verb(name: &str, args: &mut ArgumentConsumer<'_>) -> Outcome<Option<Verb>> {
         "block" => Verb::BlockAccount(store::BlockAccount { username: next() }),
         "unblock" => Verb::UnblockAccount(store::UnblockAccount { username: next() }),
         "tend" => Verb::Tend(store::Tend {}),
+        "correct-time" => Verb::CorrectTime(store::CorrectTime {
+            time_ms: START_MS + next().parse::<u64>()? * 1_000,
+            clients_ahead_ms: args.take_key("word").map(|s| s.parse::<u64>().map(|s| s * 1_000)).transpose()?,
+        }),
         "room" => {
             let title = next();
             let members = names(args, "with");
@@ -349,6 +353,11 @@ fn show_outcome(outcome: &store::Outcome) -> String {
         Some(Done::SettingsUpdated(done)) => format!("read receipts {}", if done.read_receipts { "on" } else { "off" }),
         Some(Done::BlocksChanged(_)) => "done".to_owned(),
         Some(Done::Tended(done)) => format!("{} chores left", done.chores),
+        Some(Done::TimeCorrected(done)) => {
+            let second = |ms: u64| (ms as f64 - START_MS as f64) / 1_000.0;
+            let [from, to, accepts] = [done.from_ms, done.to_ms, done.accepts_from_ms].map(second);
+            format!("from second {from} to {to}, new requests minted from second {accepts}")
+        }
         Some(Done::NodeAllocated(done)) => format!("node {}", done.node_id),
     }
 }

@@ -96,6 +96,9 @@ fn verbs() -> impl Strategy<Value = Option<Verb>> {
         texts().prop_map(|username| Some(Verb::BlockAccount(store::BlockAccount { username }))),
         texts().prop_map(|username| Some(Verb::UnblockAccount(store::UnblockAccount { username }))),
         Just(Some(Verb::Tend(store::Tend {}))),
+        (any::<u64>(), any::<Option<u64>>()).prop_map(|(time_ms, clients_ahead_ms)| {
+            Some(Verb::CorrectTime(store::CorrectTime { time_ms, clients_ahead_ms }))
+        }),
     ]
 }
 

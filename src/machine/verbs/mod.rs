@@ -10,3 +10,4 @@ pub mod messages;
 pub mod reading;
 pub mod rooms;
 pub mod sessions;
+pub mod time;

@@ -117,7 +117,7 @@ impl ChangeOperation {
             let metrics = self.metrics();
             return Ok((1..).find(|id| metrics.membership_config.get_node(id).is_none()).unwrap_or(1));
         }
-        let request_id = RequestId::new(self.node.clock().now_ms(), self.node.entropy().bytes());
+        let request_id = RequestId::new(self.node.now_ms(), self.node.entropy().bytes());
         let verb = store::command::Verb::AllocateNode(store::AllocateNode { name: newcomer.name.to_string() });
         let command = store::Command {
             request_id: request_id.as_bytes().to_vec().into(),

@@ -10,14 +10,12 @@ use super::{
 use crate::{
     membership::{Change, Layout, Node as LayoutNode},
     node::{Identity, PROTOCOL, VERSION, lifecycle::inspect_remote},
-    types::NodeId,
+    types::{NodeId, limits},
     wire::{Address, Fault, admin::Check, raft::InspectResponse},
 };
 
 /// A clock offset above this is worth a warning.
 const CLOCK_WARN: Duration = Duration::from_millis(250);
-/// A node whose clock is further off than this is refused.
-const CLOCK_REFUSE: Duration = Duration::from_secs(2);
 /// Free bytes that a node needs beyond twice the state. A snapshot is received beside the live file, hence twice.
 const DISK_SPARE: u64 = 64 * 1024 * 1024;
 
@@ -40,9 +38,9 @@ impl ChangeOperation {
     ) -> Preflight {
         let mut checks = vec![self.unique(newcomer, leaving)];
         let dial: Vec<String> = self.voters().into_iter().map(|(_, address)| address).collect();
-        let asked_at = self.node.clock().now_ms();
+        let asked_at = self.node.now_ms();
         let answer = inspect_remote(&self.node, &newcomer.address, dial).await;
-        let answered_at = self.node.clock().now_ms();
+        let answered_at = self.node.now_ms();
         checks.push(answers(newcomer, &answer));
         // Probed after the call, which may have taken seconds: a voter that died meanwhile is no fault of the new node.
         let layout = self.probe_voters().await;
@@ -250,7 +248,7 @@ fn clock(found: &InspectResponse, asked_at: u64, answered_at: u64) -> Check {
     let uncertain = Duration::from_millis(answered_at.saturating_sub(asked_at) / 2);
     let offset = offset.saturating_sub(uncertain);
     let detail = format!("{} ms apart", offset.as_millis());
-    if offset > CLOCK_REFUSE {
+    if offset > limits::CLOCK_OFFSET {
         return check("clock", Err((detail, "set its clock, with NTP best")));
     }
     let mut check = check("clock", Ok(detail));

@@ -13,6 +13,8 @@
 
 mod background;
 mod chores;
+mod clock_watch;
+mod correct_time;
 mod disk_watch;
 mod hub;
 mod leadership;
@@ -27,6 +29,8 @@ mod stores;
 pub use self::{
     background::{record_address, start as start_background},
     chores::start as start_chores,
+    clock_watch::start as start_clock_watch,
+    correct_time::CorrectedTime,
     hub::{Doorbell, Hub, Ring},
     proposer::Proposed,
     reads::{applied_index, unreadable_state},

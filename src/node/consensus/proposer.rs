@@ -15,10 +15,10 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use super::leadership::Leadership;
 use crate::{
     raft::{
-        Raft,
+        Clocks, Raft,
         types::{ClientWriteError, ClientWriteResult, Proposal},
     },
-    types::{Clock, limits},
+    types::limits,
     wire::{Fault, Reason, store},
 };
 
@@ -61,9 +61,9 @@ pub struct Proposer {
 
 impl Proposer {
     /// Starts the task.
-    pub fn start(raft: Raft, clock: Clock, leadership: Leadership) -> Self {
+    pub fn start(raft: Raft, clocks: Clocks, leadership: Leadership) -> Self {
         let (queue, waiting) = mpsc::channel(limits::PROPOSAL_QUEUE);
-        let task = BatchTask { raft, clock, leadership: leadership.clone(), in_flight: in_flight() };
+        let task = BatchTask { raft, clocks, leadership: leadership.clone(), in_flight: in_flight() };
         tokio::spawn(task.run(waiting));
         Self { queue, leadership }
     }
@@ -97,7 +97,7 @@ fn stopping() -> Fault {
 /// The task that turns queued commands into log entries.
 struct BatchTask {
     raft: Raft,
-    clock: Clock,
+    clocks: Clocks,
     leadership: Leadership,
     in_flight: Arc<Semaphore>,
 }
@@ -106,7 +106,8 @@ impl BatchTask {
     async fn run(self, mut waiting: mpsc::Receiver<Queued>) {
         while let Some(first) = waiting.recv().await {
             let Ok(permit) = self.in_flight.clone().acquire_owned().await else { return };
-            let (batch, replies) = collect_batch(first, &mut waiting, self.clock.now_ms());
+            let time_ms = self.clocks.stamp().await;
+            let (batch, replies) = collect_batch(first, &mut waiting, time_ms);
             if replies.is_empty() {
                 continue;
             }

@@ -23,8 +23,8 @@ use crate::{
         disk_record::{self, LOG},
     },
     raft::{
-        Announcement, DiskChecks, Incarnation, LogStore, OwnDisk, PeerIdentity, PeerNetworkFactory, Raft, Serving,
-        Stage, StateMachine, StateMeta, Transfers, ViewAtIndex, network::AddressBook, types::Metrics,
+        Announcement, ClockView, Clocks, DiskChecks, Incarnation, LogStore, OwnDisk, PeerIdentity, PeerNetworkFactory,
+        Raft, Serving, Stage, StateMachine, StateMeta, Transfers, ViewAtIndex, network::AddressBook, types::Metrics,
     },
     storage::{LogFile, StateSlot, StorageError},
     types::{NodeId, limits},
@@ -74,6 +74,8 @@ pub struct Replica {
     pub addresses: AddressBook,
     /// Views of the state at exact indexes.
     pub views: ViewAtIndex,
+    /// This node's clock and what the others' clocks say.
+    pub clocks: Clocks,
     /// Trust in the disks of this node and of the others.
     pub disks: DiskChecks,
     /// Held while this leader vouches for a node: one barrier at a time.
@@ -105,12 +107,13 @@ impl Replica {
         let machine = StateMachine::new(slot.clone(), settings.blocking, move |changed| publish.publish(&changed))?;
         let (applied, views) = (machine.watch_applied(), machine.views());
         let peer_identity = PeerIdentity::from(&identity);
+        let clocks = Clocks::new(identity.node_id, settings.clock.clone());
         let disks = disk_checks(&identity, &log, &slot, start, settings)?;
         let network = PeerNetworkFactory::new(
             peer_identity.clone(),
             settings.dialer.clone(),
             settings.blocking,
-            settings.clock.clone(),
+            clocks.clone(),
             disks.clone(),
         );
         let (transfers, addresses) = (network.transfers(), network.addresses());
@@ -119,10 +122,12 @@ impl Replica {
         let raft = Raft::new(identity.node_id, Arc::new(config), network, LogStore::new(log.clone()), machine)
             .await
             .map_err(|error| ReplicaError::Consensus(error.to_string()))?;
+        let metrics = raft.metrics();
+        clocks.follow(move || clock_view(&metrics.borrow_watched()));
         let contact = LeaderContact::default();
         let timeout = settings.config.election_timeout_max * 2;
         let leadership = Leadership::new(raft.clone(), &identity, contact.clone(), timeout, disks.clone());
-        let proposer = Proposer::start(raft.clone(), settings.clock.clone(), leadership.clone());
+        let proposer = Proposer::start(raft.clone(), clocks.clone(), leadership.clone());
         let reader = Reader::start(
             raft.clone(),
             peer_identity,
@@ -144,6 +149,7 @@ impl Replica {
             transfers,
             addresses,
             views,
+            clocks,
             disks,
             vouching: Mutex::default(),
         }))
@@ -172,9 +178,9 @@ impl Replica {
             raft: self.raft.clone(),
             slot: self.slot.clone(),
             blocking: settings.blocking,
-            clock: settings.clock.clone(),
             disks: self.disks.clone(),
             on_leader_contact: Arc::new(move || contact.record()),
+            clocks: self.clocks.clone(),
             leased_leader: Arc::new(move || leadership.leased_leader(lease)),
         }
     }
@@ -220,6 +226,14 @@ impl Replica {
         if let Err(error) = closing.await {
             tracing::error!(%error, "the state was not made durable; the log will replay it");
         }
+    }
+}
+
+/// Whose clocks count for a majority, and whether this node may ask them.
+fn clock_view(metrics: &Metrics) -> ClockView {
+    ClockView {
+        leads: metrics.state == ServerState::Leader,
+        voters: metrics.membership_config.get_joint_config().clone(),
     }
 }
 

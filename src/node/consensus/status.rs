@@ -47,6 +47,7 @@ pub fn of_member(replica: &Replica) -> GetMembershipResponse {
         nodes,
         version: VERSION.to_owned(),
         has_quorum: replica.leadership.has_quorum(),
+        log_time_ahead_ms: replica.clocks.log_time_ahead_ms().try_into().unwrap_or(i64::MAX),
     }
 }
 
@@ -90,5 +91,6 @@ fn node(replica: &Replica, metrics: &Metrics, leader: Option<NodeId>, id: NodeId
         condition: condition.to_owned(),
         condition_reason,
         version: if itself { VERSION.to_owned() } else { String::new() },
+        clock_offset_ms: replica.clocks.offset_ms(id),
     }
 }

@@ -150,7 +150,7 @@ impl Node {
             return Err(Fault::new(Reason::AlreadyRunning, message));
         }
         let _one_at_a_time = replica.vouching.lock().await;
-        let batch = CommandBatch { time_ms: self.clock().now_ms(), commands: Vec::new() };
+        let batch = CommandBatch { time_ms: replica.clocks.stamp().await, commands: Vec::new() };
         let proposal = Proposal(batch.encode_to_vec().into());
         let barrier = match tokio::time::timeout(DIAL_TIMEOUT, replica.raft.client_write(proposal)).await {
             Ok(Ok(written)) => written.log_id,

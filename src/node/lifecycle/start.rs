@@ -130,6 +130,7 @@ impl Node {
         self.inner.peers.serve(replica.serving(self.settings()));
         self.set_replica(Some(replica.clone()));
         consensus::start_background(self.clone(), replica.clone());
+        consensus::start_clock_watch(self.clone(), replica.clone());
         consensus::start_chores(self.clone(), replica);
         self.inner.changes.send_modify(|version| *version += 1);
         Ok(())

@@ -177,7 +177,7 @@ impl ServiceContext {
         call: &Call,
         read: impl FnOnce(&dyn Read, AccountId) -> auth_queries::Result<T> + Send + 'static,
     ) -> Result<Reply<T>, Fault> {
-        let (key, now_ms) = (call.session()?, self.node.clock().now_ms());
+        let (key, now_ms) = (call.session()?, self.node.now_ms());
         let reading = self.query(call.consistency, call.remaining(), move |state| {
             read(state, auth_queries::live_account(state, key, now_ms)?)
         });
@@ -246,7 +246,7 @@ impl ServiceContext {
         if let Some(account) = self.sessions.account(key) {
             return Ok(Some(account));
         }
-        let now_ms = self.node.clock().now_ms();
+        let now_ms = self.node.now_ms();
         for consistency in [Consistency::Stale, Consistency::Linearizable] {
             let look_up = move |state: &dyn Read| auth_queries::session_state(state, key, now_ms, request_id);
             match self.query(consistency, call.remaining(), look_up).await?.0 {

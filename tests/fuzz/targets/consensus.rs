@@ -222,6 +222,7 @@ pub fn rpcs() -> Vec<Vec<u8>> {
         prev_log_id: Some(convert::log_id(&id(1, 0))),
         entries: all().iter().map(convert::entry).collect(),
         leader_commit: pb_id,
+        time_ms: 1,
     };
     let heartbeat = pb::AppendRequest { entries: Vec::new(), ..append.clone() };
     let stored = pb::StoredMembership { log_id: pb_id, membership: Some(membership) };
@@ -240,7 +241,7 @@ pub fn rpcs() -> Vec<Vec<u8>> {
         with(0, heartbeat.encode_to_vec()),
         with(1, convert::append_response(&Ok(Some(id(2, 5)))).encode_to_vec()),
         with(2, pb::VoteRequest { vote: pb_vote, last_log_id: pb_id, pre_vote: true }.encode_to_vec()),
-        with(3, pb::VoteResponse { vote: pb_vote, last_log_id: pb_id, granted: true }.encode_to_vec()),
+        with(3, pb::VoteResponse { vote: pb_vote, last_log_id: pb_id, granted: true, time_ms: 1 }.encode_to_vec()),
         with(4, header.encode_to_vec()),
         with(5, pb::TransferLeaderRequest { from: pb_vote, to_node_id: 2, last_log_id: pb_id }.encode_to_vec()),
         with(6, chunk(pb::snapshot_chunk::Part::Header(header)).encode_to_vec()),

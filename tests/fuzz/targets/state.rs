@@ -104,6 +104,7 @@ fn verbs() -> Vec<Verb> {
         Verb::LeaveRoom(store::LeaveRoom { conversation_id: 2 }),
         Verb::DeleteAccount(store::DeleteAccount { password_version: 1, erase_messages: true }),
         Verb::Tend(store::Tend {}),
+        Verb::CorrectTime(store::CorrectTime { time_ms: 1, clients_ahead_ms: Some(1) }),
     ]
 }
 

@@ -93,3 +93,29 @@ async fn a_backup_into_a_folder_that_is_missing_says_what_next() {
     let failure = ended.unwrap_err();
     assert!(failure.next.as_ref().is_some_and(|next| next.contains("a folder that exists")), "{failure}");
 }
+
+#[tokio::test]
+async fn leadership_is_handed_over_or_the_node_is_not_found() {
+    let address = fake().serve().await;
+    let (ended, _) = admin(address, "transfer-leader n9").await;
+    assert_eq!(ended.unwrap_err().exit, Exit::NotFound);
+
+    let gap = Some(prost_types::Duration { seconds: 0, nanos: 120_000_000 });
+    let answer = TransferLeadershipResponse { leader_name: "n2".into(), term: 8, write_gap: gap };
+    let address = Fake { transfer: Ok(answer), ..fake() }.serve().await;
+    let (ended, captured) = admin(address, "transfer-leader").await;
+    assert_eq!((ended, captured.data().as_str()), (Ok(()), "n2 leads since term 8; writes paused for 120 ms\n"));
+}
+
+#[tokio::test]
+async fn a_correction_of_log_time_says_from_when_on_writes_are_accepted() {
+    let address = fake().serve().await;
+    let (ended, captured) = admin(address, "correct-time").await;
+    let words = "\
+log time was ahead by 2days, it was set to 2026-01-01T00:00:00Z
+  new writes are refused until 2026-01-02T00:00:00Z: until then they could be repetitions
+  of writes that are forgotten already
+  next: if no client's clock was ever a minute ahead, run this with --clients-ahead 1m
+";
+    assert_eq!((ended, captured.data().as_str()), (Ok(()), words));
+}

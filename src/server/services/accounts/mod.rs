@@ -277,7 +277,7 @@ async fn credentials_to_act(
     call: &Call,
     request_id: RequestId,
 ) -> Result<Option<Credentials>, Fault> {
-    let (key, now_ms) = (call.session()?, context.node.clock().now_ms());
+    let (key, now_ms) = (call.session()?, context.node.now_ms());
     let reading = context.query(Consistency::Linearizable, call.remaining(), move |state| {
         auth_queries::credentials_to_act(state, key, now_ms, request_id)
     });

@@ -1,8 +1,10 @@
 //! Conversions of AdminService.
 
+use std::time::Duration;
+
 use crate::{
-    node::{AddNode, Newcomer, ReplaceNode, SetAddress},
-    server::services::check,
+    node::{AddNode, CorrectedTime, Newcomer, ReplaceNode, SetAddress},
+    server::services::{check, outcome::time},
     types::NodeName,
     wire::{Fault, admin, cluster::Role},
 };
@@ -52,6 +54,21 @@ pub(in crate::server) fn transfer_leadership(
         node_name("to_name", &request.to_name)?;
     }
     Ok(request)
+}
+
+pub(in crate::server) fn correct_time(request: admin::CorrectTimeRequest) -> Result<(bool, Option<Duration>), Fault> {
+    let clients_ahead = request.clients_ahead.map(Duration::try_from).transpose();
+    let clients_ahead = clients_ahead.map_err(|_| Fault::invalid("clients_ahead", "clients_ahead is negative"))?;
+    Ok((request.validate_only, clients_ahead))
+}
+
+pub(in crate::server) fn corrected_time(corrected: &CorrectedTime) -> admin::CorrectTimeResponse {
+    admin::CorrectTimeResponse {
+        log_time: Some(time(corrected.change.from_ms)),
+        time: Some(time(corrected.cluster_ms)),
+        accepts_from: Some(time(corrected.change.accepts_from_ms)),
+        was_ahead: corrected.was_ahead,
+    }
 }
 
 fn node_name(field: &str, text: &str) -> Result<NodeName, Fault> {

@@ -106,6 +106,19 @@ impl AdminService for Admin {
             .await
     }
 
+    async fn correct_time(
+        &self,
+        request: Request<admin::CorrectTimeRequest>,
+    ) -> Result<Response<admin::CorrectTimeResponse>, Status> {
+        self.context
+            .answer(Method::exempt("CorrectTime"), request, |context, _, request| async move {
+                let (validate_only, clients_ahead) = convert::correct_time(request)?;
+                let corrected = context.node.correct_time(validate_only, clients_ahead).await?;
+                Ok(reply(&context, convert::corrected_time(&corrected)))
+            })
+            .await
+    }
+
     async fn get_state_digest(
         &self,
         request: Request<admin::GetStateDigestRequest>,

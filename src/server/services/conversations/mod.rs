@@ -102,7 +102,7 @@ async fn change_room(
     let committed = context.write(call, write).await?;
     let Outcome::RoomChanged(changed) = &committed.outcome else { return Err(mismatch()) };
     let id = ConversationId(changed.conversation_id);
-    let (key, now_ms) = (call.session()?, context.node.clock().now_ms());
+    let (key, now_ms) = (call.session()?, context.node.now_ms());
     context
         .query_after(&committed, call, move |state| {
             let read = auth_queries::live_account(state, key, now_ms);

@@ -88,7 +88,7 @@ async fn live_account(
     key: SessionKey,
     consistency: Consistency,
 ) -> Result<(AccountId, u64), Fault> {
-    let now_ms = context.node.clock().now_ms();
+    let now_ms = context.node.now_ms();
     context.query(consistency, call.remaining(), move |state| auth_queries::live_account(state, key, now_ms)).await
 }
 

@@ -181,7 +181,7 @@ impl Subscription {
         &self,
         read: impl FnOnce(&dyn Read, AccountId) -> storage::Result<T> + Send + 'static,
     ) -> Result<(T, u64), Fault> {
-        let (key, now_ms) = (self.key, self.context.node.clock().now_ms());
+        let (key, now_ms) = (self.key, self.context.node.now_ms());
         let reading = self.context.query(Consistency::Stale, DEFAULT_TIMEOUT, move |state| {
             Ok(read(state, auth_queries::live_account(state, key, now_ms)?)?)
         });
@@ -196,7 +196,7 @@ impl Subscription {
         }
         self.heartbeat_at = Instant::now() + HEARTBEAT;
         self.announced_quorum = Some(has_quorum);
-        let server_time = Some(time(self.context.node.clock().now_ms()));
+        let server_time = Some(time(self.context.node.now_ms()));
         let event = Event::Heartbeat(chat::Heartbeat { server_time, has_quorum });
         Some(chat::SubscribeResponse { cursor: self.cursor.0, event: Some(event) })
     }

@@ -88,7 +88,7 @@ async fn mark_read(
     request: chat::MarkReadRequest,
 ) -> Result<Reply<chat::MarkReadResponse>, Fault> {
     let committed = context.write(&call, convert::mark_read(request)?).await?;
-    let (key, now_ms) = (call.session()?, context.node.clock().now_ms());
+    let (key, now_ms) = (call.session()?, context.node.now_ms());
     let unread = context.query_after(&committed, &call, move |state| {
         Ok(query::unread_total(state, auth_queries::live_account(state, key, now_ms)?)?)
     });
