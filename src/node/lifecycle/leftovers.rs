@@ -47,12 +47,15 @@ fn describe(dir: &DataDir, settings: &Settings, has_state: bool) -> Result<Optio
     let log = LogStore::new(file.clone());
     let damaged = |error: io::Error| StorageError::damaged(dir.path(LOG).display().to_string(), error);
     let (vote, last) = (log.vote().map_err(damaged)?, log.bounds().map_err(damaged)?.last_log_id);
-    let (applied, membership) = match has_state {
-        true => {
-            let meta = StateMeta::read(&StateSlot::open(dir, STATE, Open::Existing)?.current().view()?)?;
+    let (applied, membership) = match has_state.then(|| read_state(dir)) {
+        None => Default::default(),
+        // A member votes or follows before it has a state worth keeping, and its log says so. Beside a log that says
+        // nothing, a broken state is one whose making was interrupted.
+        Some(Err(StorageError::Damaged { .. })) if (&vote, last) == (&None, None) => Default::default(),
+        Some(read) => {
+            let meta = read?;
             (meta.applied, meta.membership.membership().clone())
         }
-        false => Default::default(),
     };
     // The state on disk may be older than the log, and lack the last membership.
     let mut members = names(&membership);
@@ -75,6 +78,47 @@ fn describe(dir: &DataDir, settings: &Settings, has_state: bool) -> Result<Optio
     })
 }
 
+fn read_state(dir: &DataDir) -> Result<StateMeta> {
+    StateMeta::read(&StateSlot::open(dir, STATE, Open::Existing)?.current().view()?)
+}
+
 fn names(membership: &Membership) -> Vec<String> {
     membership.nodes().map(|(_, member)| member.name.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::storage::RaftLogStorage as _;
+
+    use super::*;
+    use crate::{config::NodeConfig, node::consensus::Stores, raft::types::Vote};
+
+    /// A directory whose stores are empty, and whose state is then torn.
+    async fn with_torn_state(folder: &tempfile::TempDir, vote: Option<Vote>) -> (DataDir, Settings) {
+        let settings = Settings::production(NodeConfig::defaults(folder.path().join("data")));
+        let dir = DataDir::create_or_open(&settings.config.data_dir).unwrap();
+        let identity = crate::node::Identity { node_id: 2, cluster_id: "c".into(), ..Default::default() };
+        let stores = Stores::create(&dir, &settings, &identity).unwrap();
+        if let Some(vote) = vote {
+            LogStore::new(stores.log.clone()).save_vote(&vote).await.unwrap();
+        }
+        stores.log.close().unwrap();
+        drop(stores);
+        std::fs::write(dir.path(STATE), b"torn").unwrap();
+        (dir, settings)
+    }
+
+    #[tokio::test]
+    async fn an_adoption_that_a_loss_of_power_interrupted_leaves_an_empty_node() {
+        let folder = tempfile::tempdir().unwrap();
+        let (dir, settings) = with_torn_state(&folder, None).await;
+        assert!(refuse_leftovers(&dir, &settings).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_broken_state_beside_a_vote_is_that_of_a_member() {
+        let folder = tempfile::tempdir().unwrap();
+        let (dir, settings) = with_torn_state(&folder, Some(Vote::new(3, 2))).await;
+        assert!(matches!(refuse_leftovers(&dir, &settings), Err(StartError::IdentityLost(_))));
+    }
 }
