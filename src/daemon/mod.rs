@@ -1,7 +1,7 @@
 //! Floor 6: what the commands of `chat-node` do.
 //!
 //! Each command builds a node from its settings, runs it or reads what it holds, and prints the result for people or as
-//! JSON. A command that fails returns a [`Failure`](crate::cli::Failure): what failed, why, what to do next, and the
+//! JSON. A command that fails returns a [`Failure`]: what failed, why, what to do next, and the
 //! exit code that scripts rely on. Argument parsing is in [`crate::cli::node`]; consensus and storage are in
 //! [`crate::node`].
 //!
