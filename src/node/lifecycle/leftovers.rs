@@ -31,11 +31,15 @@ pub fn refuse_leftovers(dir: &DataDir, settings: &Settings) -> std::result::Resu
         return Err(StartError::NoIdentity);
     }
     let has_state = names.iter().any(|name| name == STATE);
+    let log = LogFile::open(dir, LOG, Open::Existing, settings.blocking).and_then(|log| log.close());
+    // The making of this log was interrupted. A loss of power may take any part of what was not synced, also when the
+    // state was begun. It is no member's: that has applied something.
+    if matches!(log, Err(StorageError::Damaged { .. })) && (!has_state || never_applied(dir)) {
+        return Ok(());
+    }
     match describe(dir, settings, has_state) {
         Ok(None) => Ok(()),
         Ok(Some(found)) => Err(StartError::IdentityLost(found)),
-        // The stores are made in this order: the log, then the state. So the making of this log was interrupted.
-        Err(StorageError::Damaged { .. }) if !has_state => Ok(()),
         Err(error @ StorageError::Damaged { .. }) => Err(StartError::IdentityLost(error.to_string())),
         Err(error) => Err(error.into()),
     }
@@ -78,6 +82,14 @@ fn describe(dir: &DataDir, settings: &Settings, has_state: bool) -> Result<Optio
     })
 }
 
+/// Whether the state is empty, or is itself torn.
+fn never_applied(dir: &DataDir) -> bool {
+    match read_state(dir) {
+        Ok(meta) => meta.applied.is_none(),
+        Err(error) => matches!(error, StorageError::Damaged { .. }),
+    }
+}
+
 fn read_state(dir: &DataDir) -> Result<StateMeta> {
     StateMeta::read(&StateSlot::open(dir, STATE, Open::Existing)?.current().view()?)
 }
@@ -112,6 +124,16 @@ mod tests {
     async fn an_adoption_that_a_loss_of_power_interrupted_leaves_an_empty_node() {
         let folder = tempfile::tempdir().unwrap();
         let (dir, settings) = with_torn_state(&folder, None).await;
+        assert!(refuse_leftovers(&dir, &settings).is_ok());
+    }
+
+    #[tokio::test]
+    async fn it_may_have_torn_the_log_or_its_witness_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let (dir, settings) = with_torn_state(&folder, None).await;
+        for name in dir.disks().list().unwrap().iter().filter(|name| name.starts_with(LOG)) {
+            std::fs::write(dir.path(name), b"").unwrap();
+        }
         assert!(refuse_leftovers(&dir, &settings).is_ok());
     }
 
